@@ -1,0 +1,33 @@
+import type { Change, ContextHead } from './context.ts';
+
+/** What everything depends on that lists or searches a space. */
+export const anyItem = 'any';
+
+/**
+ * The items a change touches: one pure function, used by whoever writes and by whoever reads the feed, so that both
+ * always say the same. A cached value is true as long as none of the items it names was touched after its tick.
+ */
+export function items(change: Change): string[] {
+  if (change.kind === 'key' || change.kind === 'invalidation') return [...(change.items ?? [])];
+  const touched = new Set<string>([anyItem]);
+  if (change.id !== null) touched.add(contextItem(change.id));
+  if (change.parentBefore !== null) touched.add(parentItem(change.parentBefore));
+  if (change.parentAfter !== null) touched.add(parentItem(change.parentAfter));
+  return [...touched];
+}
+
+export const contextItem = (id: string) => `c:${id}`;
+export const parentItem = (id: string) => `p:${id}`;
+export const keyItem = (id: string) => `k:${id}`;
+
+/** The tags a context bears: its kind, its parent, and each string of `metadata.tags`. */
+export function tagsOf(context: ContextHead): string[] {
+  const { tags } = JSON.parse(context.metadata) as { tags?: unknown };
+  const own = Array.isArray(tags) ? tags.filter((tag): tag is string => typeof tag === 'string') : [];
+  return [`kind:${context.kind}`, ...(context.parentId === null ? [] : [`parent:${context.parentId}`]), ...own];
+}
+
+/** What an answer made of this head depends on. */
+export function headDeps(context: ContextHead): string[] {
+  return [contextItem(context.id), ...tagsOf(context).map((tag) => `t:${tag}`)];
+}

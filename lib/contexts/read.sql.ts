@@ -1,0 +1,284 @@
+import { type Database, runOne } from '../postgres/database.ts';
+import { type Fragment, join, raw, sql, toStatement } from '../postgres/sql.ts';
+import type { Context, ContextHead } from './context.ts';
+import type { RequestContext } from './request.ts';
+import { type HeadJson, jsonColumn, type PartsJson, spaceRow, toContext, toHead } from './rows.ts';
+
+/** An answer of one statement with the clock of its own snapshot. */
+export interface Read<Value> {
+  readonly value: Value;
+  readonly seq: number;
+  /** PostgreSQL's time, by which expiry is judged. */
+  readonly nowMs: number;
+}
+
+interface ItemJson {
+  head: HeadJson;
+  content: PartsJson;
+}
+
+const seen = raw('s.clock, to_ms(statement_timestamp()) as now_ms');
+const isLiveNow = raw(
+  `c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())`,
+);
+
+/** The head, with its content where that is at most `inlineBytes`; null where there is no row or it was erased. */
+export function readHead(database: Database, request: RequestContext, id: string, inlineBytes: number) {
+  return readItem(
+    database,
+    request,
+    sql`select ${seen}, to_head(c)::text as head,
+          case when c.size_bytes <= ${inlineBytes} then content_parts(c.hash) end::text as content
+        from space s left join context c on c.space_id = s.id and c.id = ${id}
+        where s.id = ${request.space}`,
+  );
+}
+
+/** Version `version`; null where it never was or retention has taken it. `head` is null where there is no context. */
+export function readVersion(
+  database: Database,
+  request: RequestContext,
+  id: string,
+  version: number,
+  inlineBytes: number,
+) {
+  return readItem(
+    database,
+    request,
+    sql`select ${seen}, to_version(v, c)::text as head, c.version is not null and c.state <> 'erased' as is_known,
+          case when v.size_bytes <= ${inlineBytes} then content_parts(v.hash) end::text as content
+        from space s left join context c on c.space_id = s.id and c.id = ${id}
+        left join context_version v on v.space_id = s.id and v.id = ${id} and v.version = ${version}
+        where s.id = ${request.space}`,
+  );
+}
+
+/** The version that was the head at `atMs`; null where nothing was there yet or retention has taken it. */
+export function readVersionAt(
+  database: Database,
+  request: RequestContext,
+  id: string,
+  atMs: number,
+  inlineBytes: number,
+) {
+  return readItem(
+    database,
+    request,
+    sql`select ${seen}, to_version(v, c)::text as head, c.version is not null and c.state <> 'erased' as is_known,
+          case when v.size_bytes <= ${inlineBytes} then content_parts(v.hash) end::text as content
+        from space s left join context c on c.space_id = s.id and c.id = ${id}
+        left join lateral (
+          select * from context_version
+          where space_id = s.id and id = ${id} and created_at <= to_timestamp(${atMs}::double precision / 1000)
+          order by created_at desc limit 1
+        ) v on true
+        where s.id = ${request.space}`,
+  );
+}
+
+/**
+ * The context and its live ancestors, root first, each with its content as far as `inlineBytes` reach. The chain ends
+ * at an ancestor that is no longer alive.
+ */
+export async function readAncestry(
+  database: Database,
+  request: RequestContext,
+  id: string,
+  inlineBytes: number,
+): Promise<Read<Context[]>> {
+  const rows = await run(
+    database,
+    request,
+    sql`with recursive up as (
+          select c as node, 0 as level from context c where c.space_id = ${request.space} and c.id = ${id}
+          union all
+          select c, up.level + 1 from up
+          join context c on c.space_id = ${request.space} and c.id = (up.node).parent_id and ${isLiveNow}
+          where up.level < 32
+        )
+        select ${seen}, (
+          select jsonb_agg(jsonb_build_object('head', to_head(node),
+            'content', case when (node).size_bytes <= ${inlineBytes} then content_parts((node).hash) end) order by level desc)
+          from up)::text as items
+        from space s where s.id = ${request.space}`,
+  );
+  return { ...rows, value: toItems(rows.items) };
+}
+
+/** The contexts in the order asked, null where there is none; contents until together they exceed `inlineBytes`. */
+export async function readMany(
+  database: Database,
+  request: RequestContext,
+  ids: readonly string[],
+  inlineBytes: number,
+): Promise<Read<(Context | null)[]>> {
+  const rows = await run(
+    database,
+    request,
+    sql`with wanted as (
+          select id, ordinality as position from jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb) with ordinality as w (id, ordinality)
+        ), found as (
+          select position, c as node, sum(c.size_bytes) over (order by position) as total
+          from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id
+        )
+        select ${seen}, (
+          select jsonb_agg(jsonb_build_object('head', to_head(node),
+            'content', case when total <= ${inlineBytes} then content_parts((node).hash) end) order by position)
+          from found)::text as items
+        from space s where s.id = ${request.space}`,
+  );
+  const byId = new Map(toItems(rows.items).map((context) => [context.id, context]));
+  return { ...rows, value: ids.map((id) => byId.get(id) ?? null) };
+}
+
+/** What a list may be narrowed by; every member narrows further. */
+export interface ListFilter {
+  readonly parentId?: string | undefined;
+  readonly subtreeOf?: string | undefined;
+  readonly kind?: string | undefined;
+  readonly updatedSinceMs?: number | undefined;
+  /** Text at a path of the metadata, or membership of an array there. */
+  readonly metadata?: readonly { readonly path: readonly string[]; readonly value: string }[] | undefined;
+}
+
+export interface ListPage {
+  readonly filter: ListFilter;
+  readonly order: 'id' | 'updated';
+  /** Where the page before ended: the last id, and for `updated` its time. */
+  readonly after?: { readonly id: string; readonly updatedMs: number } | undefined;
+  readonly limit: number;
+  /** How many bytes of contents the page may carry; absent asks for none. */
+  readonly contentBytes?: number | undefined;
+}
+
+/** One page of live contexts, and whether more follow. */
+export async function readList(
+  database: Database,
+  request: RequestContext,
+  page: ListPage,
+): Promise<Read<{ items: Context[]; hasMore: boolean }>> {
+  const { filter, after, limit } = page;
+  const conditions = [sql`c.space_id = ${request.space} and ${isLiveNow}`];
+  if (filter.parentId !== undefined) conditions.push(sql`c.parent_id = ${filter.parentId}`);
+  if (filter.kind !== undefined) conditions.push(sql`c.kind = ${filter.kind}`);
+  if (filter.updatedSinceMs !== undefined) {
+    conditions.push(sql`c.updated_at >= to_timestamp(${filter.updatedSinceMs}::double precision / 1000)`);
+  }
+  for (const { path, value } of filter.metadata ?? []) conditions.push(metadataCondition(path, value));
+  if (filter.subtreeOf !== undefined) conditions.push(subtreeCondition(request.space, filter.subtreeOf));
+  if (after !== undefined) {
+    const time = sql`to_timestamp(${after.updatedMs}::double precision / 1000)`;
+    conditions.push(
+      page.order === 'id'
+        ? sql`c.id > ${after.id}`
+        : sql`(c.updated_at < ${time} or (c.updated_at = ${time} and c.id > ${after.id}))`,
+    );
+  }
+  const order = page.order === 'id' ? raw('c.id') : raw('c.updated_at desc, c.id');
+  const content =
+    page.contentBytes === undefined
+      ? raw('null')
+      : sql`case when total <= ${page.contentBytes} then content_parts((node).hash) end`;
+  const rows = await run(
+    database,
+    request,
+    sql`with page as (
+          select node, row_number() over () as position, sum((node).size_bytes) over (rows unbounded preceding) as total
+          from (select c as node from context c where ${join(conditions, ' and ')} order by ${order} limit ${limit + 1}) ordered
+        )
+        select ${seen}, (
+          select jsonb_agg(jsonb_build_object('head', to_head(node), 'content', ${content}) order by position)
+          from page where position <= ${limit})::text as items,
+          (select count(*) from page) > ${limit} as has_more
+        from space s where s.id = ${request.space}`,
+  );
+  return { ...rows, value: { items: toItems(rows.items), hasMore: rows.row['has_more'] === 't' } };
+}
+
+/** The live subtree in breadth-first order, its root first, at most `nodesMax + 1` contexts; empty without a root. */
+export async function readTree(
+  database: Database,
+  request: RequestContext,
+  id: string,
+  bounds: { readonly levels: number; readonly nodesMax: number },
+): Promise<Read<ContextHead[]>> {
+  const rows = await run(
+    database,
+    request,
+    sql`with recursive under as (
+          select c as node, 0 as level from context c where c.space_id = ${request.space} and c.id = ${id}
+          union all
+          select c, under.level + 1 from under
+          join context c on c.space_id = ${request.space} and c.parent_id = (under.node).id and ${isLiveNow}
+          where under.level < ${bounds.levels}
+        )
+        select ${seen}, (
+          select jsonb_agg(jsonb_build_object('head', to_head(node)) order by level, (node).id)
+          from (select * from under limit ${bounds.nodesMax + 1}) bounded)::text as items
+        from space s where s.id = ${request.space}`,
+  );
+  return { ...rows, value: toItems(rows.items).map((context) => context) };
+}
+
+/** The bytes of one part of a content (0 is the first); null where there is none. */
+export async function readContentPart(
+  database: Database,
+  request: RequestContext,
+  hash: string,
+  part: number,
+): Promise<PartsJson> {
+  const rows = await runOne(
+    database.in(request.space),
+    toStatement(sql`select jsonb_build_array(jsonb_build_array(encoding, encode(bytes, 'base64')))::text as content
+      from content where space_id = ${request.space} and hash = decode(${hash}, 'hex') and part = ${part}`),
+    request,
+  );
+  return rows[0] === undefined ? null : jsonColumn<NonNullable<PartsJson>>(rows[0], 'content');
+}
+
+function subtreeCondition(space: string, root: string): Fragment {
+  return sql`c.id in (
+    with recursive under (id) as (
+      select c.id from context c where c.space_id = ${space} and c.parent_id = ${root} and ${isLiveNow}
+        and exists (select from context c where c.space_id = ${space} and c.id = ${root} and ${isLiveNow})
+      union
+      select c.id from under join context c on c.space_id = ${space} and c.parent_id = under.id and ${isLiveNow}
+    ) select id from under)`;
+}
+
+// The containments can be answered by the index; the comparison after them is the exact meaning.
+function metadataCondition(path: readonly string[], value: string): Fragment {
+  const scalars = [JSON.stringify(value), ...(isJsonScalar(value) ? [value] : [])];
+  const nested = (inner: string) => path.reduceRight((sum, key) => `{${JSON.stringify(key)}:${sum}}`, inner);
+  const contained = scalars
+    .flatMap((scalar) => [nested(scalar), nested(`[${scalar}]`)])
+    .map((document) => sql`c.metadata @> ${document}::jsonb`);
+  const keys = sql`array(select jsonb_array_elements_text(${JSON.stringify(path)}::jsonb))`;
+  return sql`(${join(contained, ' or ')}) and (
+    c.metadata #>> ${keys} = ${value}
+    or jsonb_typeof(c.metadata #> ${keys}) = 'array'
+      and exists (select from jsonb_array_elements_text(c.metadata #> ${keys}) as element where element = ${value}))`;
+}
+
+function isJsonScalar(value: string): boolean {
+  return /^(true|false|null|-?(0|[1-9]\d{0,20})(\.\d{1,20})?)$/.test(value);
+}
+
+async function readItem(database: Database, request: RequestContext, fragment: Fragment) {
+  const { row, seq, nowMs } = await run(database, request, fragment);
+  const head = jsonColumn<HeadJson>(row, 'head');
+  const isKnown = row['is_known'] === undefined ? head !== null && head.state !== 'erased' : row['is_known'] === 't';
+  const value = head === null || !isKnown ? null : toContext(head, jsonColumn<NonNullable<PartsJson>>(row, 'content'));
+  return { value, isKnown, seq, nowMs };
+}
+
+async function run(database: Database, request: RequestContext, fragment: Fragment) {
+  const row = spaceRow(await runOne(database.in(request.space), toStatement(fragment), request));
+  return { row, seq: Number(row['clock']), nowMs: Number(row['now_ms']), items: jsonColumn<ItemJson[]>(row, 'items') };
+}
+
+function toItems(items: ItemJson[] | null): Context[] {
+  return (items ?? [])
+    .filter(({ head }) => head.state !== 'erased')
+    .map(({ head, content }) => (content ? toContext(head, content) : toHead(head)));
+}

@@ -1,0 +1,101 @@
+import { Problem } from '../base/problem.ts';
+import type { Row } from '../postgres/database.ts';
+import { decodeContent } from './content.ts';
+import type { Actor, Change, Context, ContextHead, VersionEntry } from './context.ts';
+
+/** The shape that the SQL functions `to_head` and `to_version` print. */
+export interface HeadJson {
+  id: string;
+  version: number;
+  state: ContextHead['state'];
+  hash: string | null;
+  contentType: string | null;
+  sizeBytes: number;
+  kind: string;
+  parentId: string | null;
+  metadata: string;
+  expiresMs: number | null;
+  actorKind: Actor['kind'];
+  actorId: string;
+  createdMs: number;
+  updatedMs: number;
+  operation?: string;
+  pinned?: boolean;
+  mergedFrom?: unknown;
+  message?: string | null;
+}
+
+interface ChangeJson {
+  tick: number;
+  kind: Change['kind'];
+  id: string | null;
+  version: number | null;
+  operation: string;
+  hash: string | null;
+  parentBefore: string | null;
+  parentAfter: string | null;
+  items: string[] | null;
+  actorKind: Actor['kind'] | null;
+  actorId: string | null;
+  origin: string | null;
+  atMs: number;
+}
+
+export type PartsJson = [encoding: string, base64: string][] | null;
+
+/** Reads a column that holds JSON; null where the column is null. */
+export function jsonColumn<Value>(row: Row, column: string): Value | null {
+  const text = row[column];
+  return text === null || text === undefined ? null : (JSON.parse(text) as Value);
+}
+
+/**
+ * The row of the space itself, which every read answers with.
+ *
+ * @throws Problem `not_found` where the space was deleted meanwhile.
+ */
+export function spaceRow(rows: readonly Row[]): Row {
+  const [row] = rows;
+  if (row === undefined) throw new Problem('not_found', 'The space no longer exists.');
+  return row;
+}
+
+export function toHead(json: HeadJson): ContextHead {
+  const { actorKind, actorId } = json;
+  return {
+    id: json.id,
+    parentId: json.parentId,
+    kind: json.kind,
+    contentType: json.contentType,
+    metadata: json.metadata,
+    version: json.version,
+    hash: json.hash,
+    sizeBytes: json.sizeBytes,
+    createdMs: json.createdMs,
+    updatedMs: json.updatedMs,
+    expiresMs: json.expiresMs,
+    actor: { kind: actorKind, id: actorId },
+    state: json.state,
+  };
+}
+
+export function toContext(json: HeadJson, parts: PartsJson | undefined): Context {
+  return parts ? { ...toHead(json), content: decodeContent(parts) } : toHead(json);
+}
+
+export function toVersionEntry(json: HeadJson): VersionEntry {
+  return {
+    ...toHead(json),
+    operation: json.operation ?? 'put',
+    isPinned: json.pinned ?? false,
+    mergedFrom: json.mergedFrom ?? null,
+    message: json.message ?? null,
+  };
+}
+
+export function toChange(json: ChangeJson): Change {
+  const { actorKind, actorId, ...rest } = json;
+  return { ...rest, actor: actorKind === null ? null : { kind: actorKind, id: actorId ?? '' } };
+}
+
+export type { ChangeJson };

@@ -1,0 +1,86 @@
+import { Problem } from '../base/problem.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+
+/** What may be sent beside a statement; everything travels as text, binary as base64. */
+export type Param = string | number | boolean | null;
+
+export interface Statement {
+  /** SQL with `$1`, `$2` … */
+  readonly text: string;
+  readonly params: readonly Param[];
+}
+
+/** A row as PostgreSQL prints it: each column's text, or null. Domain types are made where the statement lives. */
+export type Row = Readonly<Record<string, string | null>>;
+
+export interface RunOptions {
+  /** Ends the wait; whether a write has happened is then unknown. */
+  readonly signal?: AbortSignal | undefined;
+  /** Hears of this call, beside whoever hears of all. */
+  readonly telemetry?: Telemetry | undefined;
+}
+
+/** One way to the database. Each call is one request and one transaction, whatever the number of statements. */
+export interface Door {
+  /**
+   * Runs the statements in order, all or none, and answers with the rows of each.
+   *
+   * @throws DatabaseError where PostgreSQL refuses a statement.
+   * @throws Problem `unavailable` where PostgreSQL cannot be reached or does not answer in time.
+   */
+  run(statements: readonly Statement[], options?: RunOptions): Promise<Row[][]>;
+}
+
+/** The port to PostgreSQL. Drivers: `pglite.ts` (in the process), `neon.ts` (SQL over HTTP). */
+export interface Database {
+  /** The door of one space: every call first takes the role that row-level security binds, and the space it may see. */
+  in(spaceId: string): Door;
+  /** The owner's door, for spaces, the look-up of keys, and migrations alone. */
+  readonly owner: Door;
+  close(): Promise<void>;
+}
+
+/** PostgreSQL's refusal of a statement; the message is for logs, never for callers. */
+export interface DatabaseError extends Error {
+  readonly name: 'DatabaseError';
+  /** SQLSTATE, five characters: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+  readonly sqlState: string;
+  readonly detail: string | undefined;
+  readonly constraint: string | undefined;
+}
+
+export function databaseError(from: {
+  message: string;
+  sqlState: string;
+  detail?: string | null | undefined;
+  constraint?: string | null | undefined;
+}): DatabaseError {
+  return Object.assign(new Error(from.message), {
+    name: 'DatabaseError' as const,
+    sqlState: from.sqlState,
+    detail: from.detail ?? undefined,
+    constraint: from.constraint ?? undefined,
+  });
+}
+
+export function isDatabaseError(error: unknown): error is DatabaseError {
+  return error instanceof Error && error.name === 'DatabaseError';
+}
+
+export function databaseUnavailable(cause: unknown): Problem {
+  return new Problem('unavailable', 'The database does not answer; try again in a moment.', {}, cause);
+}
+
+/** Binds a transaction to its space: row-level security sees this role and this setting, and both end with it. */
+export function enterSpace(spaceId: string): Statement {
+  return {
+    text: `select set_config('role', 'lamina_app', true), set_config('lamina.space', $1, true)`,
+    params: [spaceId],
+  };
+}
+
+/** Runs one statement and answers with its rows. */
+export async function runOne(door: Door, statement: Statement, options?: RunOptions): Promise<Row[]> {
+  const [rows = []] = await door.run([statement], options);
+  return rows;
+}

@@ -1,0 +1,77 @@
+import { type NeonDbError, neon, neonConfig } from '@neondatabase/serverless';
+import { Problem } from '../base/problem.ts';
+import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
+import {
+  type Database,
+  type Door,
+  databaseError,
+  databaseUnavailable,
+  enterSpace,
+  type Row,
+  type Statement,
+} from './database.ts';
+import { metered } from './metered.ts';
+
+// The driver has one endpoint setting for the whole process, so it is a look-up by host.
+const endpoints = new Map<string, string>();
+const derivedEndpoint = neonConfig.fetchEndpoint;
+neonConfig.fetchEndpoint = (host, port, options) =>
+  endpoints.get(`${host}:${port}`) ??
+  (typeof derivedEndpoint === 'string' ? derivedEndpoint : derivedEndpoint(host, port, options));
+
+const neonHosts = /\.neon\.(tech|build)$/;
+
+/**
+ * PostgreSQL through Neon's driver over HTTP: one request a call, one transaction a request.
+ *
+ * @param deps.endpoint URL of the SQL-over-HTTP endpoint where it is not the one the driver derives from `url`.
+ * @param deps.timeoutMs how long a call may take before it counts as unanswered; default 15,000.
+ * @throws Problem `invalid_request` where `url` is no PostgreSQL URL, or is not Neon's and no endpoint is named.
+ */
+export function createNeonDatabase(deps: {
+  url: string;
+  endpoint?: string | undefined;
+  timeoutMs?: number;
+  telemetry?: Telemetry;
+}): Database {
+  const { url, endpoint, timeoutMs = 15_000, telemetry = noTelemetry } = deps;
+  registerEndpoint(url, endpoint);
+  const client = neon(url, { fullResults: true, types: { getTypeParser: () => (text: string) => text } });
+
+  function door(first: Statement | undefined): Door {
+    return metered(telemetry, {
+      async run(statements, options) {
+        const all = first === undefined ? statements : [first, ...statements];
+        const deadline = AbortSignal.timeout(timeoutMs);
+        const signal = options?.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
+        const queries = all.map((statement) => client.query(statement.text, [...statement.params]));
+        const results = await client.transaction(queries, { fetchOptions: { signal } }).catch(refuse);
+        const answers = results.map((result) => result.rows as Row[]);
+        return first === undefined ? answers : answers.slice(1);
+      },
+    });
+  }
+
+  return { in: (spaceId) => door(enterSpace(spaceId)), owner: door(undefined), close: async () => {} };
+}
+
+function registerEndpoint(url: string, endpoint: string | undefined): void {
+  // The driver's own message for a malformed URL quotes it with its password, so it is looked at here first.
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  if (parsed === undefined || !/^postgres(ql)?:$/.test(parsed.protocol)) {
+    throw new Problem('invalid_request', 'DATABASE_URL is not of the form postgresql://user:password@host/database.');
+  }
+  if (endpoint !== undefined) endpoints.set(`${parsed.hostname}:${parsed.port}`, endpoint);
+  else if (!neonHosts.test(parsed.hostname)) {
+    throw new Problem(
+      'invalid_request',
+      `DATABASE_URL names ${parsed.hostname}, which is not a host of Neon's: set LAMINA_NEON_ENDPOINT to the URL of its SQL-over-HTTP endpoint.`,
+    );
+  }
+}
+
+function refuse(error: unknown): never {
+  const { code, message, detail, constraint } = error as NeonDbError;
+  if (typeof code !== 'string' || !/^[0-9A-Z]{5}$/.test(code)) throw databaseUnavailable(error);
+  throw databaseError({ message, sqlState: code, detail, constraint });
+}

@@ -1,0 +1,57 @@
+import { type PGliteInterface, type Transaction, types } from '@electric-sql/pglite';
+import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
+import {
+  type Database,
+  type Door,
+  databaseError,
+  databaseUnavailable,
+  enterSpace,
+  type Row,
+  type Statement,
+} from './database.ts';
+import { metered } from './metered.ts';
+
+// PGlite would turn columns into JavaScript values and parameters into text by their types; here both are text already.
+const asText = Object.fromEntries(
+  Object.values(types)
+    .filter((type) => typeof type === 'number')
+    .map((oid) => [oid, (text: string) => text]),
+);
+
+/** The database in the process, on PGlite: one session, so calls wait for one another. */
+export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?: Telemetry }): Database {
+  const { pglite, telemetry = noTelemetry } = deps;
+
+  function door(first: Statement | undefined): Door {
+    return metered(telemetry, {
+      run(statements) {
+        return pglite
+          .transaction(async (transaction) => {
+            if (first !== undefined) await query(transaction, first);
+            const answers: Row[][] = [];
+            for (const statement of statements) answers.push(await query(transaction, statement));
+            return answers;
+          })
+          .catch(refuse);
+      },
+    });
+  }
+
+  return {
+    in: (spaceId) => door(enterSpace(spaceId)),
+    owner: door(undefined),
+    close: () => pglite.close(),
+  };
+}
+
+async function query(transaction: Transaction, statement: Statement): Promise<Row[]> {
+  const params = statement.params.map((param) => (param === null ? null : String(param)));
+  const result = await transaction.query<Row>(statement.text, params, { parsers: asText, serializers: asText });
+  return result.rows;
+}
+
+function refuse(error: unknown): never {
+  const { code, message, detail, constraint } = error as Record<string, string | undefined>;
+  if (code === undefined || !/^[0-9A-Z]{5}$/.test(code)) throw databaseUnavailable(error);
+  throw databaseError({ message: message ?? 'refused', sqlState: code, detail, constraint });
+}

@@ -1,0 +1,30 @@
+/** One call of an engine, as it was seen from here. */
+export interface EngineCall {
+  readonly engine: 'postgres' | 'redis' | 'weaviate' | 'embedder';
+  /** Wall time in milliseconds. */
+  readonly durationMs: number;
+  /** Bytes of payload sent and received, as far as they are known without measuring again. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  readonly outcome: 'ok' | 'refused' | 'unavailable';
+}
+
+/** Something an operator should be able to find later. */
+export interface LogEvent {
+  readonly level: 'info' | 'warn' | 'error';
+  readonly event: string;
+  /** Facts without secrets or contents. */
+  readonly facts?: Readonly<Record<string, unknown>>;
+  readonly error?: unknown;
+}
+
+/** Where engines and verbs report; never throws and never waits. */
+export interface Telemetry {
+  engineCall(call: EngineCall): void;
+  log(event: LogEvent): void;
+}
+
+export const noTelemetry: Telemetry = {
+  engineCall() {},
+  log() {},
+};

@@ -1,0 +1,97 @@
+-- Makes p_next the head: its row, its version, and the retention that follows from it, at a cost that does not depend
+-- on how many versions there are. Called under the context's lock.
+create or replace function store_version(
+  p_next context, p_operation text, p_merged_from jsonb, p_message text, p_retained integer, p_retained_days integer
+) returns void language plpgsql as $$
+declare
+  v_gone bytea[];
+  v_count integer;
+begin
+  insert into context_version (space_id, id, version, operation, hash, content_type, size_bytes, kind, parent_id, metadata,
+      expires_at, actor_kind, actor_id, created_at, merged_from, message)
+    values (p_next.space_id, p_next.id, p_next.version, p_operation, p_next.hash, p_next.content_type, p_next.size_bytes,
+      p_next.kind, p_next.parent_id, p_next.metadata, p_next.expires_at, p_next.actor_kind, p_next.actor_id,
+      p_next.updated_at, p_merged_from, p_message);
+
+  if p_next.kept_versions > p_retained then
+    with oldest as (
+      select version from context_version
+      where space_id = p_next.space_id and id = p_next.id and version < p_next.version and not pinned
+      order by version limit least(p_next.kept_versions - p_retained, 16)
+    ), deleted as (
+      delete from context_version v using oldest
+      where v.space_id = p_next.space_id and v.id = p_next.id and v.version = oldest.version
+        and (p_retained_days is null or v.created_at < clock_timestamp() - make_interval(days => p_retained_days))
+      returning v.hash
+    )
+    select array_agg(hash), count(*) into v_gone, v_count from deleted;
+    p_next.kept_versions := p_next.kept_versions - v_count;
+    if v_count > 0 then perform collect_contents(v_gone); end if;
+  end if;
+
+  insert into context values (p_next.*)
+  on conflict (space_id, id) do update set
+    version = excluded.version, state = excluded.state, hash = excluded.hash, content_type = excluded.content_type,
+    size_bytes = excluded.size_bytes, kind = excluded.kind, parent_id = excluded.parent_id, metadata = excluded.metadata,
+    expires_at = excluded.expires_at, actor_kind = excluded.actor_kind, actor_id = excluded.actor_id,
+    created_at = excluded.created_at, updated_at = excluded.updated_at, kept_versions = excluded.kept_versions;
+end $$;
+
+-- The head after p_head, written now by this actor; time only moves forward, by a millisecond at least.
+create or replace function next_head(p_head context, p_id text, p_actor jsonb) returns context language plpgsql as $$
+declare
+  v_next context := p_head;
+begin
+  v_next.space_id := current_setting('lamina.space');
+  v_next.id := p_id;
+  v_next.version := coalesce(p_head.version, 0) + 1;
+  v_next.kept_versions := coalesce(p_head.kept_versions, 0) + 1;
+  v_next.actor_kind := p_actor ->> 'kind';
+  v_next.actor_id := p_actor ->> 'id';
+  v_next.updated_at := greatest(date_trunc('milliseconds', clock_timestamp()), p_head.updated_at + interval '1 millisecond');
+  v_next.created_at := case when p_head.state = 'erased' then v_next.updated_at else coalesce(p_head.created_at, v_next.updated_at) end;
+  return v_next;
+end $$;
+
+create or replace function is_live(p_context context) returns boolean language sql as $$
+  select coalesce(p_context.state = 'live' and (p_context.expires_at is null or p_context.expires_at > clock_timestamp()), false);
+$$;
+
+create or replace function tombstone_of(p_head context, p_actor jsonb) returns context language plpgsql as $$
+declare
+  v_next context := next_head(p_head, p_head.id, p_actor);
+begin
+  v_next.state := 'deleted';
+  v_next.hash := null;
+  v_next.content_type := null;
+  v_next.size_bytes := 0;
+  v_next.parent_id := null;
+  v_next.metadata := '{}';
+  v_next.expires_at := null;
+  return v_next;
+end $$;
+
+create or replace function to_change(p_before context, p_after context, p_operation text, p_origin text) returns change
+language sql as $$
+  select row(p_after.space_id, 0, 'context', p_after.id, p_after.version, p_operation, p_after.hash, p_before.parent_id,
+    p_after.parent_id, null, p_after.actor_kind, p_after.actor_id, p_origin, p_after.updated_at)::change;
+$$;
+
+-- Gives each change its tick, in the order it stands, and moves the clock once. Answers with the clock.
+create or replace function record_changes(p_changes change[]) returns bigint language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_count integer := coalesce(array_length(p_changes, 1), 0);
+  v_clock bigint;
+begin
+  if v_count = 0 then
+    select clock into v_clock from space where id = v_space;
+    return v_clock;
+  end if;
+  update space set clock = clock + v_count where id = v_space returning clock into v_clock;
+  insert into change
+  select c.space_id, v_clock - v_count + c.ordinality, c.kind, c.id, c.version, c.operation, c.hash, c.parent_before,
+    c.parent_after, c.items, c.actor_kind, c.actor_id, c.origin, c.at
+  from unnest(p_changes) with ordinality c;
+  return v_clock;
+end $$;
