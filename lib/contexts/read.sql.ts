@@ -131,6 +131,52 @@ export async function readMany(
   return { ...rows, value: ids.map((id) => byId.get(id) ?? null) };
 }
 
+/** Names a version; without `version`, the head. */
+export interface Reference {
+  readonly id: string;
+  readonly version?: number | undefined;
+}
+
+/**
+ * The versions named, in order, null where there is none; contents until together they exceed `inlineBytes`. Where a
+ * key is given, also what an earlier request under it was answered.
+ */
+export async function readExact(
+  database: Database,
+  request: RequestContext,
+  references: readonly Reference[],
+  options: { readonly inlineBytes: number; readonly key?: string | undefined },
+): Promise<Read<(Context | null)[]> & { recorded: { fingerprint: string; answer: unknown } | null }> {
+  const wanted = references.map(({ id, version }) => ({ id, version: version ?? null }));
+  const recorded =
+    options.key === undefined
+      ? raw('null')
+      : sql`(select jsonb_build_object('fingerprint', fingerprint, 'answer', answer) from idempotency
+          where space_id = ${request.space} and key = ${options.key} and created_at >= clock_timestamp() - interval '24 hours')`;
+  const rows = await run(
+    database,
+    request,
+    sql`with wanted as (
+          select w.id, w.version, row_number() over () as position
+          from jsonb_to_recordset(${JSON.stringify(wanted)}::jsonb) as w (id text, version integer)
+        ), found as (
+          select position, v as row, c as node, sum(v.size_bytes) over (order by position) as total
+          from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id and c.state <> 'erased'
+          join context_version v on v.space_id = c.space_id and v.id = c.id and v.version = coalesce(wanted.version, c.version)
+        )
+        select ${seen}, ${recorded}::text as recorded, (
+          select jsonb_agg(jsonb_build_object('position', position, 'head', to_version(row, node),
+            'content', case when total <= ${options.inlineBytes} then content_parts((row).hash) end))
+          from found)::text as items
+        from space s where s.id = ${request.space}`,
+  );
+  const value: (Context | null)[] = references.map(() => null);
+  for (const { position, head, content } of (rows.items ?? []) as (ItemJson & { position: number })[]) {
+    value[position - 1] = toContext(head, content);
+  }
+  return { ...rows, value, recorded: jsonColumn(rows.row, 'recorded') };
+}
+
 /** What a list may be narrowed by; every member narrows further. */
 export interface ListFilter {
   readonly parentId?: string | undefined;
@@ -217,7 +263,7 @@ export async function readTree(
           from (select * from under limit ${bounds.nodesMax + 1}) bounded)::text as items
         from space s where s.id = ${request.space}`,
   );
-  return { ...rows, value: toItems(rows.items).map((context) => context) };
+  return { ...rows, value: toItems(rows.items) };
 }
 
 /** The bytes of one part of a content (0 is the first); null where there is none. */

@@ -1,7 +1,7 @@
 -- Makes p_next the head: its row, its version, and the retention that follows from it, at a cost that does not depend
 -- on how many versions there are. Called under the context's lock.
 create or replace function store_version(
-  p_next context, p_operation text, p_merged_from jsonb, p_message text, p_retained integer, p_retained_days integer
+  p_next context, p_operation text, p_merged_from jsonb, p_message text, p_retained integer, p_retained_days double precision
 ) returns void language plpgsql as $$
 declare
   v_gone bytea[];
@@ -21,7 +21,7 @@ begin
     ), deleted as (
       delete from context_version v using oldest
       where v.space_id = p_next.space_id and v.id = p_next.id and v.version = oldest.version
-        and (p_retained_days is null or v.created_at < clock_timestamp() - make_interval(days => p_retained_days))
+        and (p_retained_days is null or v.created_at < clock_timestamp() - make_interval(secs => p_retained_days * 86400))
       returning v.hash
     )
     select array_agg(hash), count(*) into v_gone, v_count from deleted;

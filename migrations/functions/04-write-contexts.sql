@@ -116,7 +116,7 @@ begin
           on conflict do nothing;
         end if;
         perform store_version(v_next, v_operation, v_op -> 'mergedFrom', v_op ->> 'message',
-          (p_options ->> 'retained')::integer, (p_options ->> 'retainedDays')::integer);
+          (p_options ->> 'retained')::integer, (p_options ->> 'retainedDays')::double precision);
         v_changes := v_changes || to_change(v_head, v_next, v_operation, v_origin);
         v_outcome := case when v_is_live then 'updated' else 'created' end;
       end if;
@@ -154,7 +154,7 @@ begin
               v_next.parent_id := null;
             end if;
             perform store_version(v_next, case v_op ->> 'children' when 'delete' then 'delete' else 'put' end, null, null,
-              (p_options ->> 'retained')::integer, (p_options ->> 'retainedDays')::integer);
+              (p_options ->> 'retained')::integer, (p_options ->> 'retainedDays')::double precision);
             v_changes := v_changes || to_change(v_child, v_next, case v_op ->> 'children' when 'delete' then 'delete' else 'put' end, v_origin);
           end loop;
           if coalesce(array_length(v_changes, 1), 0) - v_before >= (p_options ->> 'cascade')::integer then
@@ -167,7 +167,7 @@ begin
       if v_outcome is null then
         v_next := tombstone_of(v_head, v_actor);
         perform store_version(v_next, v_operation, null, null,
-          (p_options ->> 'retained')::integer, (p_options ->> 'retainedDays')::integer);
+          (p_options ->> 'retained')::integer, (p_options ->> 'retainedDays')::double precision);
         v_changes := v_changes || to_change(v_head, v_next, v_operation, v_origin);
         v_outcome := 'deleted';
       end if;

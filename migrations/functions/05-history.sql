@@ -98,7 +98,7 @@ begin
     else
       v_next := next_head(v_child, v_child.id, v_actor);
       v_next.parent_id := null;
-      perform store_version(v_next, 'put', null, null, (p_options ->> 'retained')::integer, (p_options ->> 'retainedDays')::integer);
+      perform store_version(v_next, 'put', null, null, (p_options ->> 'retained')::integer, (p_options ->> 'retainedDays')::double precision);
       v_changes := v_changes || to_change(v_child, v_next, 'put', v_origin);
     end if;
     v_contexts := v_contexts + 1;

@@ -1,0 +1,51 @@
+import { type Database, isDatabaseError, type Statement } from '../postgres/database.ts';
+import type { Change } from './context.ts';
+import { readChanges } from './feed.sql.ts';
+import { moveCursor, readCursor } from './follower.sql.ts';
+import { systemRequest } from './request.ts';
+
+/** A reader of the feed that remembers how far it has come. */
+export interface Follower {
+  /**
+   * Takes one batch of changes in `space` and carries out the effect. Killed anywhere, it begins the same batch again;
+   * run on several instances at once, each change's effect is committed once.
+   *
+   * @returns how many changes were taken, and whether more are waiting.
+   */
+  step(space: string): Promise<{ taken: number; hasMore: boolean }>;
+}
+
+/**
+ * The one loop behind everything that follows the feed.
+ *
+ * @param deps.batch how many changes a step takes at most.
+ * @param deps.effect what they amount to, as statements committed together with the cursor.
+ */
+export function createFollower(deps: {
+  database: Database;
+  name: string;
+  batch: number;
+  effect: (changes: readonly Change[], space: string) => Promise<readonly Statement[]> | readonly Statement[];
+}): Follower {
+  const { database, name, batch, effect } = deps;
+  return {
+    async step(space) {
+      const request = systemRequest(space, name);
+      const cursor = await readCursor(database, request, name);
+      const { changes, seq, floor } = await readChanges(database, request, {
+        since: Math.max(cursor, 0),
+        limit: batch,
+        isContextsOnly: false,
+      });
+      const to = changes.length < batch ? Math.max(seq, floor) : (changes.at(-1)?.tick ?? cursor);
+      if (to <= cursor) return { taken: 0, hasMore: false };
+      try {
+        await database.in(space).run([...(await effect(changes, space)), moveCursor(name, cursor, to)]);
+      } catch (error) {
+        if (isDatabaseError(error) && error.sqlState === 'LM002') return { taken: 0, hasMore: true };
+        throw error;
+      }
+      return { taken: changes.length, hasMore: to < seq };
+    },
+  };
+}

@@ -1,0 +1,185 @@
+import { canonicalJson, isJsonObject, isSameJson, type Json, type JsonObject, pointer } from '../base/json.ts';
+import { Problem } from '../base/problem.ts';
+import type { Conflict } from './conflict.ts';
+import { type Chunk, diff3 } from './diff3.ts';
+import { type Document, fromJson, fromText, isSameDocument, toLines, toValue } from './document.ts';
+import { idsOf } from './ids.ts';
+
+type Side = 'ours' | 'theirs';
+type Path = readonly (string | number)[];
+/** Settles a collision: notes it and says which side the result takes. */
+type Settle = (conflict: Omit<Conflict, 'chosen'>) => Side;
+
+/**
+ * Joins two changes of one base. A change on one side only is taken, the same change on both sides is taken once, a
+ * deletion of what the other side left alone is a deletion; changes that collide are conflicts, which `prefer` settles.
+ *
+ * @throws Problem `merge_conflict` with the `conflicts` where there are any and `prefer` is `fail`.
+ */
+export function threeWay(
+  base: Document,
+  ours: Document,
+  theirs: Document,
+  prefer: 'fail' | Side,
+): { document: Document; conflicts: Conflict[] } {
+  const conflicts: Conflict[] = [];
+  const chosen = prefer === 'fail' ? undefined : prefer;
+  const settle: Settle = (conflict) => {
+    conflicts.push({ ...conflict, chosen });
+    return chosen ?? 'ours';
+  };
+  const document = mergeDocuments(base, ours, theirs, settle);
+  if (prefer === 'fail' && conflicts.length > 0) throw mergeConflict(conflicts);
+  return { document, conflicts };
+}
+
+export function mergeConflict(conflicts: readonly Conflict[]): Problem {
+  const where = conflicts[0]?.path || 'the root';
+  const more = conflicts.length > 1 ? ` and ${conflicts.length - 1} more` : '';
+  return new Problem('merge_conflict', `Both sides changed ${where}${more}; nothing was written.`, { conflicts });
+}
+
+function mergeDocuments(base: Document, ours: Document, theirs: Document, settle: Settle): Document {
+  if (isSameDocument(ours, theirs) || isSameDocument(base, theirs)) return ours;
+  if (isSameDocument(base, ours)) return theirs;
+  if (ours.kind === 'text' && theirs.kind === 'text') {
+    const text = mergeText(base.kind === 'text' ? base.text : '', ours.text, theirs.text, settle);
+    const contentType = base.contentType === ours.contentType ? theirs.contentType : ours.contentType;
+    return fromText(text, contentType, [ours, theirs]);
+  }
+  if (base.kind === 'json' && ours.kind === 'json' && theirs.kind === 'json') {
+    const value = mergeValues(base.value, ours.value, theirs.value, [], settle);
+    return fromJson(value as Json, [ours, theirs]);
+  }
+  const side = settle({ path: '', base: toValue(base), ours: toValue(ours), theirs: toValue(theirs) });
+  return side === 'ours' ? ours : theirs;
+}
+
+// Absent (undefined) is a value like any other here: a deletion is a change to it.
+function mergeValues(
+  base: Json | undefined,
+  ours: Json | undefined,
+  theirs: Json | undefined,
+  path: Path,
+  settle: Settle,
+): Json | undefined {
+  if (isSame(ours, theirs) || isSame(base, theirs)) return ours;
+  if (isSame(base, ours)) return theirs;
+  if (isJsonObject(ours) && isJsonObject(theirs) && (base === undefined || isJsonObject(base))) {
+    return mergeObjects(base ?? new Map(), ours, theirs, path, settle);
+  }
+  if (Array.isArray(ours) && Array.isArray(theirs) && (base === undefined || Array.isArray(base))) {
+    return mergeArrays(base ?? [], ours, theirs, path, settle);
+  }
+  return settle({ path: pointer(path), base, ours, theirs }) === 'ours' ? ours : theirs;
+}
+
+function isSame(left: Json | undefined, right: Json | undefined): boolean {
+  return left === undefined || right === undefined ? left === right : isSameJson(left, right);
+}
+
+function mergeObjects(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, settle: Settle): JsonObject {
+  const merged: JsonObject = new Map();
+  for (const key of new Set([...ours.keys(), ...theirs.keys()])) {
+    const value = mergeValues(base.get(key), ours.get(key), theirs.get(key), [...path, key], settle);
+    if (value !== undefined) merged.set(key, value);
+  }
+  return merged;
+}
+
+function mergeArrays(base: Json[], ours: Json[], theirs: Json[], path: Path, settle: Settle): Json[] {
+  const ids = [base, ours, theirs].map(idsOf);
+  const [baseIds, ourIds, theirIds] = ids;
+  if (ids.every((own) => own?.every((id) => id !== undefined)) && baseIds && ourIds && theirIds) {
+    return mergeById(toMap(base, baseIds), toMap(ours, ourIds), toMap(theirs, theirIds), path, settle);
+  }
+  const chunks = diff3(base.map(canonicalJson), ours.map(canonicalJson), theirs.map(canonicalJson));
+  const merged: Json[] = [];
+  for (const chunk of chunks) {
+    const parts = {
+      base: base.slice(chunk.base.from, chunk.base.to),
+      ours: ours.slice(chunk.ours.from, chunk.ours.to),
+      theirs: theirs.slice(chunk.theirs.from, chunk.theirs.to),
+    };
+    if (chunk.changed !== 'both') merged.push(...(chunk.changed === 'theirs' ? parts.theirs : parts.ours));
+    else if (isSameJson(parts.ours, parts.theirs)) merged.push(...parts.ours);
+    else if (parts.base.length === parts.ours.length && parts.base.length === parts.theirs.length) {
+      // The same elements were changed on both sides: each is a document of its own.
+      parts.base.forEach((element, index) => {
+        const at = [...path, merged.length];
+        merged.push(mergeValues(element, parts.ours[index], parts.theirs[index], at, settle) as Json);
+      });
+    } else merged.push(...parts[settle({ path: pointer([...path, chunk.base.from]), ...parts })]);
+  }
+  return merged;
+}
+
+function toMap(elements: readonly Json[], ids: readonly (string | undefined)[]): JsonObject {
+  return new Map(elements.map((element, index) => [ids[index] as string, element]));
+}
+
+function mergeById(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, settle: Settle): Json[] {
+  // A conflict inside an element is told by its place in ours, or in theirs where ours lacks it.
+  const places = new Map([...[...theirs.keys()].entries(), ...[...ours.keys()].entries()].map(([at, id]) => [id, at]));
+  const merged: JsonObject = new Map();
+  for (const [id, place] of places) {
+    const value = mergeValues(base.get(id), ours.get(id), theirs.get(id), [...path, place], settle);
+    if (value !== undefined) merged.set(id, value);
+  }
+  return mergeOrder(base, ours, theirs, path, settle).flatMap((id) => merged.get(id) ?? []);
+}
+
+/** The order of all ids: that of the side which moved any; new ones stay behind what they followed on their side. */
+function mergeOrder(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, settle: Settle): string[] {
+  const isCommon = (id: string) => base.has(id) && ours.has(id) && theirs.has(id);
+  const known = (side: JsonObject) => [...side.keys()].filter(isCommon).join();
+  const [was, left, right] = [known(base), known(ours), known(theirs)];
+  let lead: Side = left === was ? 'theirs' : 'ours';
+  if (left !== was && right !== was && left !== right) {
+    const values = { base: [...base.values()], ours: [...ours.values()], theirs: [...theirs.values()] };
+    lead = settle({ path: pointer(path), ...values });
+  }
+  const [first, second] = lead === 'ours' ? [ours, theirs] : [theirs, ours];
+  const [leading, following] = [groupBehind(first, second), groupBehind(second, first)];
+  // What both sides added in one place comes in the order of the first ids, whichever side is ours.
+  return [...leading].flatMap(([id, own]) => {
+    const other = following.get(id) ?? [];
+    const isOtherFirst = other.length > 0 && own.length > 0 && (other[0] as string) < (own[0] as string);
+    return [id, ...(isOtherFirst ? [...other, ...own] : [...own, ...other])];
+  });
+}
+
+/** For the start (`''`) and each id both sides have: the ids only `side` has that follow it there. */
+function groupBehind(side: JsonObject, other: JsonObject): Map<string, string[]> {
+  let behind: string[] = [];
+  const groups = new Map([['', behind]]);
+  for (const id of side.keys()) {
+    if (!other.has(id)) behind.push(id);
+    else {
+      behind = [];
+      groups.set(id, behind);
+    }
+  }
+  return groups;
+}
+
+function mergeText(base: string, ours: string, theirs: string, settle: Settle): string {
+  const lines = { base: toLines(base), ours: toLines(ours), theirs: toLines(theirs) };
+  return diff3(lines.base, lines.ours, lines.theirs)
+    .map((chunk) => {
+      const parts = {
+        base: lines.base.slice(chunk.base.from, chunk.base.to).join(''),
+        ours: lines.ours.slice(chunk.ours.from, chunk.ours.to).join(''),
+        theirs: lines.theirs.slice(chunk.theirs.from, chunk.theirs.to).join(''),
+      };
+      if (chunk.changed !== 'both') return chunk.changed === 'theirs' ? parts.theirs : parts.ours;
+      if (parts.ours === parts.theirs) return parts.ours;
+      return parts[settle({ path: lineRange(chunk), ...parts })];
+    })
+    .join('');
+}
+
+function lineRange({ base }: Chunk): string {
+  if (base.to === base.from) return `L${base.from + 1}`;
+  return `L${base.from + 1}-L${base.to}`;
+}
