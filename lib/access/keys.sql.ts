@@ -47,7 +47,7 @@ export async function findKey(database: Database, spaceId: string, id: string): 
 export async function createKey(
   database: Database,
   request: RequestContext,
-  key: { readonly id: string; readonly name: string; readonly scopes: readonly Scope[]; readonly expiresAt: string | null; readonly secretHash: string },
+  key: { readonly id: string; readonly name: string; readonly scopes: readonly Scope[]; readonly expiresAt: string | null; readonly secretHash: string; readonly isFirst?: true },
   options: ChangeOptions,
 ): Promise<KeyAnswer> {
   const rows = await runOne(

@@ -111,6 +111,20 @@ export function canonicalJson(value: Json): string {
   return isJsonNumber(value) ? canonicalNumber(value.number) : JSON.stringify(value);
 }
 
+/** JSON that is text already, to be put into an answer as it stands. */
+export interface JsonText {
+  readonly jsonText: string;
+}
+
+/** Ordinary JavaScript as JSON, each {@link JsonText} in it as it stands; undefined members are left out. */
+export function printPlain(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(printPlain).join(',')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
+  if ('jsonText' in value) return String(value.jsonText);
+  const members = Object.entries(value).filter(([, member]) => member !== undefined);
+  return `{${members.map(([key, member]) => `${JSON.stringify(key)}:${printPlain(member)}`).join(',')}}`;
+}
+
 /** A JSON Pointer (RFC 6901) from its reference tokens. */
 export function pointer(tokens: readonly (string | number)[]): string {
   return tokens.map((token) => `/${String(token).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');

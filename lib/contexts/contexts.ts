@@ -132,12 +132,14 @@ export function createContexts(deps: {
       return read;
     },
 
-    list(request, page) {
-      const { filter } = page;
-      const isOfChildren = filter.parentId !== undefined && page.order === 'id' && filter.kind === undefined && !filter.metadata;
-      return answer(request, readList(database, request, page), () => [
-        isOfChildren ? parentItem(filter.parentId) : anyItem,
+    async list(request, page) {
+      const { filter, of } = page;
+      const isOfChildren = of !== undefined && of === filter.parentId;
+      const read = await answer(request, readList(database, request, page), () => [
+        ...(isOfChildren ? [parentItem(of), contextItem(of)] : [anyItem]),
       ]);
+      if (of !== undefined) requireLive(read.value.of, of, read.nowMs);
+      return read;
     },
 
     async readTree(request, id, bounds) {

@@ -32,16 +32,18 @@ export function createFeed(deps: { database: Database; nudges: Nudges }): Feed {
       let from = since;
       for (;;) {
         const position = from === 'latest' ? Number.MAX_SAFE_INTEGER : from;
-        const woken = nudges.wait(request.space, Math.min(lookAgainMs, Math.max(deadline - performance.now(), 0)), request.signal);
+        const seen = nudges.count(request.space);
         const found = await readChanges(database, request, { since: position, limit, isContextsOnly: true });
         if (from === 'latest') from = found.seq;
         requireReachable(from, found);
         const isFull = found.changes.length === limit;
         const next = isFull ? (found.changes.at(-1)?.tick ?? from) : found.seq;
-        const isOver = deadline - performance.now() <= 0 || request.signal?.aborted === true;
-        if (found.changes.length > 0 || isOver) return { changes: found.changes, next, seq: found.seq };
+        const leftMs = deadline - performance.now();
+        if (found.changes.length > 0 || leftMs <= 0 || request.signal?.aborted) {
+          return { changes: found.changes, next, seq: found.seq };
+        }
         from = next;
-        await woken;
+        await nudges.wait(request.space, seen, Math.min(lookAgainMs, leftMs), request.signal);
       }
     },
   };

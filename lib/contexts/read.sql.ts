@@ -195,6 +195,8 @@ export interface ListPage {
   readonly limit: number;
   /** How many bytes of contents the page may carry; absent asks for none. */
   readonly contentBytes?: number | undefined;
+  /** Also tell the head of this context, for lists that make no sense without it. */
+  readonly of?: string | undefined;
 }
 
 /** One page of live contexts, and whether more follow. */
@@ -202,8 +204,9 @@ export async function readList(
   database: Database,
   request: RequestContext,
   page: ListPage,
-): Promise<Read<{ items: Context[]; hasMore: boolean }>> {
+): Promise<Read<{ items: Context[]; hasMore: boolean; of: ContextHead | null }>> {
   const { filter, after, limit } = page;
+  const of = page.of === undefined ? raw('null') : sql`(select to_head(c) from context c where c.space_id = ${request.space} and c.id = ${page.of})`;
   const conditions = [sql`c.space_id = ${request.space} and ${isLiveNow}`];
   if (filter.parentId !== undefined) conditions.push(sql`c.parent_id = ${filter.parentId}`);
   if (filter.kind !== undefined) conditions.push(sql`c.kind = ${filter.kind}`);
@@ -235,10 +238,16 @@ export async function readList(
         select ${seen}, (
           select jsonb_agg(jsonb_build_object('head', to_head(node), 'content', ${content}) order by position)
           from page where position <= ${limit})::text as items,
-          (select count(*) from page) > ${limit} as has_more
+          (select count(*) from page) > ${limit} as has_more, ${of}::text as of_head
         from space s where s.id = ${request.space}`,
   );
-  return { ...rows, value: { items: toItems(rows.items), hasMore: rows.row['has_more'] === 't' } };
+  const ofHead = jsonColumn<HeadJson>(rows.row, 'of_head');
+  const value = {
+    items: toItems(rows.items),
+    hasMore: rows.row['has_more'] === 't',
+    of: ofHead === null ? null : toHead(ofHead),
+  };
+  return { ...rows, value };
 }
 
 /** The live subtree in breadth-first order, its root first, at most `nodesMax + 1` contexts; empty without a root. */

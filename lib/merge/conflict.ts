@@ -1,4 +1,4 @@
-import type { Json } from '../base/json.ts';
+import { type Json, type JsonText, printJson } from '../base/json.ts';
 
 /** Where sides disagreed; a side that has nothing there is absent. */
 export interface Conflict {
@@ -9,4 +9,26 @@ export interface Conflict {
   readonly theirs?: Json | undefined;
   /** Which side the result has; absent where nothing was chosen. */
   readonly chosen?: 'ours' | 'theirs' | undefined;
+}
+
+/** A conflict as it is kept and told: values as JSON text, so that no number is rounded. */
+export interface PrintedConflict {
+  readonly path: string;
+  readonly base?: JsonText;
+  readonly ours?: JsonText;
+  readonly theirs?: JsonText;
+  readonly chosen?: 'ours' | 'theirs';
+}
+
+// Beyond this many the rest is only counted by whoever compares the documents.
+const printedMax = 1000;
+
+export function printConflicts(conflicts: readonly Conflict[]): PrintedConflict[] {
+  return conflicts.slice(0, printedMax).map(({ path, base, ours, theirs, chosen }) => ({
+    path,
+    ...(base === undefined ? {} : { base: { jsonText: printJson(base) } }),
+    ...(ours === undefined ? {} : { ours: { jsonText: printJson(ours) } }),
+    ...(theirs === undefined ? {} : { theirs: { jsonText: printJson(theirs) } }),
+    ...(chosen === undefined ? {} : { chosen }),
+  }));
 }

@@ -1,6 +1,6 @@
 import { canonicalJson, isJsonObject, isSameJson, type Json, type JsonObject, pointer } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
-import type { Conflict } from './conflict.ts';
+import { type Conflict, printConflicts } from './conflict.ts';
 import { type Chunk, diff3 } from './diff3.ts';
 import { type Document, fromJson, fromText, isSameDocument, toLines, toValue } from './document.ts';
 import { idsOf } from './ids.ts';
@@ -33,10 +33,12 @@ export function threeWay(
   return { document, conflicts };
 }
 
-export function mergeConflict(conflicts: readonly Conflict[]): Problem {
+function mergeConflict(conflicts: readonly Conflict[]): Problem {
   const where = conflicts[0]?.path || 'the root';
   const more = conflicts.length > 1 ? ` and ${conflicts.length - 1} more` : '';
-  return new Problem('merge_conflict', `Both sides changed ${where}${more}; nothing was written.`, { conflicts });
+  return new Problem('merge_conflict', `Both sides changed ${where}${more}; nothing was written.`, {
+    conflicts: printConflicts(conflicts),
+  });
 }
 
 function mergeDocuments(base: Document, ours: Document, theirs: Document, settle: Settle): Document {

@@ -19,6 +19,13 @@ declare
 begin
   v_recorded := take_key(p_options, array[]::text[]);
   if v_recorded is not null then return v_recorded; end if;
+  if p_key ? 'isFirst' then
+    perform lock_tree();
+    if exists (select from api_key where space_id = v_space) then
+      perform release_key(p_options);
+      return jsonb_build_object('clock', (select clock from space where id = v_space), 'key', null);
+    end if;
+  end if;
   insert into api_key (space_id, id, name, secret_hash, scopes, created_at, expires_at)
     values (v_space, p_key ->> 'id', p_key ->> 'name', p_key ->> 'secretHash',
       array(select jsonb_array_elements_text(p_key -> 'scopes')), clock_timestamp(), (p_key ->> 'expiresAt')::timestamptz)

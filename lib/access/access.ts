@@ -1,0 +1,137 @@
+import { createHmac } from 'node:crypto';
+import type { Clock } from '../base/clock.ts';
+import { sha256 } from '../base/hash.ts';
+import type { Ids } from '../base/id.ts';
+import { Problem } from '../base/problem.ts';
+import type { RequestContext } from '../contexts/request.ts';
+import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
+import type { Database } from '../postgres/database.ts';
+import { createCredentials, type Credentials, defaultSpace } from './credentials.ts';
+import {
+  type ApiKey,
+  type AuditEntry,
+  createKey,
+  dropSpace,
+  insertSpace,
+  readAudit,
+  readKeys,
+  readSpaces,
+  revokeKey,
+  type Space,
+} from './keys.sql.ts';
+import type { Scope } from './scopes.ts';
+
+export interface NewKey {
+  readonly name: string;
+  readonly scopes: readonly Scope[];
+  /** ISO 8601; null never expires. */
+  readonly expiresAt: string | null;
+  /** Refused where the space has a key already. */
+  readonly isFirst?: true;
+}
+
+/** Spaces, keys and the audit. */
+export interface Access {
+  readonly credentials: Credentials;
+  /**
+   * Makes a key and tells its token, once.
+   *
+   * @param proof the bearer token of the request: with an idempotency key the secret is derived from it, so that the
+   *   same request is told the same token again although nobody keeps it.
+   */
+  createKey(
+    request: RequestContext,
+    key: NewKey,
+    proof: string,
+    idempotency?: Idempotency,
+  ): Promise<{ key: ApiKey; token: string; seq: number }>;
+  /** @throws Problem `not_found` for a key that is not there or was revoked before. */
+  revokeKey(request: RequestContext, id: string, idempotency?: Idempotency): Promise<{ key: ApiKey; seq: number }>;
+  listKeys(request: RequestContext, page: { after?: string | undefined; limit: number }): Promise<ApiKey[]>;
+  audit(request: RequestContext, page: { before?: string | undefined; limit: number }): Promise<AuditEntry[]>;
+  /** @throws Problem `already_exists`. */
+  createSpace(
+    request: RequestContext,
+    name: string,
+    proof: string,
+    idempotency?: Idempotency,
+  ): Promise<{ key: ApiKey; token: string; seq: number }>;
+  /** @throws Problem `not_found`, or `unprocessable` for the space of the server itself. */
+  deleteSpace(name: string): Promise<void>;
+  listSpaces(page: { after?: string | undefined; limit: number }): Promise<Space[]>;
+  /** Makes the default space where it is missing. */
+  prepare(): Promise<void>;
+}
+
+export function createAccess(deps: {
+  database: Database;
+  clock: Clock;
+  ids: Ids;
+  ownerToken: string | undefined;
+  windowMs: number;
+  onChanged: (space: string) => void;
+}): Access {
+  const { database, ids, onChanged } = deps;
+  const credentials = createCredentials(deps);
+
+  const options = (request: RequestContext, idempotency: Idempotency | undefined) => ({
+    ...idempotency,
+    actor: request.actor,
+    auditId: ids.sortable(),
+  });
+
+  const access: Access = {
+    credentials,
+
+    async createKey(request, key, proof, idempotency) {
+      const secret = idempotency === undefined ? ids.random(40) : derive(proof, idempotency);
+      const stored = { ...key, id: ids.random(12), secretHash: sha256(secret) };
+      const answer = await createKey(database, request, stored, options(request, idempotency));
+      if (answer.recorded === null) throw idempotencyMismatch();
+      const made = answer.key ?? answer.recorded?.key;
+      if (!made) throw spaceExists(request.space);
+      onChanged(request.space);
+      return { key: made, token: `lam_${request.space}_${made.id}_${secret}`, seq: answer.clock };
+    },
+
+    async revokeKey(request, id, idempotency) {
+      const answer = await revokeKey(database, request, id, options(request, idempotency));
+      if (answer.recorded === null) throw idempotencyMismatch();
+      const revoked = answer.key ?? answer.recorded?.key;
+      if (!revoked) throw new Problem('not_found', `There is no key ${id}, or it was revoked before.`);
+      credentials.forget(id);
+      onChanged(request.space);
+      return { key: revoked, seq: answer.clock };
+    },
+
+    listKeys: (request, page) => readKeys(database, request, page),
+    audit: (request, page) => readAudit(database, request, page),
+
+    async createSpace(request, name, proof, idempotency) {
+      if (name === defaultSpace) throw spaceExists(name);
+      await insertSpace(database, name);
+      const inside = { ...request, space: name };
+      return access.createKey(inside, { name: 'first', scopes: ['admin'], expiresAt: null, isFirst: true }, proof, idempotency);
+    },
+
+    async deleteSpace(name) {
+      if (name === defaultSpace) throw new Problem('unprocessable', 'The default space cannot be deleted.');
+      if (!(await dropSpace(database, name))) throw new Problem('not_found', `There is no space ${name}.`);
+    },
+
+    listSpaces: (page) => readSpaces(database, page),
+
+    async prepare() {
+      await insertSpace(database, defaultSpace);
+    },
+  };
+  return access;
+}
+
+const spaceExists = (name: string) => new Problem('already_exists', `There is a space ${name} already.`, { name });
+
+/** 40 characters of 0–9 and a–v from what only this caller can send again. */
+function derive(proof: string, idempotency: Idempotency): string {
+  const digest = createHmac('sha256', proof).update(`lamina key\n${idempotency.key}\n${idempotency.fingerprint}`).digest();
+  return BigInt(`0x${digest.toString('hex')}`).toString(32).padStart(52, '0').slice(-40);
+}

@@ -1,0 +1,118 @@
+import { type Access, createAccess } from './access/access.ts';
+import { type Clock, systemClock } from './base/clock.ts';
+import { createIds, type Ids } from './base/id.ts';
+import { defaultSettings, type Settings } from './config/settings.ts';
+import { type Contexts, createContexts } from './contexts/contexts.ts';
+import { createFeed, type Feed } from './contexts/feed.ts';
+import { createNudges, type Nudges } from './contexts/nudges.ts';
+import { type Database, runOne } from './postgres/database.ts';
+import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
+import { createHistory, type History } from './versions/history.ts';
+import { type CleanupReport, cleanSpace } from './versions/maintenance.ts';
+import { createRevisions, type Revisions } from './versions/revisions.ts';
+
+/** How an engine answered when it was asked for nothing. */
+export interface EngineHealth {
+  readonly isReady: boolean;
+  readonly latencyMs: number;
+  /** Set where the answer took longer than the alert threshold. */
+  readonly isSlow: boolean;
+}
+
+/**
+ * The one authority over contexts. Every door (HTTP, MCP, schedules, synchronisation) goes through these verbs, and
+ * every read and write of a context passes `contexts`: what is put in front of it is in front of everything.
+ */
+export interface UnifiedContextManager {
+  /** Heads and versions: each read one request to PostgreSQL, each write one. */
+  readonly contexts: Contexts;
+  /** Versions, differences, restore, pins, erasure. */
+  readonly history: History;
+  /** Writes computed from what is stored: patches and merges. */
+  readonly revisions: Revisions;
+  /** Every committed change, once, in order. */
+  readonly feed: Feed;
+  /** Spaces, keys, audit. */
+  readonly access: Access;
+  /** Wakes those who wait for changes in this process. */
+  readonly nudges: Nudges;
+  readonly ids: Ids;
+  readonly settings: Settings;
+  /** Asks each engine whether it answers. */
+  health(): Promise<{ postgres: EngineHealth }>;
+  /** Cleans one space, or all of them one after another. */
+  cleanup(options: { space?: string; budgetMs: number }): Promise<Record<string, CleanupReport>>;
+  close(): Promise<void>;
+}
+
+/**
+ * Puts the parts together; the only place that does.
+ *
+ * @param deps.ownerToken the token that may do everything; absent where only keys are to be accepted.
+ */
+export async function createUnifiedContextManager(deps: {
+  database: Database;
+  settings?: Settings;
+  telemetry?: Telemetry;
+  clock?: Clock;
+  ids?: Ids;
+  ownerToken?: string | undefined;
+}): Promise<UnifiedContextManager> {
+  const { database, settings = defaultSettings, telemetry = noTelemetry, clock = systemClock } = deps;
+  const ids = deps.ids ?? createIds({ clock });
+  const nudges = createNudges();
+  const onChanged = (space: string) => nudges.nudge(space);
+  const contexts = createContexts({ database, settings, onChanges: onChanged });
+  const history = createHistory({ database, contexts, ids, settings, onErased: onChanged });
+  const revisions = createRevisions({ contexts, settings });
+  const feed = createFeed({ database, nudges });
+  const { ownerToken } = deps;
+  const access = createAccess({ database, clock, ids, ownerToken, windowMs: settings.cache.windowMs, onChanged });
+  await access.prepare();
+
+  return {
+    contexts,
+    history,
+    revisions,
+    feed,
+    access,
+    nudges,
+    ids,
+    settings,
+
+    async health() {
+      const started = performance.now();
+      const isReady = await runOne(database.owner, { text: 'select 1', params: [] }).then(
+        () => true,
+        (error) => {
+          telemetry.log({ level: 'warn', event: 'health.postgres', error });
+          return false;
+        },
+      );
+      const latencyMs = performance.now() - started;
+      return { postgres: { isReady, latencyMs, isSlow: latencyMs > settings.alerts.databaseMs } };
+    },
+
+    async cleanup({ space, budgetMs }) {
+      const deadline = performance.now() + budgetMs;
+      const reports: Record<string, CleanupReport> = {};
+      const clean = async (id: string) => {
+        reports[id] = await cleanSpace({ database, contexts, settings }, id, Math.max(deadline - performance.now(), 0));
+        telemetry.log({ level: 'info', event: 'cleanup', facts: { space: id, ...reports[id] } });
+      };
+      if (space !== undefined) await clean(space);
+      else {
+        for (let after: string | undefined; ; ) {
+          const spaces = await access.listSpaces({ after, limit: 100 });
+          for (const { id } of spaces) await clean(id);
+          after = spaces.at(-1)?.id;
+          if (spaces.length < 100) break;
+        }
+      }
+      return reports;
+    },
+
+    close: () => database.close(),
+  };
+}
+

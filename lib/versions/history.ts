@@ -1,0 +1,137 @@
+import type { Ids } from '../base/id.ts';
+import { type Json, printJson } from '../base/json.ts';
+import { Problem } from '../base/problem.ts';
+import type { Settings } from '../config/settings.ts';
+import type { VersionEntry } from '../contexts/context.ts';
+import type { Contexts } from '../contexts/contexts.ts';
+import { contextNotFound, gone, toProblem, versionNotFound } from '../contexts/outcomes.ts';
+import type { RequestContext } from '../contexts/request.ts';
+import { type Idempotency, idempotencyMismatch, type Written, writeOne } from '../contexts/written.ts';
+import { jsonPatch, unifiedDiff } from '../merge/diff.ts';
+import { jsonType, toDocument } from '../merge/document.ts';
+import { type Database, isDatabaseError } from '../postgres/database.ts';
+import { eraseContext, pinVersion, readVersions } from './history.sql.ts';
+
+export type ChildrenMode = 'fail' | 'delete' | 'orphan';
+
+/** What a context was, and how to have it again. */
+export interface History {
+  /** Newest first, without contents. */
+  versions(
+    request: RequestContext,
+    page: { readonly id: string; readonly before?: number | undefined; readonly limit: number },
+  ): Promise<{ items: VersionEntry[]; hasMore: boolean; seq: number }>;
+  /**
+   * From one version to another: a JSON Patch as JSON text where both are JSON, else a unified diff.
+   *
+   * @throws Problem `version_not_found`, or `gone` for a tombstone.
+   */
+  diff(
+    request: RequestContext,
+    id: string,
+    between: { readonly from: number; readonly to: number },
+  ): Promise<{ patch: { readonly json: string } | { readonly text: string }; seq: number }>;
+  /** Makes an old version the newest again: its content, type, kind and metadata; place and expiry stay. */
+  restore(request: RequestContext, id: string, version: number, idempotency?: Idempotency): Promise<Written>;
+  /** A pinned version survives retention and does not count for it. */
+  pin(
+    request: RequestContext,
+    pin: { readonly id: string; readonly version: number; readonly isPinned: boolean },
+    idempotency?: Idempotency,
+  ): Promise<{ version: VersionEntry; seq: number }>;
+  /** Removes every trace but the highest version number; for good. */
+  erase(
+    request: RequestContext,
+    erase: { readonly id: string; readonly children: ChildrenMode },
+    idempotency?: Idempotency,
+  ): Promise<{ versions: number; seq: number }>;
+}
+
+/**
+ * @param deps.onErased hears that a space has changed in a way no write told of.
+ */
+export function createHistory(deps: {
+  database: Database;
+  contexts: Contexts;
+  ids: Ids;
+  settings: Settings;
+  onErased: (space: string) => void;
+}): History {
+  const { database, contexts, ids, settings, onErased } = deps;
+
+  return {
+    async versions(request, page) {
+      const { isKnown, items, hasMore, seq } = await readVersions(database, request, page);
+      if (!isKnown) throw contextNotFound(page.id);
+      return { items, hasMore, seq };
+    },
+
+    async diff(request, id, { from, to }) {
+      const { value, seq } = await contexts.readExact(
+        request,
+        [
+          { id, version: from },
+          { id, version: to },
+        ],
+        { inlineBytes: 2 * settings.limits.contextBytes },
+      );
+      const [before, after] = value.map((context) => {
+        if (context === null) throw versionNotFound(id);
+        if (context.content === undefined) throw gone(context);
+        return toDocument(context.content, context.contentType ?? jsonType);
+      });
+      if (before?.kind === 'json' && after?.kind === 'json') {
+        return { patch: { json: printJson(jsonPatch(before.value, after.value) as Json) }, seq };
+      }
+      const texts = [before, after].map((document) => Buffer.from(document?.bytes ?? []).toString());
+      const labels = { from: `${id}@${from}`, to: `${id}@${to}` };
+      return { patch: { text: unifiedDiff(texts[0] ?? '', texts[1] ?? '', labels) }, seq };
+    },
+
+    restore(request, id, version, idempotency) {
+      return writeOne(contexts, request, { op: 'restore', id, version, withContent: true }, { idempotency });
+    },
+
+    async pin(request, pin, idempotency) {
+      const answer = await pinVersion(database, request, pin, { ...idempotency });
+      if ('recorded' in answer) {
+        if (answer.recorded === null) throw idempotencyMismatch();
+        const { items } = await readVersions(database, request, { id: pin.id, before: pin.version + 1, limit: 1 });
+        const [version] = items;
+        if (version?.version !== pin.version) throw versionNotFound(pin.id);
+        return { version: { ...version, isPinned: pin.isPinned }, seq: answer.seq };
+      }
+      if (!answer.isKnown) throw contextNotFound(pin.id);
+      if (answer.version === null) throw versionNotFound(pin.id);
+      return { version: answer.version, seq: answer.seq };
+    },
+
+    async erase(request, erase, idempotency) {
+      const answer = await eraseContext(database, request, erase, {
+        ...idempotency,
+        actor: request.actor,
+        origin: request.actor.kind,
+        auditId: ids.sortable(),
+        retained: settings.versions.retained,
+        retainedDays: settings.versions.retainedDays,
+        cascade: settings.limits.cascadeContexts,
+      }).catch((error) => {
+        if (isDatabaseError(error) && error.sqlState === 'LM001') {
+          throw toProblem({ id: erase.id, outcome: 'cascade_too_large' });
+        }
+        throw error;
+      });
+      if ('recorded' in answer) {
+        if (answer.recorded === null) throw idempotencyMismatch();
+        return { versions: answer.recorded.versions, seq: answer.clock };
+      }
+      if (answer.outcome === 'not_found') throw contextNotFound(erase.id);
+      if (answer.outcome === 'has_children') {
+        throw toProblem({ id: erase.id, outcome: 'has_children', children: answer.children });
+      }
+      if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
+      onErased(request.space);
+      return { versions: answer.versions, seq: answer.clock };
+    },
+  };
+}

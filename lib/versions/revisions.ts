@@ -1,0 +1,250 @@
+import { type Json, printJson } from '../base/json.ts';
+import { parseJson } from '../base/json-parse.ts';
+import { Problem } from '../base/problem.ts';
+import type { Settings } from '../config/settings.ts';
+import { type Context, isLive } from '../contexts/context.ts';
+import { backOff, type Contexts } from '../contexts/contexts.ts';
+import type { PutOperation } from '../contexts/operation.ts';
+import { contextNotFound, gone, versionConflict, versionNotFound } from '../contexts/outcomes.ts';
+import type { Reference } from '../contexts/read.sql.ts';
+import type { RequestContext } from '../contexts/request.ts';
+import { type Idempotency, replay, toWritten, type Written, writeOne } from '../contexts/written.ts';
+import { type PrintedConflict, printConflicts } from '../merge/conflict.ts';
+import { type Document, jsonType, type Source, toDocument } from '../merge/document.ts';
+import { type Merged, merge, type Preference, type Strategy } from '../merge/merge.ts';
+
+/** What a merge tells of itself. */
+export interface MergeReport {
+  readonly strategy: Strategy;
+  readonly base: number;
+  readonly head: number;
+  readonly conflicts: readonly PrintedConflict[];
+}
+
+/** A source of a merge: a stored version, the head where none is named, or a content. */
+export type MergeSource = Reference | { readonly bytes: Uint8Array; readonly contentType: string };
+
+/** Writes that are computed from what is stored. */
+export interface Revisions {
+  /**
+   * Changes the JSON content of the head by `apply`. Without `ifVersion` a lost race is run again on the new head, up to
+   * five times.
+   *
+   * @throws Problem `unprocessable` for a text content, `version_conflict` on a stale `ifVersion`.
+   */
+  patch(
+    request: RequestContext,
+    id: string,
+    change: { readonly apply: (content: Json) => Json; readonly ifVersion?: number | undefined },
+    idempotency?: Idempotency,
+  ): Promise<Written>;
+  /**
+   * A put whose stale base is no refusal: what was sent is merged with the head, the version of `ifVersion` as base.
+   * The `extra` of the answer is the {@link MergeReport}, absent where there was nothing to merge.
+   *
+   * @throws Problem `merge_conflict`, or `version_conflict` with `baseKept: false` where retention has taken the base.
+   */
+  putMerging(
+    request: RequestContext,
+    operation: PutOperation & { readonly ifVersion: number },
+    strategy: Strategy,
+    idempotency?: Idempotency,
+  ): Promise<Written>;
+  /** Merges sources, and writes the result where there is a target. */
+  merge(
+    request: RequestContext,
+    plan: {
+      readonly sources: readonly MergeSource[];
+      readonly base?: MergeSource | undefined;
+      readonly strategy: Strategy;
+      readonly prefer: Preference;
+      readonly target?: { readonly id: string; readonly ifVersion?: number | undefined } | undefined;
+    },
+    idempotency?: Idempotency,
+  ): Promise<{ merged: Merged | null; written: Written | null; seq: number }>;
+}
+
+const attemptsMax = 5;
+// Sources are read in one request; together they may be this large.
+const sourceBytesMax = 64 * 1024 * 1024;
+
+export function createRevisions(deps: { contexts: Contexts; settings: Settings }): Revisions {
+  const { contexts, settings } = deps;
+  const { contextBytes, metadataBytes } = settings.limits;
+
+  function requireSize(bytes: Uint8Array): Uint8Array {
+    if (bytes.length > contextBytes) throw contextTooLarge(bytes.length, contextBytes);
+    return bytes;
+  }
+
+  /** Runs `attempt` again while somebody else is faster; it is told which head it lost to. */
+  async function retrying<Value>(attempt: (last: boolean) => Promise<Value | 'lost'>): Promise<Value> {
+    for (let tries = 1; ; tries++) {
+      const value = await attempt(tries === attemptsMax);
+      if (value !== 'lost') return value;
+      await backOff(tries);
+    }
+  }
+
+  const isLost = (error: unknown) => error instanceof Problem && error.code === 'version_conflict';
+
+  return {
+    patch(request, id, change, idempotency) {
+      return retrying(async (isLast) => {
+        const { value, nowMs, recorded } = await contexts.readExact(request, [{ id }], {
+          key: idempotency?.key,
+          inlineBytes: contextBytes,
+        });
+        if (recorded !== null && idempotency) return replay(contexts, request, recorded, idempotency.fingerprint);
+        const head = requireReadable(value[0] ?? null, id, nowMs);
+        if (change.ifVersion !== undefined && change.ifVersion !== head.version) throw versionConflict(id, head);
+        const document = toDocument(head.content as Uint8Array, head.contentType ?? jsonType);
+        if (document.kind === 'text') {
+          throw new Problem('unprocessable', `Context ${id} holds ${head.contentType}; a patch takes JSON.`, { id });
+        }
+        const bytes = requireSize(Buffer.from(printJson(requireDepth(change.apply(document.value)))));
+        const operation = { op: 'put', id, ifVersion: head.version, content: { bytes, contentType: jsonType } } as const;
+        return writeOne(contexts, request, operation, { idempotency }).catch((error) => {
+          if (change.ifVersion === undefined && isLost(error) && !isLast) return 'lost' as const;
+          throw error;
+        });
+      });
+    },
+
+    async putMerging(request, operation, strategy, idempotency) {
+      const first = await contexts.write(request, [operation], { atomic: true, idempotency });
+      if (first.outcome !== 'refused' || first.result.outcome !== 'stale') {
+        return toWritten(contexts, request, operation, first);
+      }
+      const { id, ifVersion } = operation;
+      return retrying(async (isLast) => {
+        const { value, nowMs } = await contexts.readExact(request, [{ id, version: ifVersion }, { id }], {
+          inlineBytes: sourceBytesMax,
+        });
+        const [base = null, head = null] = value;
+        if (head === null || !isLive(head, nowMs)) throw versionConflict(id, head);
+        if (base === null || base.content === undefined) throw versionConflict(id, head, { baseKept: false });
+        const { put, report } = mergePut(operation, base, head, strategy);
+        requireSize(put.content?.bytes ?? new Uint8Array());
+        requireMetadata(put.metadata ?? '', metadataBytes);
+        return writeOne(contexts, request, put, { idempotency, extra: report }).catch((error) => {
+          if (isLost(error) && !isLast) return 'lost' as const;
+          throw error;
+        });
+      });
+    },
+
+    async merge(request, plan, idempotency) {
+      const named = [...plan.sources, ...(plan.base ? [plan.base] : [])];
+      const references = named.filter((source): source is Reference => 'id' in source);
+      const read = await contexts.readExact(request, references, {
+        key: idempotency?.key,
+        inlineBytes: sourceBytesMax,
+      });
+      if (read.recorded !== null && idempotency) {
+        const written = await replay(contexts, request, read.recorded, idempotency.fingerprint);
+        return { merged: null, written, seq: written.seq };
+      }
+      const stored = new Map(references.map((reference, at) => [reference, read.value[at] ?? null]));
+      const sources = named.map((source): Source => {
+        if (!('id' in source)) {
+          return { ...toDocument(source.bytes, source.contentType), updatedMs: Number.POSITIVE_INFINITY, version: 0 };
+        }
+        const context = requireSource(stored.get(source) ?? null, source, read.nowMs);
+        const bytes = context.content;
+        if (bytes === undefined) throw contextTooLarge(sourceBytesMax + 1, sourceBytesMax);
+        return { ...toDocument(bytes, context.contentType ?? jsonType), updatedMs: context.updatedMs, version: context.version };
+      });
+      const base = plan.base ? sources.pop() : undefined;
+      const merged = merge({ strategy: plan.strategy, sources, base, prefer: plan.prefer });
+      requireSize(merged.document.bytes);
+      if (plan.target === undefined) return { merged, written: null, seq: read.seq };
+      const { id, ifVersion } = plan.target;
+      const mergedFrom = plan.sources.map((source) =>
+        'id' in source ? { id: source.id, version: stored.get(source)?.version } : { content: true },
+      );
+      const operation: PutOperation = { op: 'put', id, ifVersion, content: merged.document, operation: 'merge', mergedFrom };
+      const report = { strategy: plan.strategy, conflicts: printConflicts(merged.conflicts) };
+      const written = await writeOne(contexts, request, operation, { idempotency, extra: report });
+      return { merged, written, seq: written.seq };
+    },
+  };
+}
+
+function mergePut(
+  sent: PutOperation,
+  base: Context,
+  head: Context,
+  strategy: Strategy,
+): { put: PutOperation; report: unknown } {
+  const toSource = (context: Context): Source => ({
+    ...toDocument(context.content as Uint8Array, context.contentType ?? jsonType),
+    updatedMs: context.updatedMs,
+    version: context.version,
+  });
+  const [was, theirs] = [toSource(base), toSource(head)];
+  const newest = { updatedMs: Number.POSITIVE_INFINITY, version: 0 };
+  const ours: Source = sent.content ? { ...toDocument(sent.content.bytes, sent.content.contentType), ...newest } : { ...was, ...newest };
+  const join = (one: Source, two: Source, from: Document) =>
+    merge({ strategy, sources: [one, two], base: from, prefer: 'fail' });
+  const content = join(ours, theirs, was);
+  const asSource = (metadata: string, of: Source): Source => ({ ...toDocument(Buffer.from(metadata), jsonType), updatedMs: of.updatedMs, version: of.version });
+  const metadata = join(
+    asSource(sent.metadata === undefined ? base.metadata : (sent.metadata ?? '{}'), ours),
+    asSource(head.metadata, theirs),
+    asSource(base.metadata, was),
+  );
+  const conflicts = [...content.conflicts, ...metadata.conflicts.map((one) => ({ ...one, path: `/metadata${one.path}` }))];
+  const put: PutOperation = {
+    op: 'put',
+    id: sent.id,
+    ifVersion: head.version,
+    content: content.document,
+    metadata: Buffer.from(metadata.document.bytes).toString(),
+    ...(sent.kind !== undefined && sent.kind !== base.kind ? { kind: sent.kind } : {}),
+    ...(sent.parentId !== undefined && sent.parentId !== base.parentId ? { parentId: sent.parentId } : {}),
+    ...(sent.ttlSeconds === undefined ? {} : { ttlSeconds: sent.ttlSeconds }),
+    ...(sent.expiresAt === undefined || isSameTime(sent.expiresAt, base.expiresMs) ? {} : { expiresAt: sent.expiresAt }),
+    operation: 'merge',
+    mergedFrom: [{ id: sent.id, version: base.version }, { id: sent.id, version: head.version }],
+  };
+  const report = { strategy, base: base.version, head: head.version, conflicts: printConflicts(conflicts) };
+  return { put, report };
+}
+
+function isSameTime(sent: string | null, ms: number | null): boolean {
+  return sent === null ? ms === null : Date.parse(sent) === ms;
+}
+
+function requireReadable(context: Context | null, id: string, nowMs: number): Context {
+  if (context === null) throw contextNotFound(id);
+  if (!isLive(context, nowMs)) throw gone(context);
+  if (context.content === undefined) throw contextTooLarge(context.sizeBytes, sourceBytesMax);
+  return context;
+}
+
+function requireSource(context: Context | null, reference: Reference, nowMs: number): Context {
+  if (context === null) throw reference.version === undefined ? contextNotFound(reference.id) : versionNotFound(reference.id);
+  const isReadable = reference.version === undefined ? isLive(context, nowMs) : context.state === 'live';
+  if (!isReadable) throw gone(context);
+  return context;
+}
+
+export function contextTooLarge(sizeBytes: number, limitBytes: number): Problem {
+  return new Problem('context_too_large', `The content has ${sizeBytes} bytes; the limit is ${limitBytes}.`, {
+    sizeBytes,
+    limitBytes,
+  });
+}
+
+// What patches and merges make must be able to come in again by the front door.
+function requireDepth(value: Json): Json {
+  parseJson(printJson(value));
+  return value;
+}
+
+function requireMetadata(text: string, bytesMax: number): void {
+  if (Buffer.byteLength(text) > bytesMax) {
+    throw new Problem('unprocessable', `The merged metadata is larger than ${bytesMax} bytes.`, { limitBytes: bytesMax });
+  }
+}
