@@ -1,4 +1,4 @@
-import { type Json, printJson } from '../base/json.ts';
+import { isJsonObject, type Json, type JsonObject, printJson } from '../base/json.ts';
 import { parseJson } from '../base/json-parse.ts';
 import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
@@ -10,7 +10,7 @@ import type { Reference } from '../contexts/read.sql.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type Idempotency, replay, toWritten, type Written, writeOne } from '../contexts/written.ts';
 import { type PrintedConflict, printConflicts } from '../merge/conflict.ts';
-import { type Document, jsonType, type Source, toDocument } from '../merge/document.ts';
+import { type Document, jsonType, type Source, toDocument, toValue } from '../merge/document.ts';
 import { type Merged, merge, type Preference, type Strategy } from '../merge/merge.ts';
 
 /** What a merge tells of itself. */
@@ -214,6 +214,49 @@ function mergePut(
 
 function isSameTime(sent: string | null, ms: number | null): boolean {
   return sent === null ? ms === null : Date.parse(sent) === ms;
+}
+
+/**
+ * A context with the contents of its ancestors folded in, from the root on: objects key by key, recursively, the nearer
+ * wins; texts one after another, a blank line between; anything else the nearer replaces.
+ *
+ * @param chain root first, the context itself last.
+ */
+export function resolveAncestors(
+  chain: readonly Context[],
+  inlineBytes: number,
+): { context: Context; resolvedFrom: { id: string; version: number }[] } {
+  const context = chain.at(-1) as Context;
+  const resolvedFrom = chain.map(({ id, version }) => ({ id, version }));
+  const documents = chain.map((one) => {
+    if (one.content === undefined) throw contextTooLarge(one.sizeBytes, inlineBytes);
+    return toDocument(one.content, one.contentType ?? jsonType);
+  });
+  const bytes = foldDocuments(documents);
+  if (bytes.length > inlineBytes) throw contextTooLarge(bytes.length, inlineBytes);
+  return { context: { ...context, content: bytes }, resolvedFrom };
+}
+
+function foldDocuments(documents: readonly Document[]): Uint8Array {
+  const nearest = documents.at(-1) as Document;
+  if (nearest.kind === 'text') {
+    if (!documents.every(({ kind }) => kind === 'text')) return nearest.bytes;
+    const texts = documents.map(({ bytes }) => Buffer.from(bytes).toString());
+    const above = texts.slice(0, -1).map((text) => `${text.replace(/\n+$/, '')}\n\n`);
+    return Buffer.from([...above, texts.at(-1)].join(''));
+  }
+  const folded = documents.map(toValue).reduce(fold);
+  return folded === nearest.value ? nearest.bytes : Buffer.from(printJson(folded));
+}
+
+function fold(outer: Json, inner: Json): Json {
+  if (!isJsonObject(outer) || !isJsonObject(inner)) return inner;
+  const folded: JsonObject = new Map(outer);
+  for (const [key, value] of inner) {
+    const above = folded.get(key);
+    folded.set(key, above === undefined ? value : fold(above, value));
+  }
+  return folded;
 }
 
 function requireReadable(context: Context | null, id: string, nowMs: number): Context {

@@ -1,0 +1,23 @@
+import type { LogEvent, Telemetry } from '../lib/telemetry/telemetry.ts';
+
+/** Logs as one JSON line an event on standard error; engine calls are left to whoever counts them. */
+export function createConsoleTelemetry(): Telemetry {
+  return {
+    engineCall() {},
+    log(event: LogEvent) {
+      const { error, facts, ...rest } = event;
+      const line = { at: new Date().toISOString(), ...rest, ...facts, ...(error === undefined ? {} : describe(error)) };
+      console.error(JSON.stringify(line));
+    },
+  };
+}
+
+// A driver's error may carry the statement and its values: the name, the code and where it arose are enough.
+function describe(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { error: typeof error };
+  const { name, stack } = error;
+  const sqlState = 'sqlState' in error ? error.sqlState : undefined;
+  const message = 'sqlState' in error ? undefined : error.message.slice(0, 300);
+  const frames = stack?.split('\n').filter((line) => line.startsWith('    at '));
+  return { error: { name, message, sqlState, stack: frames?.slice(0, 6).map((line) => line.trim()) } };
+}

@@ -1,0 +1,125 @@
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { systemClock } from '../lib/base/clock.ts';
+import { createIds } from '../lib/base/id.ts';
+import { loadSettings } from '../lib/config/load.ts';
+import type { Settings } from '../lib/config/settings.ts';
+import type { Database } from '../lib/postgres/database.ts';
+import { migrate } from '../lib/postgres/migrate.ts';
+import { createNeonDatabase } from '../lib/postgres/neon.ts';
+import type { Telemetry } from '../lib/telemetry/telemetry.ts';
+import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
+import { lockFolder } from './folder-lock.ts';
+
+/** The repository's own folder, wherever the process was started. */
+export const home = fileURLToPath(new URL('..', import.meta.url));
+export const migrationsFolder = join(home, 'migrations');
+export const snapshotsFolder = join(home, 'node_modules', '.cache', 'lamina');
+
+/** Everything a process is told from outside; the only place that reads the environment. */
+export interface Environment {
+  readonly host: string;
+  readonly port: number;
+  /** Folder of the embedded engines; undefined keeps nothing. */
+  readonly dataFolder: string | undefined;
+  readonly databaseUrl: string | undefined;
+  readonly neonEndpoint: string | undefined;
+  readonly ownerToken: string | undefined;
+  readonly settingsPath: string;
+}
+
+/** @throws Error in one sentence for a value that cannot be. */
+export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
+  const text = (name: string) => variables[name]?.trim() || undefined;
+  const port = Number(text('PORT') ?? 8787);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`PORT is ${text('PORT')}, which is no port.`);
+  const ownerToken = text('LAMINA_TOKEN');
+  if (ownerToken !== undefined && (ownerToken.length < 16 || /\s/.test(ownerToken))) {
+    throw new Error('LAMINA_TOKEN needs 16 characters or more and no spaces; leave it out to have one made.');
+  }
+  const data = text('LAMINA_DATA') ?? '.lamina';
+  return {
+    host: text('HOST') ?? '127.0.0.1',
+    port,
+    dataFolder: data === 'memory' ? undefined : resolve(data),
+    databaseUrl: text('DATABASE_URL'),
+    neonEndpoint: text('LAMINA_NEON_ENDPOINT'),
+    ownerToken,
+    settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
+  };
+}
+
+/** An open store and how to let it go. */
+export interface Runtime {
+  readonly manager: UnifiedContextManager;
+  readonly settings: Settings;
+  readonly ownerToken: string;
+  /** What serves as PostgreSQL, for people. */
+  readonly engine: string;
+  close(): Promise<void>;
+}
+
+/** Opens the store that the environment describes: PostgreSQL by its URL, else the embedded one in its folder. */
+export async function openRuntime(
+  environment: Environment,
+  deps: { telemetry: Telemetry; progress?: (what: string) => void },
+): Promise<Runtime> {
+  const settings = await loadSettings(environment.settingsPath);
+  const unlock = await lockData(environment);
+  try {
+    const ownerToken = environment.ownerToken ?? (await keepToken(environment.dataFolder));
+    const database = await openDatabase(environment, deps);
+    const manager = await createUnifiedContextManager({ database, settings, telemetry: deps.telemetry, ownerToken });
+    const close = async () => {
+      await manager.close();
+      await unlock();
+    };
+    return { manager, settings, ownerToken, engine: describeEngine(environment), close };
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+async function openDatabase(
+  environment: Environment,
+  deps: { telemetry: Telemetry; progress?: (what: string) => void },
+): Promise<Database> {
+  const { databaseUrl, neonEndpoint, dataFolder } = environment;
+  if (databaseUrl !== undefined) {
+    const database = createNeonDatabase({ url: databaseUrl, endpoint: neonEndpoint, telemetry: deps.telemetry });
+    deps.progress?.('checking the schema');
+    await migrate(database, migrationsFolder);
+    return database;
+  }
+  // PGlite weighs 27 MB: only who has no PostgreSQL loads it.
+  const { openEmbedded } = await import('./embedded.ts');
+  const folder = dataFolder === undefined ? undefined : join(dataFolder, 'postgres');
+  const embedded = await openEmbedded({ folder, migrations: migrationsFolder, snapshots: snapshotsFolder, ...deps });
+  return embedded.database;
+}
+
+async function lockData({ databaseUrl, dataFolder }: Environment): Promise<() => Promise<void>> {
+  if (databaseUrl !== undefined || dataFolder === undefined) return async () => {};
+  await mkdir(dataFolder, { recursive: true, mode: 0o700 });
+  return lockFolder(dataFolder);
+}
+
+/** The owner's token of a data folder: made once, readable by its user alone. */
+async function keepToken(folder: string | undefined): Promise<string> {
+  const made = `lam_default_owner_${createIds({ clock: systemClock }).random(40)}`;
+  if (folder === undefined) return made;
+  const path = join(folder, 'token');
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await writeFile(path, `${made}\n`, { flag: 'wx', mode: 0o600 }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  await chmod(path, 0o600);
+  return (await readFile(path, 'utf8')).trim();
+}
+
+function describeEngine({ databaseUrl, dataFolder }: Environment): string {
+  if (databaseUrl !== undefined) return `PostgreSQL at ${new URL(databaseUrl).hostname}`;
+  return dataFolder === undefined ? 'in memory, nothing is kept' : dataFolder;
+}

@@ -1,0 +1,58 @@
+import type { Server } from 'node:http';
+import { serve } from '@hono/node-server';
+import { documentRoutes } from '../lib/http/documents.ts';
+import { createApp } from '../lib/http/app.ts';
+import { routes } from '../lib/http/routes.ts';
+import { createConsoleTelemetry } from './console-telemetry.ts';
+import { openRuntime, readEnvironment } from './runtime.ts';
+import { runSchedules } from './schedules.ts';
+
+// Above what the door itself allows, so that it can answer; beyond this Node answers 431.
+const headerBytesMax = 32_768;
+
+try {
+  const environment = readEnvironment();
+  const telemetry = createConsoleTelemetry();
+  const isTerminal = process.stderr.isTTY;
+  const progress = (what: string) => console.error(isTerminal ? `\u001b[2m… ${what}\u001b[0m` : `… ${what}`);
+  const runtime = await openRuntime(environment, { telemetry, progress });
+  const app = createApp({ manager: runtime.manager, routes: [...routes, ...documentRoutes(runtime.settings)], telemetry });
+  const stopSchedules = runSchedules(runtime.manager, telemetry);
+  const server = serve(
+    { fetch: app.fetch, hostname: environment.host, port: environment.port, serverOptions: { maxHeaderSize: headerBytesMax } },
+    ({ port }) => {
+      const origin = `http://${environment.host.includes(':') ? `[${environment.host}]` : environment.host}:${port}`;
+      console.log(`
+  Lamina        ${origin}
+  console       ${origin}/#token=${runtime.ownerToken}
+  API           ${origin}/docs
+  token         ${runtime.ownerToken}
+  data          ${runtime.engine}
+`);
+      console.log(`lamina listening on ${origin}`);
+    },
+  ) as Server;
+  server.on('error', (error) => {
+    console.error(`Lamina cannot listen on ${environment.host}:${environment.port}: ${error.message}`);
+    process.exit(1);
+  });
+
+  let isStopping = false;
+  const stop = async () => {
+    if (isStopping) return;
+    isStopping = true;
+    stopSchedules();
+    server.close();
+    server.closeIdleConnections();
+    // What is being answered is answered; who keeps a connection open longer than this is cut off.
+    setTimeout(() => server.closeAllConnections(), 5000).unref();
+    await new Promise((resolve) => server.once('close', resolve));
+    await runtime.close();
+    process.exit(0);
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+} catch (error) {
+  console.error(error instanceof Error ? error.message : String(error));
+  process.exit(1);
+}

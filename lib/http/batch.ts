@@ -1,0 +1,87 @@
+import { z } from 'zod';
+import { printPlain } from '../base/json.ts';
+import { Problem } from '../base/problem.ts';
+import type { Operation } from '../contexts/operation.ts';
+import { writeMany } from '../contexts/written.ts';
+import { contextMembers, itemMembers } from './context-json.ts';
+import { toPut } from './put.ts';
+import { problemBody } from './respond.ts';
+import { type Route, route } from './route.ts';
+import { batchGetBody, batchWriteBody, contextAnswer, problemAnswer } from './schemas.ts';
+
+const item = contextAnswer.or(problemAnswer);
+
+export const batchRoutes: readonly Route[] = [
+  route({
+    method: 'post',
+    path: '/v1/batch/get',
+    operationId: 'batchGet',
+    tag: 'Batches',
+    summary: 'Read up to 100 contexts',
+    description: 'In the order asked; a problem stands in the place of what cannot be read.',
+    scope: 'read',
+    body: { kind: 'json', types: ['application/json'], schema: batchGetBody, example: { ids: ['checkout', 'checkout:notes'] } },
+    answers: { 200: { description: 'One item an id.', schema: z.strictObject({ items: z.array(item) }) } },
+    problems: [],
+    async handle({ manager, request, body }) {
+      const { value, seq } = await manager.contexts.readMany(request, body.ids);
+      return { seq, body: printPlain({ items: value.map(itemMembers) }) };
+    },
+  }),
+
+  route({
+    method: 'post',
+    path: '/v1/batch/write',
+    operationId: 'batchWrite',
+    tag: 'Batches',
+    summary: 'Write up to 100 contexts in one step',
+    description:
+      'In the order sent, so a parent may be made before its child. With `atomic` all or none: the first failing operation is the answer, with its index as `operation`.',
+    scope: 'write',
+    body: {
+      kind: 'json',
+      types: ['application/json'],
+      schema: batchWriteBody,
+      example: {
+        atomic: true,
+        operations: [
+          { op: 'put', id: 'checkout', content: {} },
+          { op: 'put', id: 'checkout:notes', parentId: 'checkout', content: { decided: 'idempotent retries' } },
+        ],
+      },
+    },
+    answers: {
+      200: {
+        description: 'One result an operation.',
+        schema: z.strictObject({
+          results: z.array(
+            z.strictObject({ index: z.int(), status: z.int(), context: contextAnswer.optional(), problem: problemAnswer.optional() }),
+          ),
+        }),
+      },
+    },
+    problems: [
+      'already_exists', 'version_conflict', 'context_not_found', 'gone', 'has_children', 'parent_not_found', 'parent_cycle',
+      'context_too_large', 'unprocessable', 'idempotency_mismatch',
+    ],
+    async handle({ manager, request, body, headers, idempotency }) {
+      const { limits } = manager.settings;
+      const operations = body.operations.map((operation, index): Operation => {
+        if (operation.op === 'delete') return operation;
+        const { ifVersion } = operation;
+        const put = toPut(operation.id, operation, limits, `/operations/${index}`);
+        return { ...put, ...(ifVersion === undefined ? {} : { ifVersion }) };
+      });
+      const { results, seq } = await writeMany(manager.contexts, request, operations, { atomic: body.atomic, idempotency });
+      const isMinimal = /\breturn=minimal\b/i.test(headers.get('prefer') ?? '');
+      const shown = results.map((result, index) => {
+        if (result instanceof Problem) return { index, status: result.status, problem: problemBody(result) };
+        const { outcome, context } = result;
+        const isSent = !isMinimal && context.content !== undefined;
+        const unchanged = outcome === 'unchanged' ? { unchanged: true } : {};
+        return { index, status: outcome === 'created' ? 201 : 200, context: { ...contextMembers(context, isSent), ...unchanged } };
+      });
+      return { seq, body: printPlain({ results: shown }) };
+    },
+  }),
+];

@@ -1,0 +1,102 @@
+import { promisify } from 'node:util';
+import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib';
+import { isJsonNumber, isJsonObject, type Json, type JsonObject } from '../base/json.ts';
+import { parseJsonKeeping, type RawJson } from '../base/json-parse.ts';
+import { invalid, Problem } from '../base/problem.ts';
+import { contextTooLarge } from '../versions/revisions.ts';
+
+const decoders = {
+  gzip: promisify(gunzip),
+  'x-gzip': promisify(gunzip),
+  deflate: promisify(inflate),
+  br: promisify(brotliDecompress),
+  zstd: promisify(zstdDecompress),
+} as const;
+
+/**
+ * Reads and decodes a body of at most `bytesMax` decoded bytes; nothing beyond the limit is ever held.
+ *
+ * @throws Problem `context_too_large`, `unsupported_media_type` for an encoding nobody knows, `invalid_request` for one
+ *   that does not decode.
+ */
+export async function readBody(request: Request, bytesMax: number): Promise<Uint8Array> {
+  const declared = Number(request.headers.get('content-length') ?? 0);
+  if (declared > bytesMax) throw contextTooLarge(declared, bytesMax);
+  const encoded = await collect(request.body, bytesMax);
+  const encoding = request.headers.get('content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (encoding === 'identity' || encoding === '') return encoded;
+  if (!(encoding in decoders)) {
+    throw new Problem('unsupported_media_type', `Content-Encoding ${encoding} is not known; use gzip or zstd.`);
+  }
+  try {
+    return await decoders[encoding as keyof typeof decoders](encoded, { maxOutputLength: bytesMax });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw contextTooLarge(bytesMax + 1, bytesMax);
+    throw invalid('', `the body is not ${encoding}`);
+  }
+}
+
+async function collect(stream: ReadableStream<Uint8Array> | null, bytesMax: number): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let bytes = 0;
+  if (stream !== null) {
+    for await (const piece of stream) {
+      bytes += piece.length;
+      if (bytes > bytesMax) throw contextTooLarge(bytes, bytesMax);
+      pieces.push(piece);
+    }
+  }
+  return pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces);
+}
+
+/**
+ * The media type of a request without its parameters, in lower case.
+ *
+ * @throws Problem `unsupported_media_type` for another charset than UTF-8, or a type that is not among `types` (a type
+ *   ending in `/*` stands for all below it).
+ */
+export function requireType(header: string | null, types: readonly string[]): string {
+  const [type = '', ...parameters] = (header ?? '').toLowerCase().split(';');
+  const charset = parameters.map((one) => one.trim()).find((one) => one.startsWith('charset='));
+  const named = charset?.slice('charset='.length).replaceAll('"', '');
+  if (named !== undefined && named !== 'utf-8' && named !== 'utf8') {
+    throw new Problem('unsupported_media_type', `The charset ${named} is not taken; send UTF-8.`);
+  }
+  const media = type.trim();
+  const isTaken = types.some((one) => (one.endsWith('/*') ? media.startsWith(one.slice(0, -1)) : media === one));
+  if (!isTaken || !/^[a-z]+\/[a-z0-9!#$&^_.+-]{1,100}$/.test(media)) {
+    throw new Problem('unsupported_media_type', `Content-Type is one of ${types.join(', ')}.`, { types });
+  }
+  return media;
+}
+
+/** @throws Problem `unprocessable` where the bytes are not UTF-8. */
+export function decodeUtf8(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new Problem('unprocessable', 'The body is not valid UTF-8.', {
+      errors: [{ path: '', message: 'is not valid UTF-8' }],
+    });
+  }
+}
+
+// These members keep the text they were sent as.
+const rawKeys = new Set(['content', 'metadata']);
+
+/** Parses a JSON body into ordinary JavaScript in which `content` and `metadata` are {@link RawJson}. */
+export function parseBody(bytes: Uint8Array): unknown {
+  const { value, raws } = parseJsonKeeping(decodeUtf8(bytes).replace(/^\ufeff/, ''), rawKeys);
+  return toPlainKeeping(value, raws);
+}
+
+function toPlainKeeping(value: Json, raws: ReadonlyMap<JsonObject, ReadonlyMap<string, RawJson>>): unknown {
+  if (Array.isArray(value)) return value.map((element) => toPlainKeeping(element, raws));
+  if (isJsonObject(value)) {
+    const own = raws.get(value);
+    const plain: Record<string, unknown> = Object.create(null);
+    for (const [key, member] of value) plain[key] = own?.get(key) ?? toPlainKeeping(member, raws);
+    return plain;
+  }
+  return isJsonNumber(value) ? Number(value.number) : value;
+}

@@ -1,0 +1,104 @@
+import { promisify } from 'node:util';
+import { gzip, zstdCompress } from 'node:zlib';
+import { printPlain } from '../base/json.ts';
+import { Problem } from '../base/problem.ts';
+import type { EngineCall, Telemetry } from '../telemetry/telemetry.ts';
+import type { Answer } from './route.ts';
+
+const encoders = { zstd: promisify(zstdCompress), gzip: promisify(gzip) } as const;
+// Below this the headers weigh more than what is saved.
+const compressedBytesMin = 1024;
+
+/** The engines one request touched, for `Server-Timing`. */
+export interface Timing extends Telemetry {
+  /** The header's value: one entry an engine, in milliseconds. */
+  header(): string;
+}
+
+export function createTiming(): Timing {
+  const calls: EngineCall[] = [];
+  return {
+    engineCall: (call) => calls.push(call),
+    log() {},
+    header() {
+      const engines = [...new Set(calls.map((call) => call.engine))];
+      return engines
+        .map((engine) => {
+          const own = calls.filter((call) => call.engine === engine);
+          const sum = own.reduce((total, call) => total + call.durationMs, 0);
+          return `${engine};dur=${sum.toFixed(1)};desc="${own.length} requests"`;
+        })
+        .join(', ');
+    },
+  };
+}
+
+/** Makes the one Response of an answer, compressed where the caller takes it and it pays. */
+export async function toResponse(
+  answer: Answer,
+  about: { readonly requestId: string; readonly timing: Timing; readonly acceptEncoding: string | null },
+): Promise<Response> {
+  const { status = 200, body, seq, lengthBytes } = answer;
+  const headers: Record<string, string> = {
+    'x-request-id': about.requestId,
+    'x-content-type-options': 'nosniff',
+    'cache-control': 'no-store',
+    ...(seq === undefined ? {} : { 'context-seq': String(seq) }),
+    ...answer.headers,
+  };
+  const timing = about.timing.header();
+  headers['server-timing'] = timing === '' ? 'lamina;dur=0' : timing;
+  if (body === undefined) return new Response(null, { status, headers });
+  headers['content-type'] = answer.contentType ?? 'application/json';
+  if (typeof body !== 'string' && !(body instanceof Uint8Array)) {
+    if (lengthBytes !== undefined) headers['content-length'] = String(lengthBytes);
+    return new Response(ReadableStream.from(body), { status, headers });
+  }
+  const encoding = status === 206 ? undefined : acceptedEncoding(about.acceptEncoding);
+  if (encoding !== undefined && body.length >= compressedBytesMin) {
+    headers['content-encoding'] = encoding;
+    headers['vary'] = 'accept-encoding';
+    return new Response((await encoders[encoding](body)) as Uint8Array<ArrayBuffer>, { status, headers });
+  }
+  return new Response(body as string | Uint8Array<ArrayBuffer>, { status, headers });
+}
+
+function acceptedEncoding(header: string | null): keyof typeof encoders | undefined {
+  const taken = (header ?? '')
+    .toLowerCase()
+    .split(',')
+    .map((one) => one.split(';').map((part) => part.trim()))
+    .filter(([, quality]) => quality === undefined || !/^q=0(\.0*)?$/.test(quality))
+    .map(([name]) => name);
+  return (['zstd', 'gzip'] as const).find((one) => taken.includes(one));
+}
+
+/** A problem as RFC 9457 asks: https://www.rfc-editor.org/rfc/rfc9457 */
+export function problemAnswer(problem: Problem, requestId: string): Answer {
+  const { code, status, title, facts, retryAfterSeconds } = problem;
+  const limit = facts['rangeOf'];
+  const headers: Record<string, string> = {
+    ...(code === 'unauthenticated' ? { 'www-authenticate': 'Bearer' } : {}),
+    ...(retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) }),
+    ...(limit === undefined ? {} : { 'content-range': `bytes */${limit}` }),
+    ...(typeof facts['allow'] === 'string' ? { allow: facts['allow'] } : {}),
+  };
+  return {
+    status,
+    contentType: 'application/problem+json',
+    headers,
+    body: printPlain({ ...problemBody(problem), requestId, title, status }),
+  };
+}
+
+/** A problem as it stands inside a list of answers. */
+export function problemBody(problem: Problem): Record<string, unknown> {
+  const { code, message, facts, title, status } = problem;
+  return { type: `https://lamina.dev/problems/${code}`, title, status, detail: message, code, ...facts };
+}
+
+/** What a caller is told of an error nobody foresaw: nothing but that it happened. */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof Problem) return error;
+  return new Problem('internal', 'Something went wrong here; the request id finds it in the logs.', {}, error);
+}

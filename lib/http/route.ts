@@ -1,0 +1,100 @@
+import type { z } from 'zod';
+import type { Principal } from '../access/credentials.ts';
+import type { Scope } from '../access/scopes.ts';
+import type { ProblemCode } from '../base/problem.ts';
+import type { RequestContext } from '../contexts/request.ts';
+import type { Idempotency } from '../contexts/written.ts';
+import type { UnifiedContextManager } from '../unified-context-manager.ts';
+
+/** A request that has passed the door: who asks, in which space, and every part checked against its schema. */
+export interface Call<Params, Query, Body> {
+  readonly manager: UnifiedContextManager;
+  readonly request: RequestContext;
+  readonly principal: Principal;
+  /** The bearer token itself, for what only its holder can prove. */
+  readonly token: string;
+  readonly params: Params;
+  readonly query: Query;
+  readonly body: Body;
+  /** The media type of the body without parameters, in lower case; empty without a body. */
+  readonly contentType: string;
+  readonly headers: Headers;
+  readonly idempotency: Idempotency | undefined;
+}
+
+/** What a handler answers; the door makes the one Response of it. */
+export interface Answer {
+  readonly status?: number;
+  /** JSON as text, text, bytes or a stream of bytes. */
+  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array> | undefined;
+  /** Default `application/json`. */
+  readonly contentType?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** The tick as of which the answer is true. */
+  readonly seq?: number | undefined;
+  /** Bytes of a streamed body, where they are known. */
+  readonly lengthBytes?: number;
+}
+
+/** What a route promises for one status, for the OpenAPI document. */
+export interface AnswerDocs {
+  readonly description: string;
+  readonly schema?: z.ZodType;
+  readonly example?: unknown;
+  /** Default `application/json`; with no schema, the bytes themselves. */
+  readonly contentType?: string;
+}
+
+/** How a body is read: JSON against a schema, or bytes of the media types named. */
+export type BodyKind = 'json' | 'bytes';
+
+/** A route as data: what the door checks and what the OpenAPI document says are the same. */
+export interface Route {
+  readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
+  /** With parameters in braces, as OpenAPI writes them. */
+  readonly path: string;
+  readonly operationId: string;
+  readonly tag: string;
+  readonly summary: string;
+  readonly description?: string;
+  /** The scope a token needs, `owner` for the server's own token, null for none at all. */
+  readonly scope: Scope | 'owner' | null;
+  readonly params?: z.ZodObject;
+  readonly query?: z.ZodObject;
+  /** Request headers beside those every route knows, by name. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: {
+    readonly kind: BodyKind;
+    /** Media types taken; anything else is 415. */
+    readonly types: readonly string[];
+    readonly schema?: z.ZodType;
+    readonly isOptional?: boolean;
+    readonly example?: unknown;
+  };
+  /** The answer is made only for the very token that asked. */
+  readonly isPersonal?: boolean;
+  readonly answers: Readonly<Record<number, AnswerDocs>>;
+  /** Problems beyond those every route knows. */
+  readonly problems: readonly ProblemCode[];
+  handle(call: Call<unknown, unknown, unknown>): Promise<Answer> | Answer;
+}
+
+type Output<Schema> = Schema extends z.ZodType ? z.output<Schema> : Record<string, never>;
+
+/** Ties the types of a route's schemas to its handler. */
+export function route<
+  Params extends z.ZodObject | undefined = undefined,
+  Query extends z.ZodObject | undefined = undefined,
+  Body extends z.ZodType | undefined = undefined,
+>(
+  definition: Omit<Route, 'params' | 'query' | 'body' | 'handle'> & {
+    readonly params?: Params;
+    readonly query?: Query;
+    readonly body?: Omit<NonNullable<Route['body']>, 'schema'> & { readonly schema?: Body };
+    readonly handle: (
+      call: Call<Output<Params>, Output<Query>, Body extends z.ZodType ? z.output<Body> : Uint8Array>,
+    ) => Promise<Answer> | Answer;
+  },
+): Route {
+  return definition as unknown as Route;
+}

@@ -1,0 +1,21 @@
+import { batchRoutes } from './batch.ts';
+import { changeRoutes } from './changes.ts';
+import { contextRoutes } from './contexts.ts';
+import { keyRoutes } from './keys.ts';
+import { mergeRoutes } from './merge.ts';
+import { operationRoutes } from './operations.ts';
+import type { Route } from './route.ts';
+import { treeRoutes } from './trees.ts';
+import { versionRoutes } from './versions.ts';
+
+/** Every route there is, in the order the documents show them. */
+export const routes: readonly Route[] = [
+  ...contextRoutes,
+  ...treeRoutes,
+  ...versionRoutes,
+  ...batchRoutes,
+  ...changeRoutes,
+  ...mergeRoutes,
+  ...keyRoutes,
+  ...operationRoutes,
+];

@@ -1,0 +1,31 @@
+// Makes the documents that follow from the code, or with --check says which of them are stale.
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { buildOpenApi } from '../lib/http/openapi.ts';
+import { routes } from '../lib/http/routes.ts';
+import { home } from '../functions/runtime.ts';
+import { configurationPage } from './configuration-page.ts';
+import { docsPage } from './docs-page.ts';
+import { schemaPage } from './schema-page.ts';
+
+const { version } = JSON.parse(await readFile(join(home, 'package.json'), 'utf8')) as { version: string };
+const openapi = buildOpenApi(routes, version);
+const files: Record<string, string> = {
+  'lib/http/openapi.json': `${JSON.stringify(openapi, null, 1)}\n`,
+  'lib/http/docs.html': docsPage(openapi),
+  'docs/configuration.md': configurationPage(),
+  'docs/schema.md': await schemaPage(),
+};
+const isCheck = process.argv.includes('--check');
+let stale = 0;
+for (const [path, text] of Object.entries(files)) {
+  const now = await readFile(join(home, path), 'utf8').catch(() => '');
+  if (now === text) continue;
+  stale++;
+  if (isCheck) console.error(`${path} is stale; run npm run generate`);
+  else {
+    await writeFile(join(home, path), text);
+    console.log(`wrote ${path}`);
+  }
+}
+process.exitCode = isCheck && stale > 0 ? 1 : 0;
