@@ -60,7 +60,7 @@ export const keyRoutes: readonly Route[] = [
     scope: 'admin',
     params: z.object({ key: z.string().regex(/^(key_)?[a-z0-9]{1,40}$/, 'is the id of a key') }),
     answers: { 200: { description: 'The key.', schema: keyAnswer, example: { ...example, revokedAt: stamp } } },
-    problems: ['idempotency_mismatch'],
+    problems: ['not_found', 'idempotency_mismatch'],
     async handle({ manager, request, params, idempotency }) {
       const { key, seq } = await manager.access.revokeKey(request, params.key.replace(/^key_/, ''), idempotency);
       return { seq, body: printPlain(keyMembers(key)) };
@@ -128,7 +128,7 @@ export const keyRoutes: readonly Route[] = [
     answers: {
       200: { description: 'It is gone.', schema: z.strictObject({ name: spaceName, erased: z.literal(true) }), example: { name: 'payments', erased: true } },
     },
-    problems: ['unprocessable'],
+    problems: ['not_found', 'unprocessable'],
     async handle({ manager, params, query }) {
       if (!query.erase) throw new Problem('unprocessable', 'Deleting a space is for good: say erase=true.');
       await manager.access.deleteSpace(params.name);

@@ -113,15 +113,20 @@ function answerHeaders(status: number): Json {
   };
 }
 
-function problemsByStatus(route: Route): [string, ProblemCode[]][] {
+/** Every code a route may answer with. */
+export function problemCodes(route: Route): ProblemCode[] {
   const codes = new Set<ProblemCode>([
     ...route.problems,
     ...commonProblems,
     ...(route.scope === null ? [] : guardedProblems),
     ...(route.body ? bodyProblems : []),
   ]);
+  return [...codes];
+}
+
+function problemsByStatus(route: Route): [string, ProblemCode[]][] {
   const byStatus = new Map<string, ProblemCode[]>();
-  for (const code of codes) {
+  for (const code of problemCodes(route)) {
     const status = String(problemTable[code].status);
     byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
   }

@@ -23,7 +23,9 @@ export function toPut(id: string, body: PutFields, limits: Settings['limits'], p
   return {
     op: 'put',
     id,
-    ...(content === undefined ? {} : { content: toContent(content, contentType ?? jsonType, limits, `${path}/content`) }),
+    ...(content === undefined
+      ? { withContent: true }
+      : { content: toContent(content, contentType ?? jsonType, limits, `${path}/content`) }),
     ...(metadata === undefined ? {} : { metadata: toMetadata(metadata, limits.metadataBytes, `${path}/metadata`) }),
     ...(parentId === undefined ? {} : { parentId }),
     ...(kind === undefined ? {} : { kind }),

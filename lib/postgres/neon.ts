@@ -19,6 +19,9 @@ neonConfig.fetchEndpoint = (host, port, options) =>
   endpoints.get(`${host}:${port}`) ??
   (typeof derivedEndpoint === 'string' ? derivedEndpoint : derivedEndpoint(host, port, options));
 
+// Values stay the text that PostgreSQL prints; the driver would parse them by their types.
+const types = { getTypeParser: () => (text: string) => text };
+
 const neonHosts = /\.neon\.(tech|build)$/;
 
 /**
@@ -36,7 +39,7 @@ export function createNeonDatabase(deps: {
 }): Database {
   const { url, endpoint, timeoutMs = 15_000, telemetry = noTelemetry } = deps;
   registerEndpoint(url, endpoint);
-  const client = neon(url, { fullResults: true, types: { getTypeParser: () => (text: string) => text } });
+  const client = neon(url);
 
   function door(first: Statement | undefined): Door {
     return metered(telemetry, {
@@ -45,8 +48,7 @@ export function createNeonDatabase(deps: {
         const deadline = AbortSignal.timeout(timeoutMs);
         const signal = options?.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
         const queries = all.map((statement) => client.query(statement.text, [...statement.params]));
-        const results = await client.transaction(queries, { fetchOptions: { signal } }).catch(refuse);
-        const answers = results.map((result) => result.rows as Row[]);
+        const answers = (await client.transaction(queries, { fetchOptions: { signal }, types }).catch(refuse)) as Row[][];
         return first === undefined ? answers : answers.slice(1);
       },
     });
