@@ -47,8 +47,8 @@ export function createNeonDatabase(deps: {
         const all = first === undefined ? statements : [first, ...statements];
         const deadline = AbortSignal.timeout(timeoutMs);
         const signal = options?.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
-        const queries = all.map((statement) => client.query(statement.text, [...statement.params]));
-        const answers = (await client.transaction(queries, { fetchOptions: { signal }, types }).catch(refuse)) as Row[][];
+        const queries = all.map((statement) => client.query(statement.text, [...statement.params], { types }));
+        const answers = (await client.transaction(queries, { fetchOptions: { signal } }).catch(refuse)) as Row[][];
         return first === undefined ? answers : answers.slice(1);
       },
     });
