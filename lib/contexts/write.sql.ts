@@ -37,7 +37,8 @@ export interface OperationResult {
 
 /** What the idempotency key remembers of the first answer. */
 export interface RecordedAnswer {
-  readonly extra: unknown;
+  /** What was kept with it, as JSON text. */
+  readonly extra: string | null;
   readonly results: readonly { index: number; id: string; outcome: Outcome; version?: number; children?: string[] }[];
 }
 
@@ -97,7 +98,8 @@ export async function writeContexts(
     takesTree: operations.length > 1 || operations.some(touchesTree),
     key: options.idempotency?.key,
     fingerprint: options.idempotency?.fingerprint,
-    extra: options.extra,
+    // As text: jsonb would change the order of its keys, and the second answer must be the first.
+    extra: options.extra === undefined ? undefined : JSON.stringify(options.extra),
     retained: options.retained,
     retainedDays: options.retainedDays,
     depth: options.treeDepth,

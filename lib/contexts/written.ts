@@ -126,5 +126,5 @@ async function rebuild(contexts: Contexts, request: RequestContext, recorded: Re
     const context = found.get(result.index);
     return context ? { outcome: result.outcome as Written['outcome'], context } : versionNotFound(result.id);
   });
-  return { seq, results, extra: recorded.extra ?? undefined };
+  return { seq, results, extra: recorded.extra === null ? undefined : (JSON.parse(recorded.extra) as unknown) };
 }

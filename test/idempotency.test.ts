@@ -1,0 +1,92 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { newId, openStore, type TestStore } from './support/client.ts';
+import { engines } from './support/engines.ts';
+
+describe.each(engines)('idempotency keys on $name', (engine) => {
+  let store: TestStore;
+  beforeAll(async () => {
+    store = await openStore(engine);
+  });
+  let keys = 0;
+  const newKey = () => `key-${++keys}`;
+  const clock = async () => (await store.send('GET', '/v1/changes?since=latest')).json.nextCursor;
+  /** Sends the same request twice under one key; the second answer must be the first and change nothing. */
+  async function twice(method: string, path: string, options: Parameters<TestStore['send']>[2] = {}) {
+    const headers = { ...options.headers, 'idempotency-key': newKey() };
+    const first = await store.send(method, path, { ...options, headers });
+    const between = await clock();
+    const second = await store.send(method, path, { ...options, headers });
+    expect([second.status, second.text]).toEqual([first.status, first.text]);
+    expect(await clock()).toBe(between);
+    return first;
+  }
+
+  test('every write under a key is carried out once and answered the same again', async () => {
+    const id = newId();
+    expect((await twice('POST', '/v1/contexts', { body: { content: { a: 1 } } })).status).toBe(201);
+    await twice('PUT', `/v1/contexts/${id}`, { body: { content: { a: 1 } } });
+    await twice('PATCH', `/v1/contexts/${id}`, { raw: '[{"op":"add","path":"/n","value":1}]', headers: { 'content-type': 'application/json-patch+json' } });
+    await twice('PUT', `/v1/contexts/${id}`, { body: { content: { a: 9 } }, headers: { 'if-match': '"2"' } });
+    await twice('POST', `/v1/contexts/${id}/restore`, { body: { version: 1 } });
+    await twice('POST', `/v1/contexts/${id}/versions/1/pin`, { body: { pinned: true } });
+    await twice('POST', '/v1/batch/write', { body: { operations: [{ op: 'put', id: newId(), content: 1 }, { op: 'delete', id: 'none' }] } });
+    await twice('POST', '/v1/merge', { body: { strategy: 'union', sources: [{ id }, { content: { b: 2 } }], target: { id } } });
+    await twice('DELETE', `/v1/contexts/${id}`);
+    await twice('DELETE', `/v1/contexts/${id}?erase=true`);
+    await twice('POST', '/v1/keys', { body: { name: 'ci', scopes: ['read'] } });
+  });
+
+  test('a merge on a stale base is answered with its report again', async () => {
+    const id = newId();
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { content: { a: 1, b: 1 } } });
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { content: { a: 2, b: 1 } } });
+    const merged = await twice('PUT', `/v1/contexts/${id}?onConflict=three-way`, { body: { content: { a: 1, b: 3 } }, headers: { 'if-match': '"1"' } });
+    expect(merged.json).toMatchObject({ version: 3, content: { a: 2, b: 3 }, merge: { base: 1, head: 2, conflicts: [] } });
+  });
+
+  test('the first answer is given again after the head has moved on', async () => {
+    const id = newId();
+    const headers = { 'idempotency-key': newKey() };
+    const first = await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers });
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 2 } });
+    expect((await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers })).json).toEqual(first.json);
+    expect((await store.send('GET', `/v1/contexts/${id}`)).json.content).toBe(2);
+  });
+
+  test('the same key with another body, path, query or precondition is 409', async () => {
+    const [id, headers] = [newId(), { 'idempotency-key': newKey() }];
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers });
+    const others: [string, Record<string, unknown>][] = [
+      [`/v1/contexts/${id}`, { body: { content: 2 }, headers }],
+      [`/v1/contexts/${newId()}`, { body: { content: 1 }, headers }],
+      [`/v1/contexts/${id}?onConflict=fail`, { body: { content: 1 }, headers }],
+      [`/v1/contexts/${id}`, { body: { content: 1 }, headers: { ...headers, 'if-match': '*' } }],
+    ];
+    for (const [path, options] of others) expect((await store.send('PUT', path, options)).json.code).toBe('idempotency_mismatch');
+    expect((await store.send('DELETE', `/v1/contexts/${id}`, { headers })).json.code).toBe('idempotency_mismatch');
+  });
+
+  test('a refusal is not remembered', async () => {
+    const [id, headers] = [newId(), { 'idempotency-key': newKey(), 'if-match': '"1"' }];
+    expect((await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 2 }, headers })).status).toBe(412);
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 } });
+    expect((await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 2 }, headers })).status).toBe(200);
+  });
+
+  test('keys of one space are nothing to another', async () => {
+    const other = await openStore(engine, { database: store.database });
+    const headers = { 'idempotency-key': newKey() };
+    const id = newId();
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers });
+    expect((await other.send('PUT', `/v1/contexts/${id}`, { body: { content: 2 }, headers })).status).toBe(201);
+  });
+
+  test('20 requests under one key at once make one version', async () => {
+    const [id, headers] = [newId(), { 'idempotency-key': newKey() }];
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () => store.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers })),
+    );
+    expect(new Set(answers.map((one) => one.text)).size).toBe(1);
+    expect(answers.every((one) => one.status === 201)).toBe(true);
+  });
+});
