@@ -2,7 +2,7 @@ import { type Json, type JsonText, printJson } from '../base/json.ts';
 
 /** Where sides disagreed; a side that has nothing there is absent. */
 export interface Conflict {
-  /** A JSON Pointer, or for text the lines of the base: `L3-L5`, or `L4` for an insertion before line 4. */
+  /** A JSON Pointer into ours (into theirs for an element only theirs has), or the lines of a text's base: `L3-L5`, `L4` for an insertion before line 4. */
   readonly path: string;
   readonly base?: Json | undefined;
   readonly ours?: Json | undefined;

@@ -108,10 +108,10 @@ function mergeArrays(base: Json[], ours: Json[], theirs: Json[], path: Path, set
     else if (parts.base.length === parts.ours.length && parts.base.length === parts.theirs.length) {
       // The same elements were changed on both sides: each is a document of its own.
       parts.base.forEach((element, index) => {
-        const at = [...path, merged.length];
+        const at = [...path, chunk.ours.from + index];
         merged.push(mergeValues(element, parts.ours[index], parts.theirs[index], at, settle) as Json);
       });
-    } else merged.push(...parts[settle({ path: pointer([...path, chunk.base.from]), ...parts })]);
+    } else merged.push(...parts[settle({ path: pointer([...path, chunk.ours.from]), ...parts })]);
   }
   return merged;
 }
@@ -133,11 +133,11 @@ function mergeById(base: JsonObject, ours: JsonObject, theirs: JsonObject, path:
 
 /** The order of all ids: that of the side which moved any; new ones stay behind what they followed on their side. */
 function mergeOrder(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, settle: Settle): string[] {
-  const isCommon = (id: string) => base.has(id) && ours.has(id) && theirs.has(id);
-  const known = (side: JsonObject) => [...side.keys()].filter(isCommon).join();
-  const [was, left, right] = [known(base), known(ours), known(theirs)];
-  let lead: Side = left === was ? 'theirs' : 'ours';
-  if (left !== was && right !== was && left !== right) {
+  const shared = (side: JsonObject) => [...side.keys()].filter((id) => ours.has(id) && theirs.has(id));
+  const known = (side: JsonObject) => shared(side).filter((id) => base.has(id)).join();
+  const haveMoved = { ours: known(ours) !== known(base), theirs: known(theirs) !== known(base) };
+  let lead: Side = haveMoved.theirs ? 'theirs' : 'ours';
+  if (haveMoved.ours === haveMoved.theirs && shared(ours).join() !== shared(theirs).join()) {
     const values = { base: [...base.values()], ours: [...ours.values()], theirs: [...theirs.values()] };
     lead = settle({ path: pointer(path), ...values });
   }

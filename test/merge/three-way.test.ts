@@ -1,0 +1,143 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { canonicalJson, isSameJson, type Json, printJson } from '../../lib/base/json.ts';
+import { parseJson } from '../../lib/base/json-parse.ts';
+import { Problem } from '../../lib/base/problem.ts';
+import { merge } from '../../lib/merge/merge.ts';
+import { container, entities, json, jsonSource, text, textSource } from '../support/arbitrary.ts';
+
+const three = (base: Json, ours: Json, theirs: Json, prefer: 'fail' | 'ours' | 'theirs' = 'fail') =>
+  merge({ strategy: 'three-way', base: jsonSource(base), sources: [jsonSource(ours), jsonSource(theirs)], prefer });
+const parse = (source: string) => parseJson(source);
+const merged = (base: string, ours: string, theirs: string, prefer: 'fail' | 'ours' | 'theirs' = 'fail') =>
+  Buffer.from(three(parse(base), parse(ours), parse(theirs), prefer).document.bytes).toString();
+const conflictsOf = (work: () => unknown) => {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof Problem && error.code === 'merge_conflict') return error.facts['conflicts'] as { path: string }[];
+    throw error;
+  }
+  return [];
+};
+const value = (document: { bytes: Uint8Array }) => parseJson(Buffer.from(document.bytes).toString());
+
+describe('a three-way merge of JSON', () => {
+  test('takes changes of both sides, a change made twice once, a deletion as a deletion', () => {
+    expect(merged('{"a":1,"b":1,"c":1}', '{"a":2,"b":1,"c":1}', '{"a":1,"b":3}')).toBe('{"a":2,"b":3}');
+    expect(merged('{"a":1}', '{"a":2,"n":5}', '{"a":2.0,"n":5.0}')).toBe('{"a":2,"n":5}');
+    expect(merged('[1,2,3,4,5]', '[1,2,9,3,4,5]', '[1,2,3,4]')).toBe('[1,2,9,3,4]');
+  });
+
+  test('keeps the spelling of numbers and the order of keys', () => {
+    expect(merged('{"z":1,"a":1.0}', '{"z":2,"a":1.0}', '{"z":1,"a":1.0,"m":12345678901234567890}')).toBe(
+      '{"z":2,"a":1.0,"m":12345678901234567890}',
+    );
+  });
+
+  test('matches elements by id, whatever moved', () => {
+    const base = '[{"id":1,"n":1},{"id":2,"n":2},{"id":3,"n":3}]';
+    const ours = '[{"id":3,"n":3},{"id":1,"n":10},{"id":2,"n":2}]';
+    const theirs = '[{"id":1,"n":1,"t":true},{"id":2,"n":2},{"id":3,"n":3},{"id":4,"n":4}]';
+    expect(merged(base, ours, theirs)).toBe('[{"id":3,"n":3},{"id":4,"n":4},{"id":1,"n":10,"t":true},{"id":2,"n":2}]');
+  });
+
+  test('collisions are conflicts with pointers, and prefer settles them', () => {
+    const sides = ['{"a":{"b":1},"k":[1]}', '{"a":{"b":2},"k":[2]}', '{"a":{"b":3},"k":[1,{"n":0}]}'] as const;
+    expect(conflictsOf(() => merged(...sides)).map(({ path }) => path)).toEqual(['/a/b', '/k/0']);
+    expect(merged(...sides, 'ours')).toBe('{"a":{"b":2},"k":[2]}');
+    expect(merged(...sides, 'theirs')).toBe('{"a":{"b":3},"k":[1,{"n":0}]}');
+    expect(conflictsOf(() => merged('{"a":1}', '{}', '{"a":2}'))).toEqual([
+      { path: '/a', base: { jsonText: '1' }, theirs: { jsonText: '2' } },
+    ]);
+  });
+
+  test('law: a side that changed nothing gives the other, byte for byte', () => {
+    fc.assert(
+      fc.property(json, json, (base, side) => {
+        for (const result of [three(base, base, side), three(base, side, base)]) {
+          expect(result.conflicts).toEqual([]);
+          expect(Buffer.from(result.document.bytes).toString()).toBe(
+            isSameJson(base, side) ? printJson(base) : printJson(side),
+          );
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test('law: the same change on both sides is taken once', () => {
+    fc.assert(
+      fc.property(json, json, (base, side) => {
+        expect(isSameJson(value(three(base, side, side).document), side)).toBe(true);
+      }),
+    );
+  });
+
+  test('law: swapping the sides swaps the sides of the conflicts and nothing else', () => {
+    fc.assert(
+      fc.property(fc.oneof(container, entities), fc.oneof(container, entities), fc.oneof(container, entities), (base, ours, theirs) => {
+        const one = three(base, ours, theirs, 'ours');
+        const two = three(base, theirs, ours, 'theirs');
+        expect(isSameJson(value(one.document), value(two.document))).toBe(true);
+        const sides = (side: 'ours' | 'theirs', conflicts: typeof one.conflicts) =>
+          conflicts.map((conflict) => (conflict[side] === undefined ? 'absent' : canonicalJson(conflict[side]))).sort();
+        expect(sides('theirs', two.conflicts)).toEqual(sides('ours', one.conflicts));
+        expect(sides('ours', two.conflicts)).toEqual(sides('theirs', one.conflicts));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('law: without a conflict, prefer makes no difference', () => {
+    fc.assert(
+      fc.property(container, container, container, (base, ours, theirs) => {
+        const left = three(base, ours, theirs, 'ours');
+        if (left.conflicts.length > 0) return;
+        expect(value(three(base, ours, theirs, 'theirs').document)).toEqual(value(left.document));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe('a three-way merge of text', () => {
+  const lines = (base: string, ours: string, theirs: string, prefer: 'fail' | 'ours' | 'theirs' = 'fail') =>
+    merge({ strategy: 'three-way', base: textSource(base), sources: [textSource(ours), textSource(theirs)], prefer });
+  const result = (...sides: Parameters<typeof lines>) => Buffer.from(lines(...sides).document.bytes).toString();
+
+  test('joins changes in different places', () => {
+    expect(result('a\nb\nc\nd\ne\n', 'A\nb\nc\nd\ne\n', 'a\nb\nc\nd\nE\n')).toBe('A\nb\nc\nd\nE\n');
+    expect(result('a\nb\nc\n', 'a\nb\nc\nd\n', 'b\nc\n')).toBe('b\nc\nd\n');
+  });
+
+  test('changes of the same lines collide, named by the lines of the base', () => {
+    expect(conflictsOf(() => lines('a\nb\nc\n', 'a\nX\nc\n', 'a\nY\nc\n'))).toMatchObject([{ path: 'L2-L2' }]);
+    expect(conflictsOf(() => lines('a\nc\n', 'a\nx\nc\n', 'a\ny\nc\n'))).toMatchObject([{ path: 'L2' }]);
+    expect(result('a\nb\nc\n', 'a\nX\nc\n', 'a\nY\nc\n', 'theirs')).toBe('a\nY\nc\n');
+  });
+
+  test('law: a side that changed nothing gives the other; both the same gives it once', () => {
+    fc.assert(
+      fc.property(text, text, (base, side) => {
+        expect(result(base, base, side)).toBe(side);
+        expect(result(base, side, base)).toBe(side);
+        expect(result(base, side, side)).toBe(side);
+      }),
+    );
+  });
+
+  test('law: swapping the sides swaps the sides of the conflicts and nothing else', () => {
+    fc.assert(
+      fc.property(text, text, text, (base, ours, theirs) => {
+        expect(result(base, ours, theirs, 'ours')).toBe(result(base, theirs, ours, 'theirs'));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('JSON against text is one conflict at the root', () => {
+    const plan = { strategy: 'three-way', base: jsonSource(null), prefer: 'fail' } as const;
+    expect(conflictsOf(() => merge({ ...plan, sources: [jsonSource('x'), textSource('x')] }))).toMatchObject([{ path: '' }]);
+  });
+});
