@@ -42,6 +42,8 @@ function mergeConflict(conflicts: readonly Conflict[]): Problem {
 }
 
 function mergeDocuments(base: Document, ours: Document, theirs: Document, settle: Settle): Document {
+  // A side that only spelled something otherwise has changed it, as long as the other side has not touched a byte.
+  if (Buffer.compare(base.bytes, ours.bytes) === 0 && base.contentType === ours.contentType) return theirs;
   if (isSameDocument(ours, theirs) || isSameDocument(base, theirs)) return ours;
   if (isSameDocument(base, ours)) return theirs;
   if (ours.kind === 'text' && theirs.kind === 'text') {
