@@ -148,6 +148,7 @@ function readQuery(search: URLSearchParams): Record<string, string> {
   const query: Record<string, string> = Object.create(null);
   for (const [key, value] of search) {
     if (key in query) throw invalid(key, 'is given twice');
+    if (`${key}${value}`.includes('\u0000')) throw invalid(key.replaceAll('\u0000', ''), 'holds U+0000');
     query[key] = value;
   }
   return query;

@@ -49,18 +49,32 @@ export interface DatabaseError extends Error {
   readonly constraint: string | undefined;
 }
 
-export function databaseError(from: {
-  message: string;
-  sqlState: string;
-  detail?: string | null | undefined;
-  constraint?: string | null | undefined;
-}): DatabaseError {
+export function databaseError(from: RefusalFields): DatabaseError {
   return Object.assign(new Error(from.message), {
     name: 'DatabaseError' as const,
     sqlState: from.sqlState,
     detail: from.detail ?? undefined,
     constraint: from.constraint ?? undefined,
   });
+}
+
+interface RefusalFields {
+  readonly message: string;
+  readonly sqlState: string;
+  readonly detail?: string | null | undefined;
+  readonly constraint?: string | null | undefined;
+}
+
+// Lost connections, exhausted resources, shutdowns and failovers say nothing about the statement.
+const unavailableStates = /^(08|53|57)|^25006$|^40003$/;
+
+/** Turns what a driver throws into what the port promises: a DatabaseError with its SQLSTATE, or `unavailable`. */
+export function refuse(error: unknown): never {
+  const { code, message, detail, constraint } = error as Partial<Record<string, string>>;
+  if (typeof code !== 'string' || !/^[0-9A-Z]{5}$/.test(code) || unavailableStates.test(code)) {
+    throw databaseUnavailable(error);
+  }
+  throw databaseError({ message: message ?? 'refused', sqlState: code, detail, constraint });
 }
 
 export function isDatabaseError(error: unknown): error is DatabaseError {

@@ -1,13 +1,12 @@
-import { type NeonDbError, neon, neonConfig } from '@neondatabase/serverless';
+import { neon, neonConfig } from '@neondatabase/serverless';
 import { Problem } from '../base/problem.ts';
 import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
 import {
   type Database,
   type Door,
-  databaseError,
-  databaseUnavailable,
   enterSpace,
   type Row,
+  refuse,
   type Statement,
 } from './database.ts';
 import { metered } from './metered.ts';
@@ -70,10 +69,4 @@ function registerEndpoint(url: string, endpoint: string | undefined): void {
       `DATABASE_URL names ${parsed.hostname}, which is not a host of Neon's: set LAMINA_NEON_ENDPOINT to the URL of its SQL-over-HTTP endpoint.`,
     );
   }
-}
-
-function refuse(error: unknown): never {
-  const { code, message, detail, constraint } = error as NeonDbError;
-  if (typeof code !== 'string' || !/^[0-9A-Z]{5}$/.test(code)) throw databaseUnavailable(error);
-  throw databaseError({ message, sqlState: code, detail, constraint });
 }

@@ -3,10 +3,9 @@ import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
 import {
   type Database,
   type Door,
-  databaseError,
-  databaseUnavailable,
   enterSpace,
   type Row,
+  refuse,
   type Statement,
 } from './database.ts';
 import { metered } from './metered.ts';
@@ -48,10 +47,4 @@ async function query(transaction: Transaction, statement: Statement): Promise<Ro
   const params = statement.params.map((param) => (param === null ? null : String(param)));
   const result = await transaction.query<Row>(statement.text, params, { parsers: asText, serializers: asText });
   return result.rows;
-}
-
-function refuse(error: unknown): never {
-  const { code, message, detail, constraint } = error as Record<string, string | undefined>;
-  if (code === undefined || !/^[0-9A-Z]{5}$/.test(code)) throw databaseUnavailable(error);
-  throw databaseError({ message: message ?? 'refused', sqlState: code, detail, constraint });
 }

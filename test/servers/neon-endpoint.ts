@@ -36,6 +36,7 @@ export async function startNeonEndpoint(): Promise<NeonEndpoint> {
     if (!pools.has(url.href)) {
       // A server that goes away ends idle connections; the next request simply takes a new one.
       pool.on('error', () => {});
+      pool.on('connect', (client) => client.on('error', () => {}));
       pools.set(url.href, pool);
     }
     return pool;

@@ -1,0 +1,291 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Problem } from '../lib/base/problem.ts';
+import { type Database, databaseError, databaseUnavailable, type Row, runOne } from '../lib/postgres/database.ts';
+import { createNeonDatabase } from '../lib/postgres/neon.ts';
+import { createDatabase, hasPostgres, realPostgres } from './support/engines.ts';
+import { newId, openStore, type Reply, type TestStore } from './support/client.ts';
+
+/** Lets every `nth` call fail, before its effect or after it. */
+function chaotic(database: Database, fail: (call: number) => 'none' | '40001' | '40P01' | 'before' | 'after'): Database {
+  let calls = 0;
+  return {
+    ...database,
+    in: (space) => ({
+      async run(statements, options): Promise<Row[][]> {
+        const how = fail(++calls);
+        if (how === '40001' || how === '40P01') throw databaseError({ message: 'chaos', sqlState: how });
+        if (how === 'before') throw databaseUnavailable(new Error('chaos'));
+        const answers = await database.in(space).run(statements, options);
+        if (how === 'after') throw databaseUnavailable(new Error('chaos'));
+        return answers;
+      },
+    }),
+  };
+}
+
+describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
+  let store: TestStore;
+  let database: Database;
+  let admin: pg.Client;
+  beforeAll(async () => {
+    const { server, endpoint } = await realPostgres();
+    const name = await createDatabase();
+    database = createNeonDatabase({ url: server.url(name), endpoint: endpoint.url });
+    store = await openStore({ name: 'real', open: async () => database });
+    admin = new pg.Client({ connectionString: server.url(name) });
+    await admin.connect();
+  });
+  afterAll(() => admin?.end());
+  const put = (id: string, body: unknown, headers = {}) => store.send('PUT', `/v1/contexts/${id}`, { body, headers });
+  const clock = async () => Number((await store.send('GET', '/v1/changes?since=latest')).json.nextCursor);
+
+  /** The whole feed after `since`: gapless, each change once. */
+  async function readFeed(since: number): Promise<{ id: string; version: number; cursor: string }[]> {
+    const all = [];
+    for (let cursor = since; ; ) {
+      const { changes, nextCursor } = (await store.send('GET', `/v1/changes?since=${cursor}&limit=200`)).json;
+      if (changes.length === 0) return all;
+      all.push(...changes);
+      cursor = nextCursor;
+    }
+  }
+
+  test('20 writers of one context lose nothing, and every refusal names the version that is there', async () => {
+    const id = newId();
+    await put(id, { content: { count: 0 } });
+    const before = await clock();
+    let conflicts = 0;
+    await Promise.all(
+      Array.from({ length: 20 }, async (_, writer) => {
+        for (let done = 0; done < 20; ) {
+          const head = await store.send('GET', `/v1/contexts/${id}`);
+          const next = { content: { count: head.json.content.count + 1, writer } };
+          const written = await put(id, next, { 'if-match': head.headers.get('etag')! });
+          if (written.status === 200) done++;
+          else {
+            expect(written.json.code).toBe('version_conflict');
+            expect(written.json.currentVersion).toBeGreaterThan(head.json.version);
+            conflicts++;
+            await sleep(Math.random() * 4);
+          }
+        }
+      }),
+    );
+    const head = (await store.send('GET', `/v1/contexts/${id}`)).json;
+    expect([head.version, head.content.count]).toEqual([401, 400]);
+    expect(conflicts).toBeGreaterThan(0);
+    expect((await readFeed(before)).map(({ version }) => version)).toEqual(Array.from({ length: 400 }, (_, at) => at + 2));
+  });
+
+  test('20 creations of one id make one context, 20 puts of it 20 versions', async () => {
+    const id = newId();
+    const made = await Promise.all(Array.from({ length: 20 }, (_, at) => store.send('POST', '/v1/contexts', { body: { id, content: at } })));
+    expect(made.filter(({ status }) => status === 201)).toHaveLength(1);
+    expect(made.filter(({ json }) => json.code === 'already_exists')).toHaveLength(19);
+    const other = newId();
+    const puts = await Promise.all(Array.from({ length: 20 }, (_, at) => put(other, { content: at })));
+    expect(puts.map(({ json }) => json.version).sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, at) => at + 1));
+  });
+
+  test('patches at once all arrive', async () => {
+    const id = newId();
+    await put(id, { content: {} });
+    const patch = (raw: string) => store.send('PATCH', `/v1/contexts/${id}`, { raw, headers: { 'content-type': 'application/merge-patch+json' } });
+    const answers = await Promise.all(Array.from({ length: 6 }, (_, at) => patch(`{"k${at}":${at}}`)));
+    const arrived = answers.filter(({ status }) => status === 200).length;
+    expect(Object.keys((await store.send('GET', `/v1/contexts/${id}`)).json.content)).toHaveLength(arrived);
+    // Five lost races in a row are the caller's to hear of.
+    expect(answers.every(({ status }) => status === 200 || status === 412)).toBe(true);
+  });
+
+  test('re-parentings that race never close a circle', async () => {
+    for (let round = 0; round < 25; round++) {
+      const ids = [newId(), newId(), newId()];
+      for (const id of ids) await put(id, { content: 1 });
+      const moves = await Promise.all(ids.map((id, at) => put(id, { parentId: ids[(at + 1) % 3] })));
+      expect(moves.filter(({ json }) => json.code === 'parent_cycle')).toHaveLength(1);
+      expect(moves.filter(({ status }) => status === 200)).toHaveLength(2);
+    }
+  });
+
+  test('a parent deleted while children are put below it leaves none behind', async () => {
+    for (let round = 0; round < 15; round++) {
+      const parent = newId();
+      await put(parent, { content: 1 });
+      const children = Array.from({ length: 4 }, () => newId());
+      const [removed, ...made] = await Promise.all([
+        store.send('DELETE', `/v1/contexts/${parent}`),
+        ...children.map((id) => put(id, { content: 1, parentId: parent })),
+      ]);
+      const alive = made.filter(({ status }) => status === 201).length;
+      if (removed!.status === 200) expect(alive).toBe(0);
+      else expect([removed!.json.code, alive > 0]).toEqual(['has_children', true]);
+    }
+  });
+
+  test('batches over the same contexts in every order neither deadlock nor lose a change', async () => {
+    const ids = Array.from({ length: 8 }, () => newId());
+    const before = await clock();
+    const batch = (seed: number) => {
+      const order = [...ids].sort((a, b) => ((a.charCodeAt(a.length - 1) * seed) % 7) - ((b.charCodeAt(b.length - 1) * seed) % 7) || a.localeCompare(b) * (seed % 2 ? 1 : -1));
+      const operations = order.map((id) => ({ op: 'put', id, content: { seed, id } }));
+      return store.send('POST', '/v1/batch/write', { body: { operations, atomic: seed % 3 === 0 } });
+    };
+    const singles = (seed: number) => put(ids[seed % 8]!, { content: { single: seed } });
+    const answers = await Promise.all(Array.from({ length: 40 }, (_, seed) => (seed % 4 === 3 ? singles(seed) : batch(seed))));
+    expect(answers.every(({ status }) => status < 300)).toBe(true);
+    const feed = await readFeed(before);
+    expect(feed.map(({ cursor }) => Number(cursor))).toEqual(Array.from({ length: feed.length }, (_, at) => before + at + 1));
+    expect(feed).toHaveLength(30 * 8 + 10);
+  });
+
+  test('contents that come and go between contexts are never collected while somebody needs them', async () => {
+    const frugal = await openStore({ name: 'real', open: async () => database }, { settings: { versions: { retained: 1 } } });
+    const ids = Array.from({ length: 4 }, () => newId());
+    await Promise.all(
+      ids.flatMap((id) =>
+        Array.from({ length: 3 }, async () => {
+          for (let at = 0; at < 25; at++) {
+            const content = `shared ${Math.floor(Math.random() * 3)}`;
+            await frugal.send('PUT', `/v1/contexts/${id}`, { body: { content, contentType: 'text/plain' } });
+          }
+        }),
+      ),
+    );
+    for (const id of ids) {
+      const head = await frugal.send('GET', `/v1/contexts/${id}`);
+      expect(head.json.content).toMatch(/^shared \d$/);
+      expect((await frugal.send('GET', `/v1/contexts/${id}/versions`)).json.items).toHaveLength(1);
+    }
+    await frugal.manager.cleanup({ space: frugal.space, budgetMs: 10_000 });
+    const [left] = await runOne(database.in(frugal.space), { text: 'select count(*) as n from content', params: [] });
+    expect(Number(left!['n'])).toBeLessThanOrEqual(3);
+  });
+
+  test('ticks have no gap and followers miss nothing while writers are killed', async () => {
+    const before = await clock();
+    const acknowledged: { id: string; version: number }[] = [];
+    let isWriting = true;
+    const seen: { id: string; version: number; cursor: string }[] = [];
+    const follow = async () => {
+      for (let cursor = before; ; ) {
+        const isLast = !isWriting;
+        const page: Reply = await store.send('GET', `/v1/changes?since=${cursor}&limit=7`);
+        // The killing may hit a reader as well.
+        if (page.status !== 200) continue;
+        seen.push(...page.json.changes);
+        cursor = page.json.nextCursor;
+        if (isLast && page.json.changes.length === 0) return;
+      }
+    };
+    const kill = async () => {
+      for (let round = 0; round < 30; round++) {
+        await admin.query(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() order by random() limit 3`);
+        await sleep(15);
+      }
+    };
+    const write = async (writer: number) => {
+      for (let at = 0; at < 40; at++) {
+        const id = `shared-${(writer + at) % 5}`;
+        const answer = at % 5 === 4
+          ? await store.send('POST', '/v1/batch/write', { body: { operations: [{ op: 'put', id, content: `${writer}-${at}` }, { op: 'put', id: newId(), content: at }], atomic: true } })
+          : await put(id, { content: `${writer}-${at}` });
+        expect([200, 201, 503]).toContain(answer.status);
+        const made = answer.json?.results ? answer.json.results.map((one: { context: object }) => one.context) : [answer.json];
+        if (answer.status < 300) acknowledged.push(...made);
+      }
+    };
+    const following = [follow(), follow()];
+    await Promise.all([kill(), ...Array.from({ length: 12 }, (_, writer) => write(writer))]);
+    isWriting = false;
+    await Promise.all(following);
+    const feed = await readFeed(before);
+    expect(feed.map(({ cursor }) => Number(cursor))).toEqual(Array.from({ length: feed.length }, (_, at) => before + at + 1));
+    const told = new Set(feed.map(({ id, version }) => `${id}@${version}`));
+    expect(told.size).toBe(feed.length);
+    for (const { id, version } of acknowledged) expect(told.has(`${id}@${version}`)).toBe(true);
+    // Two followers: each saw every change exactly once.
+    expect(seen.map(({ cursor }) => Number(cursor)).sort((a, b) => a - b)).toEqual(feed.flatMap(({ cursor }) => [Number(cursor), Number(cursor)]));
+    expect(acknowledged.length).toBeGreaterThan(100);
+  });
+
+  test('a write waits for who holds the context, and goes on from what that one left', async () => {
+    const id = newId();
+    await put(id, { content: 1 });
+    await admin.query('begin');
+    await admin.query('select from context where space_id = $1 and id = $2 for update', [store.space, id]);
+    const waiting = put(id, { content: 2 }, { 'if-match': '"1"' });
+    await sleep(60);
+    await admin.query('commit');
+    expect((await waiting).status).toBe(200);
+  });
+
+  test('a write that is away too long is 503 with Retry-After, and is there once or not at all', async () => {
+    const { server, endpoint } = await realPostgres();
+    const [{ current_database: name }] = (await admin.query('select current_database()')).rows;
+    const hasty = createNeonDatabase({ url: server.url(name), endpoint: endpoint.url, timeoutMs: 150 });
+    const impatient = await openStore({ name: 'real', open: async () => hasty });
+    const id = newId();
+    await impatient.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 } });
+    await admin.query('begin');
+    await admin.query('select from context where space_id = $1 and id = $2 for update', [impatient.space, id]);
+    const refused = await impatient.send('PUT', `/v1/contexts/${id}`, { body: { content: 2 } });
+    expect([refused.status, refused.json.code, refused.headers.get('retry-after')]).toEqual([503, 'unavailable', '1']);
+    await admin.query('commit');
+    await sleep(100);
+    const { version } = (await impatient.send('GET', `/v1/contexts/${id}`)).json;
+    expect([1, 2]).toContain(version);
+  });
+
+  test('deadlocks and serialisation failures are tried again, five times at most', async () => {
+    for (const state of ['40001', '40P01'] as const) {
+      const flaky = chaotic(database, (call) => (call > 3 && call < 8 ? state : 'none'));
+      const patient = await openStore({ name: 'real', open: async () => flaky });
+      const id = newId();
+      const written = await patient.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 } });
+      expect([written.status, written.json.version]).toEqual([201, 1]);
+    }
+    const never = chaotic(database, (call) => (call > 1 ? '40001' : 'none'));
+    const hopeless = await openStore({ name: 'real', open: async () => never });
+    expect((await hopeless.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 1 } })).json.code).toBe('unavailable');
+  });
+
+  test('an answer that was lost is made good by the same request under its key', async () => {
+    let isLosing = false;
+    const lossy = await openStore({ name: 'real', open: async () => chaotic(database, () => (isLosing ? 'after' : 'none')) });
+    const id = newId();
+    const send = () => lossy.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers: { 'idempotency-key': id } });
+    isLosing = true;
+    expect((await send()).status).toBe(503);
+    isLosing = false;
+    const again = await send();
+    expect([again.status, again.json.version]).toEqual([201, 1]);
+  });
+});
+
+describe('an error nobody foresaw', () => {
+  test('tells the caller its request id and nothing else', async () => {
+    const { pgliteEngine } = await import('./support/engines.ts');
+    const database = await pgliteEngine.open();
+    let isBroken = false;
+    const logged: unknown[] = [];
+    const broken: Database = {
+      ...database,
+      in: (space) => ({
+        run: (statements, options) =>
+          isBroken
+            ? Promise.reject(databaseError({ message: 'relation "secret_table" does not exist', sqlState: '42P01', detail: 'secret detail' }))
+            : database.in(space).run(statements, options),
+      }),
+    };
+    const store = await openStore(pgliteEngine, { database: broken, telemetry: { engineCall() {}, log: (event) => logged.push(event) } });
+    isBroken = true;
+    const answer = await store.send('GET', '/v1/contexts/x');
+    expect([answer.status, answer.json.code]).toEqual([500, 'internal']);
+    expect(answer.text).not.toMatch(/secret/);
+    expect(logged).toMatchObject([{ level: 'error', event: 'http.failed', facts: { requestId: answer.json.requestId } }]);
+    expect(new Problem('internal', 'x').status).toBe(500);
+  });
+});
