@@ -31,7 +31,9 @@ export async function openEmbedded(deps: {
   const isNew = folder === undefined || !existsSync(join(folder, 'PG_VERSION'));
   const isLoaded = isNew && existsSync(snapshot);
   if (folder !== undefined) await mkdir(folder, { recursive: true, mode: 0o700 });
-  progress(!isNew ? 'opening the database' : isLoaded ? 'laying out the database' : 'making the database (first start only)');
+  progress(
+    !isNew ? 'opening the database' : isLoaded ? 'laying out the database' : 'making the database (first start only)',
+  );
   const pglite = await PGlite.create({
     ...(folder === undefined ? {} : { dataDir: folder }),
     ...(isLoaded ? { loadDataDir: new Blob([await readFile(snapshot)]) } : {}),

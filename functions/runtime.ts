@@ -33,7 +33,8 @@ export interface Environment {
 export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
   const text = (name: string) => variables[name]?.trim() || undefined;
   const port = Number(text('PORT') ?? 8787);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`PORT is ${text('PORT')}, which is no port.`);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535)
+    throw new Error(`PORT is ${text('PORT')}, which is no port.`);
   const ownerToken = text('LAMINA_TOKEN');
   if (ownerToken !== undefined && (ownerToken.length < 16 || /\s/.test(ownerToken))) {
     throw new Error('LAMINA_TOKEN needs 16 characters or more and no spaces; leave it out to have one made.');

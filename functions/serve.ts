@@ -1,7 +1,7 @@
 import type { Server } from 'node:http';
 import { serve } from '@hono/node-server';
-import { documentRoutes } from '../lib/http/documents.ts';
 import { createApp } from '../lib/http/app.ts';
+import { documentRoutes } from '../lib/http/documents.ts';
 import { routes } from '../lib/http/routes.ts';
 import { createConsoleTelemetry } from './console-telemetry.ts';
 import { openRuntime, readEnvironment } from './runtime.ts';
@@ -16,10 +16,19 @@ try {
   const isTerminal = process.stderr.isTTY;
   const progress = (what: string) => console.error(isTerminal ? `\u001b[2m… ${what}\u001b[0m` : `… ${what}`);
   const runtime = await openRuntime(environment, { telemetry, progress });
-  const app = createApp({ manager: runtime.manager, routes: [...routes, ...documentRoutes(runtime.settings)], telemetry });
+  const app = createApp({
+    manager: runtime.manager,
+    routes: [...routes, ...documentRoutes(runtime.settings)],
+    telemetry,
+  });
   const stopSchedules = runSchedules(runtime.manager, telemetry);
   const server = serve(
-    { fetch: app.fetch, hostname: environment.host, port: environment.port, serverOptions: { maxHeaderSize: headerBytesMax } },
+    {
+      fetch: app.fetch,
+      hostname: environment.host,
+      port: environment.port,
+      serverOptions: { maxHeaderSize: headerBytesMax },
+    },
     ({ port }) => {
       const origin = `http://${environment.host.includes(':') ? `[${environment.host}]` : environment.host}:${port}`;
       console.log(`

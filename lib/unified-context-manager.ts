@@ -115,4 +115,3 @@ export async function createUnifiedContextManager(deps: {
     close: () => database.close(),
   };
 }
-

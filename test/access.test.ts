@@ -12,13 +12,24 @@ describe.each(engines)('access on $name', (engine) => {
     (await store.send('POST', '/v1/keys', { body: { name: 'test', scopes, ...more } })).json;
 
   test('without a valid token it is 401 with a challenge', async () => {
-    const tokens = ['', 'nonsense', 'lam_default_000000000000_0000000000000000000000000000000000000000', `${store.token}x`, store.token.slice(0, -1)];
+    const tokens = [
+      '',
+      'nonsense',
+      'lam_default_000000000000_0000000000000000000000000000000000000000',
+      `${store.token}x`,
+      store.token.slice(0, -1),
+    ];
     for (const token of tokens) {
       const refused = await store.send('GET', '/v1/contexts', { token });
-      expect([refused.status, refused.json.code, refused.headers.get('www-authenticate')]).toEqual([401, 'unauthenticated', 'Bearer']);
+      expect([refused.status, refused.json.code, refused.headers.get('www-authenticate')]).toEqual([
+        401,
+        'unauthenticated',
+        'Bearer',
+      ]);
     }
     expect((await store.send('GET', '/healthz', { token: '' })).status).toBe(200);
-    for (const path of ['/openapi.json', '/docs']) expect((await store.send('GET', path, { token: '' })).status).toBe(200);
+    for (const path of ['/openapi.json', '/docs'])
+      expect((await store.send('GET', path, { token: '' })).status).toBe(200);
   });
 
   test('scopes nest, and each door asks for its own', async () => {
@@ -96,7 +107,9 @@ describe.each(engines)('access on $name', (engine) => {
       const answer = await other.send(method, path, { body });
       expect([path, answer.status >= 400, answer.text.includes('secret')]).toEqual([path, true, false]);
     }
-    expect((await other.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 1, parentId: id } })).json.code).toBe('parent_not_found');
+    expect((await other.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 1, parentId: id } })).json.code).toBe(
+      'parent_not_found',
+    );
     expect((await other.send('GET', '/v1/changes')).json.changes).toEqual([]);
     expect((await other.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 } })).json.version).toBe(1);
   });
@@ -109,7 +122,9 @@ describe.each(engines)('access on $name', (engine) => {
     const { token } = made.json.key;
     await store.send('PUT', '/v1/contexts/inside', { body: { content: 1 }, token });
     expect((await store.send('POST', '/v1/spaces', { body: { name }, ...owner })).json.code).toBe('already_exists');
-    expect((await store.send('POST', '/v1/spaces', { body: { name: 'default' }, ...owner })).json.code).toBe('already_exists');
+    expect((await store.send('POST', '/v1/spaces', { body: { name: 'default' }, ...owner })).json.code).toBe(
+      'already_exists',
+    );
     expect(JSON.stringify((await store.send('GET', '/v1/spaces?limit=200', owner)).json)).toContain(name);
     expect((await store.send('DELETE', `/v1/spaces/${name}`, owner)).json.code).toBe('unprocessable');
     expect((await store.send('DELETE', `/v1/spaces/${name}?erase=true`, owner)).status).toBe(200);
@@ -123,7 +138,10 @@ describe.each(engines)('access on $name', (engine) => {
     const { id } = await makeKey(['read']);
     await store.send('DELETE', `/v1/keys/${id}`);
     const lines = (await store.send('GET', '/v1/audit?limit=2')).json.items;
-    expect(lines.map((one: { action: string; target: string }) => [one.action, one.target])).toEqual([['key.revoke', id], ['key.create', id]]);
+    expect(lines.map((one: { action: string; target: string }) => [one.action, one.target])).toEqual([
+      ['key.revoke', id],
+      ['key.create', id],
+    ]);
   });
 
   test('an erased context leaves no trace but its number, one change and one audit line', async () => {
@@ -142,11 +160,19 @@ describe.each(engines)('access on $name', (engine) => {
     expect((await store.send('GET', `/v1/contexts/${id}/versions`)).json.code).toBe('context_not_found');
     expect((await store.send('GET', `/v1/contexts/${child}`)).json.parentId).toBeNull();
     expect((await store.send('GET', `/v1/contexts/${twin}`)).json.content).toBe('shared words');
-    const about = (await store.send('GET', '/v1/changes?limit=200')).json.changes.filter((one: { id: string }) => one.id === id);
+    const about = (await store.send('GET', '/v1/changes?limit=200')).json.changes.filter(
+      (one: { id: string }) => one.id === id,
+    );
     expect(about).toMatchObject([{ operation: 'erase', version: 2, hash: null }]);
     const tables = ['context', 'context_version', 'content', 'change', 'idempotency'];
     const dump = await store.database.in(store.space).run(
-      tables.map((table) => ({ text: table === 'content' ? `select convert_from(bytes, 'UTF8') as line from content where encoding = 'raw'` : `select t::text as line from ${table} t`, params: [] })),
+      tables.map((table) => ({
+        text:
+          table === 'content'
+            ? `select convert_from(bytes, 'UTF8') as line from content where encoding = 'raw'`
+            : `select t::text as line from ${table} t`,
+        params: [],
+      })),
     );
     expect(JSON.stringify(dump)).not.toContain(canary);
     expect((await put(id, { content: 'again', contentType: 'text/plain' })).json).toMatchObject({ version: 3 });

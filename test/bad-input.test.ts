@@ -8,11 +8,20 @@ const patch = { 'content-type': 'application/json-patch+json' };
 const mergePatch = { 'content-type': 'application/merge-patch+json' };
 const text = { 'content-type': 'text/plain' };
 const deep = (levels: number) => `{"content":${'['.repeat(levels)}${']'.repeat(levels)}}`;
-const put = (raw: string | Uint8Array, headers: Record<string, string> = json): [string, string, SendOptions] => ['PUT', '/v1/contexts/target', { raw, headers }];
+const put = (raw: string | Uint8Array, headers: Record<string, string> = json): [string, string, SendOptions] => [
+  'PUT',
+  '/v1/contexts/target',
+  { raw, headers },
+];
 const post = (path: string, body: unknown): [string, string, SendOptions] => ['POST', path, { body }];
 
 /** What is sent, the status it gets, and the code. */
-const cases: [name: string, request: [method: string, path: string, options?: SendOptions], status: number, code: string][] = [
+const cases: [
+  name: string,
+  request: [method: string, path: string, options?: SendOptions],
+  status: number,
+  code: string,
+][] = [
   // Bodies that are no JSON, or none that can be kept.
   ['no body', ['PUT', '/v1/contexts/target', { raw: '', headers: json }], 400, 'invalid_request'],
   ['malformed JSON', put('{"content":'), 400, 'invalid_request'],
@@ -33,19 +42,64 @@ const cases: [name: string, request: [method: string, path: string, options?: Se
   ['a lone surrogate in a key', put('{"metadata":{"\\udfff":1},"content":1}'), 422, 'unprocessable'],
   ['bytes that are no UTF-8', put(Buffer.from([0x7b, 0xff, 0x7d])), 422, 'unprocessable'],
   ['UTF-16', put(Buffer.from('{"content":1}', 'utf16le')), 400, 'invalid_request'],
-  ['another charset', put('{"content":1}', { 'content-type': 'application/json; charset=latin1' }), 415, 'unsupported_media_type'],
+  [
+    'another charset',
+    put('{"content":1}', { 'content-type': 'application/json; charset=latin1' }),
+    415,
+    'unsupported_media_type',
+  ],
   ['no media type', put('{"content":1}', { 'content-type': '' }), 415, 'unsupported_media_type'],
   ['a form', put('content=1', { 'content-type': 'application/x-www-form-urlencoded' }), 415, 'unsupported_media_type'],
-  ['XML for a content', ['PUT', '/v1/contexts/target/content', { raw: '<a/>', headers: { 'content-type': 'application/xml' } }], 415, 'unsupported_media_type'],
-  ['an image for a content', ['PUT', '/v1/contexts/target/content', { raw: 'GIF', headers: { 'content-type': 'image/gif' } }], 415, 'unsupported_media_type'],
-  ['raw JSON with duplicate keys', ['PUT', '/v1/contexts/target/content', { raw: '{"a":1,"a":1}', headers: json }], 422, 'unprocessable'],
-  ['raw text with U+0000', ['PUT', '/v1/contexts/target/content', { raw: 'a\u0000b', headers: text }], 422, 'unprocessable'],
-  ['raw text that is no UTF-8', ['PUT', '/v1/contexts/target/content', { raw: Buffer.from([0xc3, 0x28]), headers: text }], 422, 'unprocessable'],
+  [
+    'XML for a content',
+    ['PUT', '/v1/contexts/target/content', { raw: '<a/>', headers: { 'content-type': 'application/xml' } }],
+    415,
+    'unsupported_media_type',
+  ],
+  [
+    'an image for a content',
+    ['PUT', '/v1/contexts/target/content', { raw: 'GIF', headers: { 'content-type': 'image/gif' } }],
+    415,
+    'unsupported_media_type',
+  ],
+  [
+    'raw JSON with duplicate keys',
+    ['PUT', '/v1/contexts/target/content', { raw: '{"a":1,"a":1}', headers: json }],
+    422,
+    'unprocessable',
+  ],
+  [
+    'raw text with U+0000',
+    ['PUT', '/v1/contexts/target/content', { raw: 'a\u0000b', headers: text }],
+    422,
+    'unprocessable',
+  ],
+  [
+    'raw text that is no UTF-8',
+    ['PUT', '/v1/contexts/target/content', { raw: Buffer.from([0xc3, 0x28]), headers: text }],
+    422,
+    'unprocessable',
+  ],
   // Encodings.
   ['gzip that is none', put('{"content":1}', { ...json, 'content-encoding': 'gzip' }), 400, 'invalid_request'],
-  ['half a gzip', put(gzipSync('{"content":1}').subarray(0, 12), { ...json, 'content-encoding': 'gzip' }), 400, 'invalid_request'],
-  ['a gzip bomb', put(gzipSync(Buffer.alloc(100_000_000)), { ...json, 'content-encoding': 'gzip' }), 413, 'context_too_large'],
-  ['a zstd bomb', put(zstdCompressSync(Buffer.alloc(100_000_000)), { ...json, 'content-encoding': 'zstd' }), 413, 'context_too_large'],
+  [
+    'half a gzip',
+    put(gzipSync('{"content":1}').subarray(0, 12), { ...json, 'content-encoding': 'gzip' }),
+    400,
+    'invalid_request',
+  ],
+  [
+    'a gzip bomb',
+    put(gzipSync(Buffer.alloc(100_000_000)), { ...json, 'content-encoding': 'gzip' }),
+    413,
+    'context_too_large',
+  ],
+  [
+    'a zstd bomb',
+    put(zstdCompressSync(Buffer.alloc(100_000_000)), { ...json, 'content-encoding': 'zstd' }),
+    413,
+    'context_too_large',
+  ],
   ['an unknown encoding', put('{"content":1}', { ...json, 'content-encoding': 'lzma' }), 415, 'unsupported_media_type'],
   ['a body over 4 MiB', put(`{"content":"${'x'.repeat(4_194_304)}"}`), 413, 'context_too_large'],
   // Members of a put.
@@ -67,7 +121,12 @@ const cases: [name: string, request: [method: string, path: string, options?: Se
   ['U+0000 in a metadata key', put('{"content":1,"metadata":{"\\u0000":1}}'), 422, 'unprocessable'],
   ['a number of a million digits in metadata', put('{"content":1,"metadata":{"a":1e1000000}}'), 422, 'unprocessable'],
   ['65 tags', put(JSON.stringify({ content: 1, metadata: { tags: Array(65).fill('t') } })), 400, 'invalid_request'],
-  ['a tag of 129 characters', put(JSON.stringify({ content: 1, metadata: { tags: ['t'.repeat(129)] } })), 400, 'invalid_request'],
+  [
+    'a tag of 129 characters',
+    put(JSON.stringify({ content: 1, metadata: { tags: ['t'.repeat(129)] } })),
+    400,
+    'invalid_request',
+  ],
   ['two expiries', put('{"content":1,"ttlSeconds":5,"expiresAt":"2100-01-01T00:00:00Z"}'), 400, 'invalid_request'],
   ['a negative time to live', put('{"content":1,"ttlSeconds":-1}'), 400, 'invalid_request'],
   ['an endless time to live', put('{"content":1,"ttlSeconds":1e300}'), 400, 'invalid_request'],
@@ -107,46 +166,156 @@ const cases: [name: string, request: [method: string, path: string, options?: Se
   ['a version resolved', ['GET', '/v1/contexts/target?version=1&resolve=ancestors'], 400, 'invalid_request'],
   ['a time that is none', ['GET', '/v1/contexts/target?at=yesterday'], 400, 'invalid_request'],
   ['an unknown way with children', ['DELETE', '/v1/contexts/target?children=eat'], 400, 'invalid_request'],
-  ['an unknown strategy', ['PUT', '/v1/contexts/target?onConflict=guess', { body: { content: 1 } }], 400, 'invalid_request'],
+  [
+    'an unknown strategy',
+    ['PUT', '/v1/contexts/target?onConflict=guess', { body: { content: 1 } }],
+    400,
+    'invalid_request',
+  ],
   ['a tree 33 deep', ['GET', '/v1/contexts/target/tree?depth=33'], 400, 'invalid_request'],
   ['a cursor above the clock', ['GET', '/v1/changes?since=999999999'], 400, 'invalid_request'],
   ['a cursor in words', ['GET', '/v1/changes?since=now'], 400, 'invalid_request'],
   ['a wait of 21 seconds', ['GET', '/v1/changes?waitSeconds=21'], 400, 'invalid_request'],
   // Headers.
-  ['a tag without quotes', ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'if-match': '3' } }], 400, 'invalid_request'],
-  ['a list of tags', ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'if-match': '"1", "2"' } }], 400, 'invalid_request'],
-  ['both preconditions', ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'if-match': '*', 'if-none-match': '*' } }], 400, 'invalid_request'],
-  ['a tag not to match on a write', ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'if-none-match': '"1"' } }], 400, 'invalid_request'],
+  [
+    'a tag without quotes',
+    ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'if-match': '3' } }],
+    400,
+    'invalid_request',
+  ],
+  [
+    'a list of tags',
+    ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'if-match': '"1", "2"' } }],
+    400,
+    'invalid_request',
+  ],
+  [
+    'both preconditions',
+    ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'if-match': '*', 'if-none-match': '*' } }],
+    400,
+    'invalid_request',
+  ],
+  [
+    'a tag not to match on a write',
+    ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'if-none-match': '"1"' } }],
+    400,
+    'invalid_request',
+  ],
   ['a seq in words', ['GET', '/v1/contexts', { headers: { 'context-seq': 'new' } }], 400, 'invalid_request'],
-  ['a seq never given out', ['GET', '/v1/contexts', { headers: { 'context-seq': '99999999' } }], 400, 'invalid_request'],
-  ['an idempotency key of 256 characters', ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'idempotency-key': 'k'.repeat(256) } }], 400, 'invalid_request'],
-  ['headers over 10 KB', ['GET', '/v1/contexts', { headers: { 'x-large': 'x'.repeat(10_241) } }], 400, 'invalid_request'],
+  [
+    'a seq never given out',
+    ['GET', '/v1/contexts', { headers: { 'context-seq': '99999999' } }],
+    400,
+    'invalid_request',
+  ],
+  [
+    'an idempotency key of 256 characters',
+    ['PUT', '/v1/contexts/target', { body: { content: 1 }, headers: { 'idempotency-key': 'k'.repeat(256) } }],
+    400,
+    'invalid_request',
+  ],
+  [
+    'headers over 10 KB',
+    ['GET', '/v1/contexts', { headers: { 'x-large': 'x'.repeat(10_241) } }],
+    400,
+    'invalid_request',
+  ],
   ['a token of 10,000 characters', ['GET', '/v1/contexts', { token: 'x'.repeat(9000) }], 401, 'unauthenticated'],
   // Patches.
-  ['a patch that is no list', ['PATCH', '/v1/contexts/fixed', { raw: '{"op":"add"}', headers: patch }], 400, 'invalid_request'],
-  ['a patch with an unknown operation', ['PATCH', '/v1/contexts/fixed', { raw: '[{"op":"swap","path":"/a"}]', headers: patch }], 400, 'invalid_request'],
-  ['a patch with a failed test', ['PATCH', '/v1/contexts/fixed', { raw: '[{"op":"test","path":"/a","value":2}]', headers: patch }], 422, 'unprocessable'],
-  ['a patch into nothing', ['PATCH', '/v1/contexts/fixed', { raw: '[{"op":"add","path":"/b/c","value":1}]', headers: patch }], 422, 'unprocessable'],
-  ['a patch that ends deeper than 200', ['PATCH', '/v1/contexts/fixed', { raw: `{"a":${'['.repeat(200)}${']'.repeat(200)}}`, headers: mergePatch }], 422, 'unprocessable'],
-  ['a patch in malformed JSON', ['PATCH', '/v1/contexts/fixed', { raw: '{', headers: mergePatch }], 400, 'invalid_request'],
+  [
+    'a patch that is no list',
+    ['PATCH', '/v1/contexts/fixed', { raw: '{"op":"add"}', headers: patch }],
+    400,
+    'invalid_request',
+  ],
+  [
+    'a patch with an unknown operation',
+    ['PATCH', '/v1/contexts/fixed', { raw: '[{"op":"swap","path":"/a"}]', headers: patch }],
+    400,
+    'invalid_request',
+  ],
+  [
+    'a patch with a failed test',
+    ['PATCH', '/v1/contexts/fixed', { raw: '[{"op":"test","path":"/a","value":2}]', headers: patch }],
+    422,
+    'unprocessable',
+  ],
+  [
+    'a patch into nothing',
+    ['PATCH', '/v1/contexts/fixed', { raw: '[{"op":"add","path":"/b/c","value":1}]', headers: patch }],
+    422,
+    'unprocessable',
+  ],
+  [
+    'a patch that ends deeper than 200',
+    ['PATCH', '/v1/contexts/fixed', { raw: `{"a":${'['.repeat(200)}${']'.repeat(200)}}`, headers: mergePatch }],
+    422,
+    'unprocessable',
+  ],
+  [
+    'a patch in malformed JSON',
+    ['PATCH', '/v1/contexts/fixed', { raw: '{', headers: mergePatch }],
+    400,
+    'invalid_request',
+  ],
   ['a patch on a text', ['PATCH', '/v1/contexts/words', { raw: '{}', headers: mergePatch }], 422, 'unprocessable'],
-  ['a patch of nothing', ['PATCH', '/v1/contexts/target', { raw: '{}', headers: mergePatch }], 404, 'context_not_found'],
+  [
+    'a patch of nothing',
+    ['PATCH', '/v1/contexts/target', { raw: '{}', headers: mergePatch }],
+    404,
+    'context_not_found',
+  ],
   // Batches, merges, keys.
   ['a batch of none', post('/v1/batch/write', { operations: [] }), 400, 'invalid_request'],
-  ['a batch with an unknown operation', post('/v1/batch/write', { operations: [{ op: 'move', id: 'a' }] }), 400, 'invalid_request'],
-  ['a batch that names an id twice', post('/v1/batch/write', { operations: [{ op: 'delete', id: 'a' }, { op: 'delete', id: 'a' }] }), 400, 'invalid_request'],
+  [
+    'a batch with an unknown operation',
+    post('/v1/batch/write', { operations: [{ op: 'move', id: 'a' }] }),
+    400,
+    'invalid_request',
+  ],
+  [
+    'a batch that names an id twice',
+    post('/v1/batch/write', {
+      operations: [
+        { op: 'delete', id: 'a' },
+        { op: 'delete', id: 'a' },
+      ],
+    }),
+    400,
+    'invalid_request',
+  ],
   ['a batch read of 101', post('/v1/batch/get', { ids: Array(101).fill('a') }), 400, 'invalid_request'],
   ['a merge of one', post('/v1/merge', { strategy: 'union', sources: [{ content: 1 }] }), 400, 'invalid_request'],
-  ['a merge of 17', post('/v1/merge', { strategy: 'union', sources: Array(17).fill({ content: 1 }) }), 400, 'invalid_request'],
-  ['a merge by an unknown strategy', post('/v1/merge', { strategy: 'best', sources: [{ content: 1 }, { content: 2 }] }), 400, 'invalid_request'],
-  ['a merge of a source that is both', post('/v1/merge', { strategy: 'union', sources: [{ id: 'fixed', content: 1 }, { content: 2 }] }), 400, 'invalid_request'],
+  [
+    'a merge of 17',
+    post('/v1/merge', { strategy: 'union', sources: Array(17).fill({ content: 1 }) }),
+    400,
+    'invalid_request',
+  ],
+  [
+    'a merge by an unknown strategy',
+    post('/v1/merge', { strategy: 'best', sources: [{ content: 1 }, { content: 2 }] }),
+    400,
+    'invalid_request',
+  ],
+  [
+    'a merge of a source that is both',
+    post('/v1/merge', { strategy: 'union', sources: [{ id: 'fixed', content: 1 }, { content: 2 }] }),
+    400,
+    'invalid_request',
+  ],
   ['a key without scopes', post('/v1/keys', { name: 'x', scopes: [] }), 400, 'invalid_request'],
   ['a key with an unknown scope', post('/v1/keys', { name: 'x', scopes: ['root'] }), 400, 'invalid_request'],
   ['a key with a line break in its name', post('/v1/keys', { name: 'a\nb', scopes: ['read'] }), 400, 'invalid_request'],
   ['a key that is not there', ['DELETE', '/v1/keys/000000000000'], 404, 'not_found'],
   ['an unknown task', post('/v1/maintenance/run', { task: 'dance' }), 400, 'invalid_request'],
   ['a pin that says neither', post('/v1/contexts/fixed/versions/1/pin', {}), 400, 'invalid_request'],
-  ['a pin of a version that never was', post('/v1/contexts/fixed/versions/9/pin', { pinned: true }), 404, 'version_not_found'],
+  [
+    'a pin of a version that never was',
+    post('/v1/contexts/fixed/versions/9/pin', { pinned: true }),
+    404,
+    'version_not_found',
+  ],
 ];
 
 describe.each(engines)('bad input on $name', (engine) => {

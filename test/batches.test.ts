@@ -40,26 +40,54 @@ describe.each(engines)('batches on $name', (engine) => {
     const [a, b] = [newId(), newId()];
     const clock = async () => (await store.send('GET', '/v1/changes?since=latest')).json.nextCursor;
     const before = await clock();
-    const refused = await write([{ op: 'put', id: a, content: 1 }, { op: 'put', id: b, content: 1, ifVersion: 3 }], true);
+    const refused = await write(
+      [
+        { op: 'put', id: a, content: 1 },
+        { op: 'put', id: b, content: 1, ifVersion: 3 },
+      ],
+      true,
+    );
     expect([refused.status, refused.json.code, refused.json.operation]).toEqual([412, 'version_conflict', 1]);
     expect((await get(a)).status).toBe(404);
     expect(await clock()).toBe(before);
-    expect((await write([{ op: 'put', id: a, content: 1 }, { op: 'put', id: b, content: 1 }], true)).status).toBe(200);
+    expect(
+      (
+        await write(
+          [
+            { op: 'put', id: a, content: 1 },
+            { op: 'put', id: b, content: 1 },
+          ],
+          true,
+        )
+      ).status,
+    ).toBe(200);
   });
 
   test('each change has its own tick, in the order sent', async () => {
     const ids = [newId('z'), newId('a'), newId('m')];
     const since = (await store.send('GET', '/v1/changes?since=latest')).json.nextCursor;
-    await write(ids.map((id) => ({ op: 'put', id, content: id })), true);
+    await write(
+      ids.map((id) => ({ op: 'put', id, content: id })),
+      true,
+    );
     const { changes, nextCursor } = (await store.send('GET', `/v1/changes?since=${since}`)).json;
     expect(changes.map((one: { id: string }) => one.id)).toEqual(ids);
-    expect(changes.map((one: { cursor: string }) => Number(one.cursor))).toEqual([1, 2, 3].map((step) => Number(since) + step));
+    expect(changes.map((one: { cursor: string }) => Number(one.cursor))).toEqual(
+      [1, 2, 3].map((step) => Number(since) + step),
+    );
     expect(nextCursor).toBe(String(Number(since) + 3));
   });
 
   test('an id may be named once, and there are at most 100', async () => {
     const id = newId();
-    expect((await write([{ op: 'put', id, content: 1 }, { op: 'delete', id }])).json.code).toBe('invalid_request');
+    expect(
+      (
+        await write([
+          { op: 'put', id, content: 1 },
+          { op: 'delete', id },
+        ])
+      ).json.code,
+    ).toBe('invalid_request');
     const many = Array.from({ length: 101 }, () => ({ op: 'put', id: newId(), content: 1 }));
     expect((await write(many)).json.code).toBe('invalid_request');
     expect((await write(many.slice(0, 100))).json.results).toHaveLength(100);
@@ -70,16 +98,26 @@ describe.each(engines)('batches on $name', (engine) => {
     await write([a, b, gone].map((id) => ({ op: 'put', id, content: { id } })));
     await write([{ op: 'delete', id: gone }]);
     const { items } = (await store.send('POST', '/v1/batch/get', { body: { ids: [b, 'nope', a, gone] } })).json;
-    expect(items.map((one: { id?: string; code?: string }) => one.code ?? one.id)).toEqual([b, 'context_not_found', a, 'gone']);
+    expect(items.map((one: { id?: string; code?: string }) => one.code ?? one.id)).toEqual([
+      b,
+      'context_not_found',
+      a,
+      'gone',
+    ]);
     expect(items[0].content).toEqual({ id: b });
   });
 
   test('an answer holds at most 4 MiB of contents; what follows comes with its address', async () => {
     const ids = [newId('big'), newId('big'), newId('big')];
     const text = 'x'.repeat(1_500_000);
-    for (const id of ids) await store.send('PUT', `/v1/contexts/${id}`, { body: { content: text, contentType: 'text/plain' } });
+    for (const id of ids)
+      await store.send('PUT', `/v1/contexts/${id}`, { body: { content: text, contentType: 'text/plain' } });
     const { items } = (await store.send('POST', '/v1/batch/get', { body: { ids } })).json;
-    expect(items.map((one: { content: string | null }) => one.content?.length ?? null)).toEqual([1_500_000, 1_500_000, null]);
+    expect(items.map((one: { content: string | null }) => one.content?.length ?? null)).toEqual([
+      1_500_000,
+      1_500_000,
+      null,
+    ]);
     expect((await store.send('GET', items[2].contentUrl)).text).toBe(text);
     const listed = (await store.send('GET', `/v1/contexts?include=content&kind=note&order=updated&limit=3`)).json.items;
     expect(listed.map((one: { content: string | null }) => one.content === null)).toEqual([false, false, true]);

@@ -4,11 +4,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Problem } from '../lib/base/problem.ts';
 import { type Database, databaseError, databaseUnavailable, type Row, runOne } from '../lib/postgres/database.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
-import { createDatabase, hasPostgres, realPostgres } from './support/engines.ts';
 import { newId, openStore, type Reply, type TestStore } from './support/client.ts';
+import { createDatabase, hasPostgres, realPostgres } from './support/engines.ts';
 
 /** Lets every `nth` call fail, before its effect or after it. */
-function chaotic(database: Database, fail: (call: number) => 'none' | '40001' | '40P01' | 'before' | 'after'): Database {
+function chaotic(
+  database: Database,
+  fail: (call: number) => 'none' | '40001' | '40P01' | 'before' | 'after',
+): Database {
   let calls = 0;
   return {
     ...database,
@@ -76,23 +79,30 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
     const head = (await store.send('GET', `/v1/contexts/${id}`)).json;
     expect([head.version, head.content.count]).toEqual([401, 400]);
     expect(conflicts).toBeGreaterThan(0);
-    expect((await readFeed(before)).map(({ version }) => version)).toEqual(Array.from({ length: 400 }, (_, at) => at + 2));
+    expect((await readFeed(before)).map(({ version }) => version)).toEqual(
+      Array.from({ length: 400 }, (_, at) => at + 2),
+    );
   });
 
   test('20 creations of one id make one context, 20 puts of it 20 versions', async () => {
     const id = newId();
-    const made = await Promise.all(Array.from({ length: 20 }, (_, at) => store.send('POST', '/v1/contexts', { body: { id, content: at } })));
+    const made = await Promise.all(
+      Array.from({ length: 20 }, (_, at) => store.send('POST', '/v1/contexts', { body: { id, content: at } })),
+    );
     expect(made.filter(({ status }) => status === 201)).toHaveLength(1);
     expect(made.filter(({ json }) => json.code === 'already_exists')).toHaveLength(19);
     const other = newId();
     const puts = await Promise.all(Array.from({ length: 20 }, (_, at) => put(other, { content: at })));
-    expect(puts.map(({ json }) => json.version).sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, at) => at + 1));
+    expect(puts.map(({ json }) => json.version).sort((a, b) => a - b)).toEqual(
+      Array.from({ length: 20 }, (_, at) => at + 1),
+    );
   });
 
   test('patches at once all arrive', async () => {
     const id = newId();
     await put(id, { content: {} });
-    const patch = (raw: string) => store.send('PATCH', `/v1/contexts/${id}`, { raw, headers: { 'content-type': 'application/merge-patch+json' } });
+    const patch = (raw: string) =>
+      store.send('PATCH', `/v1/contexts/${id}`, { raw, headers: { 'content-type': 'application/merge-patch+json' } });
     const answers = await Promise.all(Array.from({ length: 6 }, (_, at) => patch(`{"k${at}":${at}}`)));
     const arrived = answers.filter(({ status }) => status === 200).length;
     expect(Object.keys((await store.send('GET', `/v1/contexts/${id}`)).json.content)).toHaveLength(arrived);
@@ -129,20 +139,31 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
     const ids = Array.from({ length: 8 }, () => newId());
     const before = await clock();
     const batch = (seed: number) => {
-      const order = [...ids].sort((a, b) => ((a.charCodeAt(a.length - 1) * seed) % 7) - ((b.charCodeAt(b.length - 1) * seed) % 7) || a.localeCompare(b) * (seed % 2 ? 1 : -1));
+      const order = [...ids].sort(
+        (a, b) =>
+          ((a.charCodeAt(a.length - 1) * seed) % 7) - ((b.charCodeAt(b.length - 1) * seed) % 7) ||
+          a.localeCompare(b) * (seed % 2 ? 1 : -1),
+      );
       const operations = order.map((id) => ({ op: 'put', id, content: { seed, id } }));
       return store.send('POST', '/v1/batch/write', { body: { operations, atomic: seed % 3 === 0 } });
     };
     const singles = (seed: number) => put(ids[seed % 8]!, { content: { single: seed } });
-    const answers = await Promise.all(Array.from({ length: 40 }, (_, seed) => (seed % 4 === 3 ? singles(seed) : batch(seed))));
+    const answers = await Promise.all(
+      Array.from({ length: 40 }, (_, seed) => (seed % 4 === 3 ? singles(seed) : batch(seed))),
+    );
     expect(answers.every(({ status }) => status < 300)).toBe(true);
     const feed = await readFeed(before);
-    expect(feed.map(({ cursor }) => Number(cursor))).toEqual(Array.from({ length: feed.length }, (_, at) => before + at + 1));
+    expect(feed.map(({ cursor }) => Number(cursor))).toEqual(
+      Array.from({ length: feed.length }, (_, at) => before + at + 1),
+    );
     expect(feed).toHaveLength(30 * 8 + 10);
   });
 
   test('contents that come and go between contexts are never collected while somebody needs them', async () => {
-    const frugal = await openStore({ name: 'real', open: async () => database }, { settings: { versions: { retained: 1 } } });
+    const frugal = await openStore(
+      { name: 'real', open: async () => database },
+      { settings: { versions: { retained: 1 } } },
+    );
     const ids = Array.from({ length: 4 }, () => newId());
     await Promise.all(
       ids.flatMap((id) =>
@@ -182,18 +203,31 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
     };
     const kill = async () => {
       for (let round = 0; round < 30; round++) {
-        await admin.query(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() order by random() limit 3`);
+        await admin.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() order by random() limit 3`,
+        );
         await sleep(15);
       }
     };
     const write = async (writer: number) => {
       for (let at = 0; at < 40; at++) {
         const id = `shared-${(writer + at) % 5}`;
-        const answer = at % 5 === 4
-          ? await store.send('POST', '/v1/batch/write', { body: { operations: [{ op: 'put', id, content: `${writer}-${at}` }, { op: 'put', id: newId(), content: at }], atomic: true } })
-          : await put(id, { content: `${writer}-${at}` });
+        const answer =
+          at % 5 === 4
+            ? await store.send('POST', '/v1/batch/write', {
+                body: {
+                  operations: [
+                    { op: 'put', id, content: `${writer}-${at}` },
+                    { op: 'put', id: newId(), content: at },
+                  ],
+                  atomic: true,
+                },
+              })
+            : await put(id, { content: `${writer}-${at}` });
         expect([200, 201, 503]).toContain(answer.status);
-        const made = answer.json?.results ? answer.json.results.map((one: { context: object }) => one.context) : [answer.json];
+        const made = answer.json?.results
+          ? answer.json.results.map((one: { context: object }) => one.context)
+          : [answer.json];
         if (answer.status < 300) acknowledged.push(...made);
       }
     };
@@ -202,12 +236,16 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
     isWriting = false;
     await Promise.all(following);
     const feed = await readFeed(before);
-    expect(feed.map(({ cursor }) => Number(cursor))).toEqual(Array.from({ length: feed.length }, (_, at) => before + at + 1));
+    expect(feed.map(({ cursor }) => Number(cursor))).toEqual(
+      Array.from({ length: feed.length }, (_, at) => before + at + 1),
+    );
     const told = new Set(feed.map(({ id, version }) => `${id}@${version}`));
     expect(told.size).toBe(feed.length);
     for (const { id, version } of acknowledged) expect(told.has(`${id}@${version}`)).toBe(true);
     // Two followers: each saw every change exactly once.
-    expect(seen.map(({ cursor }) => Number(cursor)).sort((a, b) => a - b)).toEqual(feed.flatMap(({ cursor }) => [Number(cursor), Number(cursor)]));
+    expect(seen.map(({ cursor }) => Number(cursor)).sort((a, b) => a - b)).toEqual(
+      feed.flatMap(({ cursor }) => [Number(cursor), Number(cursor)]),
+    );
     expect(acknowledged.length).toBeGreaterThan(100);
   });
 
@@ -249,14 +287,20 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
     }
     const never = chaotic(database, (call) => (call > 1 ? '40001' : 'none'));
     const hopeless = await openStore({ name: 'real', open: async () => never });
-    expect((await hopeless.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 1 } })).json.code).toBe('unavailable');
+    expect((await hopeless.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 1 } })).json.code).toBe(
+      'unavailable',
+    );
   });
 
   test('an answer that was lost is made good by the same request under its key', async () => {
     let isLosing = false;
-    const lossy = await openStore({ name: 'real', open: async () => chaotic(database, () => (isLosing ? 'after' : 'none')) });
+    const lossy = await openStore({
+      name: 'real',
+      open: async () => chaotic(database, () => (isLosing ? 'after' : 'none')),
+    });
     const id = newId();
-    const send = () => lossy.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers: { 'idempotency-key': id } });
+    const send = () =>
+      lossy.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers: { 'idempotency-key': id } });
     isLosing = true;
     expect((await send()).status).toBe(503);
     isLosing = false;
@@ -276,16 +320,27 @@ describe('an error nobody foresaw', () => {
       in: (space) => ({
         run: (statements, options) =>
           isBroken
-            ? Promise.reject(databaseError({ message: 'relation "secret_table" does not exist', sqlState: '42P01', detail: 'secret detail' }))
+            ? Promise.reject(
+                databaseError({
+                  message: 'relation "secret_table" does not exist',
+                  sqlState: '42P01',
+                  detail: 'secret detail',
+                }),
+              )
             : database.in(space).run(statements, options),
       }),
     };
-    const store = await openStore(pgliteEngine, { database: broken, telemetry: { engineCall() {}, log: (event) => logged.push(event) } });
+    const store = await openStore(pgliteEngine, {
+      database: broken,
+      telemetry: { engineCall() {}, log: (event) => logged.push(event) },
+    });
     isBroken = true;
     const answer = await store.send('GET', '/v1/contexts/x');
     expect([answer.status, answer.json.code]).toEqual([500, 'internal']);
     expect(answer.text).not.toMatch(/secret/);
-    expect(logged).toMatchObject([{ level: 'error', event: 'http.failed', facts: { requestId: answer.json.requestId } }]);
+    expect(logged).toMatchObject([
+      { level: 'error', event: 'http.failed', facts: { requestId: answer.json.requestId } },
+    ]);
     expect(new Problem('internal', 'x').status).toBe(500);
   });
 });

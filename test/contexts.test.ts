@@ -12,7 +12,8 @@ describe.each(engines)('contexts on $name', (engine) => {
   const put = (id: string, body: unknown, headers = {}, query = '') =>
     store.send('PUT', `/v1/contexts/${id}${query}`, { body, headers });
   const get = (id: string, query = '', headers = {}) => store.send('GET', `/v1/contexts/${id}${query}`, { headers });
-  const remove = (id: string, query = '', headers = {}) => store.send('DELETE', `/v1/contexts/${id}${query}`, { headers });
+  const remove = (id: string, query = '', headers = {}) =>
+    store.send('DELETE', `/v1/contexts/${id}${query}`, { headers });
 
   test('a created context is answered with 201, its address and its version, and read back', async () => {
     const id = newId();
@@ -23,7 +24,14 @@ describe.each(engines)('contexts on $name', (engine) => {
     const read = await get(id);
     expect(read.status).toBe(200);
     expect(read.json).toEqual(made.json);
-    expect(read.json).toMatchObject({ id, parentId: null, kind: 'note', version: 1, content: { a: 1 }, metadata: { team: 'x' } });
+    expect(read.json).toMatchObject({
+      id,
+      parentId: null,
+      kind: 'note',
+      version: 1,
+      content: { a: 1 },
+      metadata: { team: 'x' },
+    });
     expect(read.json.actor).toEqual({ kind: 'api', id: expect.stringMatching(/^key_/) });
   });
 
@@ -49,7 +57,11 @@ describe.each(engines)('contexts on $name', (engine) => {
     const id = newId();
     const text = '# Grüße 👋\r\n\tline\n';
     await put(id, { content: text, contentType: 'text/markdown; charset=utf-8' });
-    expect((await get(id)).json).toMatchObject({ content: text, contentType: 'text/markdown', sizeBytes: Buffer.byteLength(text) });
+    expect((await get(id)).json).toMatchObject({
+      content: text,
+      contentType: 'text/markdown',
+      sizeBytes: Buffer.byteLength(text),
+    });
     const raw = await store.send('GET', `/v1/contexts/${id}/content`);
     expect(raw.text).toBe(text);
     expect(raw.headers.get('content-type')).toBe('text/markdown; charset=utf-8');
@@ -60,19 +72,46 @@ describe.each(engines)('contexts on $name', (engine) => {
     await put(id, { content: 1, metadata: { keep: true } });
     const headers = { 'content-type': 'text/plain' };
     const written = await store.send('PUT', `/v1/contexts/${id}/content`, { raw: 'hello', headers });
-    expect(written.json).toMatchObject({ version: 2, content: 'hello', contentType: 'text/plain', metadata: { keep: true } });
+    expect(written.json).toMatchObject({
+      version: 2,
+      content: 'hello',
+      contentType: 'text/plain',
+      metadata: { keep: true },
+    });
   });
 
   test('what a put leaves out is kept, null clears, a content without a type is JSON', async () => {
     const id = newId();
     const parent = newId();
     await put(parent, { content: {} });
-    await put(id, { content: 'text', contentType: 'text/plain', parentId: parent, kind: 'memo', metadata: { a: 1 }, ttlSeconds: 3600 });
+    await put(id, {
+      content: 'text',
+      contentType: 'text/plain',
+      parentId: parent,
+      kind: 'memo',
+      metadata: { a: 1 },
+      ttlSeconds: 3600,
+    });
     const kept = (await put(id, { metadata: { a: 2 } })).json;
-    expect(kept).toMatchObject({ version: 2, content: 'text', contentType: 'text/plain', parentId: parent, kind: 'memo', metadata: { a: 2 } });
+    expect(kept).toMatchObject({
+      version: 2,
+      content: 'text',
+      contentType: 'text/plain',
+      parentId: parent,
+      kind: 'memo',
+      metadata: { a: 2 },
+    });
     expect(kept.expiresAt).not.toBeNull();
     const cleared = (await put(id, { content: [1], parentId: null, metadata: null, expiresAt: null })).json;
-    expect(cleared).toMatchObject({ version: 3, content: [1], contentType: 'application/json', parentId: null, kind: 'memo', metadata: {}, expiresAt: null });
+    expect(cleared).toMatchObject({
+      version: 3,
+      content: [1],
+      contentType: 'application/json',
+      parentId: null,
+      kind: 'memo',
+      metadata: {},
+      expiresAt: null,
+    });
   });
 
   test('a write equal to the head makes no version, whatever it was based on', async () => {
@@ -91,13 +130,21 @@ describe.each(engines)('contexts on $name', (engine) => {
   test('preconditions: a version, any live one, none at all', async () => {
     const id = newId();
     expect((await put(id, { content: 1 }, { 'if-match': '*' })).status).toBe(412);
-    expect((await put(id, { content: 1 }, { 'if-match': '"1"' })).json).toMatchObject({ code: 'version_conflict', currentVersion: 0 });
+    expect((await put(id, { content: 1 }, { 'if-match': '"1"' })).json).toMatchObject({
+      code: 'version_conflict',
+      currentVersion: 0,
+    });
     expect((await put(id, { content: 1 }, { 'if-none-match': '*' })).status).toBe(201);
-    expect((await put(id, { content: 2 }, { 'if-none-match': '*' })).json).toMatchObject({ code: 'version_conflict', currentVersion: 1 });
+    expect((await put(id, { content: 2 }, { 'if-none-match': '*' })).json).toMatchObject({
+      code: 'version_conflict',
+      currentVersion: 1,
+    });
     expect((await put(id, { content: 2 }, { 'if-match': '"1"' })).status).toBe(200);
     expect((await put(id, { content: 3 }, { 'if-match': '*' })).status).toBe(200);
     expect((await put(id, { content: 4 }, { 'if-match': '"r-0123"' })).status).toBe(412);
-    expect((await store.send('POST', '/v1/contexts', { body: { id, content: 1 } })).json).toMatchObject({ code: 'already_exists' });
+    expect((await store.send('POST', '/v1/contexts', { body: { id, content: 1 } })).json).toMatchObject({
+      code: 'already_exists',
+    });
   });
 
   test('If-None-Match answers 304 without a body where the version is known', async () => {
@@ -117,7 +164,10 @@ describe.each(engines)('contexts on $name', (engine) => {
     expect((await remove(id)).status).toBe(410);
     expect((await get(id, '?version=1')).json.content).toBe(1);
     expect((await get(id, '?version=2')).status).toBe(410);
-    expect((await put(id, { metadata: {} })).json).toMatchObject({ code: 'invalid_request', errors: [{ path: '/content' }] });
+    expect((await put(id, { metadata: {} })).json).toMatchObject({
+      code: 'invalid_request',
+      errors: [{ path: '/content' }],
+    });
     const revived = await put(id, { content: 3 });
     expect(revived.status).toBe(201);
     expect(revived.json).toMatchObject({ version: 3, kind: 'note' });
@@ -130,7 +180,10 @@ describe.each(engines)('contexts on $name', (engine) => {
     const id = newId();
     await put(id, { content: 1 });
     await put(id, { content: 2 });
-    expect((await remove(id, '', { 'if-match': '"1"' })).json).toMatchObject({ code: 'version_conflict', currentVersion: 2 });
+    expect((await remove(id, '', { 'if-match': '"1"' })).json).toMatchObject({
+      code: 'version_conflict',
+      currentVersion: 2,
+    });
     expect((await remove(id, '', { 'if-match': '"2"' })).status).toBe(200);
   });
 
@@ -144,7 +197,14 @@ describe.each(engines)('contexts on $name', (engine) => {
     expect((await store.send('POST', '/v1/batch/get', { body: { ids: [id] } })).json.items[0].code).toBe('gone');
     expect((await store.send('GET', `/v1/contexts/${parent}/children`)).json.items).toEqual([]);
     expect((await store.send('GET', `/v1/contexts/${id}/content`)).status).toBe(410);
-    expect((await store.send('PATCH', `/v1/contexts/${id}`, { raw: '{}', headers: { 'content-type': 'application/merge-patch+json' } })).status).toBe(410);
+    expect(
+      (
+        await store.send('PATCH', `/v1/contexts/${id}`, {
+          raw: '{}',
+          headers: { 'content-type': 'application/merge-patch+json' },
+        })
+      ).status,
+    ).toBe(410);
     expect((await remove(id)).status).toBe(410);
     expect((await get(id, '?version=1')).status).toBe(200);
     const swept = await store.send('POST', '/v1/maintenance/run', { body: { task: 'cleanup' } });
@@ -158,7 +218,10 @@ describe.each(engines)('contexts on $name', (engine) => {
     const id = newId();
     await put(id, { content: 1, ttlSeconds: 0.05 });
     await sleep(100);
-    expect((await store.send('POST', '/v1/contexts', { body: { id, content: 2 } })).json).toMatchObject({ version: 2, expiresAt: null });
+    expect((await store.send('POST', '/v1/contexts', { body: { id, content: 2 } })).json).toMatchObject({
+      version: 2,
+      expiresAt: null,
+    });
   });
 
   test('updatedAt moves forward with every version', async () => {
@@ -183,7 +246,8 @@ describe.each(engines)('contexts on $name', (engine) => {
   test('Range gives the bytes asked for, and 416 outside', async () => {
     const id = newId();
     await put(id, { content: 'abcdefghij', contentType: 'text/plain' });
-    const range = (value: string, more = {}) => store.send('GET', `/v1/contexts/${id}/content`, { headers: { range: value, ...more } });
+    const range = (value: string, more = {}) =>
+      store.send('GET', `/v1/contexts/${id}/content`, { headers: { range: value, ...more } });
     const middle = await range('bytes=2-4');
     expect([middle.status, middle.text, middle.headers.get('content-range')]).toEqual([206, 'cde', 'bytes 2-4/10']);
     expect((await range('bytes=7-')).text).toBe('hij');
@@ -202,8 +266,14 @@ describe.each(engines)('contexts on $name', (engine) => {
   test('gzip and zstd bodies are read, answers are compressed for who accepts it', async () => {
     const id = newId();
     const body = JSON.stringify({ content: 'x'.repeat(5000), contentType: 'text/plain' });
-    for (const [encoding, raw] of [['gzip', gzipSync(body)], ['zstd', zstdCompressSync(body)]] as const) {
-      const written = await store.send('PUT', `/v1/contexts/${id}-${encoding}`, { raw, headers: { 'content-encoding': encoding } });
+    for (const [encoding, raw] of [
+      ['gzip', gzipSync(body)],
+      ['zstd', zstdCompressSync(body)],
+    ] as const) {
+      const written = await store.send('PUT', `/v1/contexts/${id}-${encoding}`, {
+        raw,
+        headers: { 'content-encoding': encoding },
+      });
       expect(written.json.sizeBytes).toBe(5000);
     }
     const request = new Request(`http://lamina.test/v1/contexts/${id}-gzip`, {
@@ -227,7 +297,9 @@ describe.each(engines)('contexts on $name', (engine) => {
     const made = await store.send('PUT', `/v1/contexts/${id}/content`, { raw: text, headers });
     expect(made.json.sizeBytes).toBe(text.length);
     expect((await store.send('GET', `/v1/contexts/${id}/content`)).text).toBe(text);
-    const piece = await store.send('GET', `/v1/contexts/${id}/content`, { headers: { range: 'bytes=4194280-4194288' } });
+    const piece = await store.send('GET', `/v1/contexts/${id}/content`, {
+      headers: { range: 'bytes=4194280-4194288' },
+    });
     expect(piece.text).toBe(text.slice(4_194_280, 4_194_289));
     const over = await store.send('PUT', `/v1/contexts/${id}/content`, { raw: 'x'.repeat(4_194_305), headers });
     expect([over.status, over.text]).toEqual([413, expect.stringContaining('"limitBytes":4194304')]);
@@ -248,8 +320,17 @@ describe.each(engines)('contexts on $name', (engine) => {
     await put(middle, { content: { a: { y: 2.0 }, n: 12345678901234567890n.toString() }, parentId: root });
     await put(leaf, { content: { a: { z: 3 }, list: [9] }, parentId: middle });
     const resolved = await get(leaf, '?resolve=ancestors');
-    expect(resolved.json.content).toEqual({ a: { x: 1, y: 2, z: 3 }, only: 'root', list: [9], n: '12345678901234567890' });
-    expect(resolved.json.resolvedFrom).toEqual([{ id: root, version: 1 }, { id: middle, version: 1 }, { id: leaf, version: 1 }]);
+    expect(resolved.json.content).toEqual({
+      a: { x: 1, y: 2, z: 3 },
+      only: 'root',
+      list: [9],
+      n: '12345678901234567890',
+    });
+    expect(resolved.json.resolvedFrom).toEqual([
+      { id: root, version: 1 },
+      { id: middle, version: 1 },
+      { id: leaf, version: 1 },
+    ]);
     const tag = resolved.headers.get('etag')!;
     expect((await get(leaf, '?resolve=ancestors', { 'if-none-match': tag })).status).toBe(304);
     await put(root, { content: {} });
@@ -275,7 +356,10 @@ describe.each(engines)('contexts on $name', (engine) => {
   test('HEAD is GET without the body', async () => {
     const id = newId();
     await put(id, { content: 1 });
-    const request = new Request(`http://lamina.test/v1/contexts/${id}`, { method: 'HEAD', headers: { authorization: `Bearer ${store.token}` } });
+    const request = new Request(`http://lamina.test/v1/contexts/${id}`, {
+      method: 'HEAD',
+      headers: { authorization: `Bearer ${store.token}` },
+    });
     const response = await store.fetch(request);
     expect([response.status, response.headers.get('etag'), await response.text()]).toEqual([200, '"1"', '']);
   });

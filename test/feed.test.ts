@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Change } from '../lib/contexts/context.ts';
-import { items } from '../lib/contexts/items.ts';
-import { createFollower } from '../lib/contexts/follower.ts';
 import { readChanges } from '../lib/contexts/feed.sql.ts';
+import { createFollower } from '../lib/contexts/follower.ts';
+import { items } from '../lib/contexts/items.ts';
 import { systemRequest } from '../lib/contexts/request.ts';
 import { newId, openStore, type TestStore } from './support/client.ts';
 import { engines } from './support/engines.ts';
@@ -23,11 +23,17 @@ describe.each(engines)('the feed on $name', (engine) => {
     await put(id, { content: 1 });
     await put(id, { content: 2 });
     await store.send('POST', `/v1/contexts/${id}/restore`, { body: { version: 1 } });
-    await store.send('POST', '/v1/merge', { body: { strategy: 'latest', sources: [{ content: 8 }, { content: 9 }], target: { id } } });
+    await store.send('POST', '/v1/merge', {
+      body: { strategy: 'latest', sources: [{ content: 8 }, { content: 9 }], target: { id } },
+    });
     await store.send('DELETE', `/v1/contexts/${id}`);
     const told = await changes(`since=${since}`);
     expect(told.changes.map((one: { operation: string; version: number }) => [one.operation, one.version])).toEqual([
-      ['put', 1], ['put', 2], ['restore', 3], ['merge', 4], ['delete', 5],
+      ['put', 1],
+      ['put', 2],
+      ['restore', 3],
+      ['merge', 4],
+      ['delete', 5],
     ]);
     expect(told.nextCursor).toBe(told.changes.at(-1).cursor);
     expect((await changes(`since=${told.nextCursor}`)).changes).toEqual([]);
@@ -120,8 +126,12 @@ describe.each(engines)('the feed on $name', (engine) => {
     };
     await Promise.all([run(), run(), run()]);
     await run();
-    const seen = (await other.send('GET', '/v1/audit?limit=200')).json.items.filter((one: { action: string }) => one.action === 'seen');
+    const seen = (await other.send('GET', '/v1/audit?limit=200')).json.items.filter(
+      (one: { action: string }) => one.action === 'seen',
+    );
     const clock = Number((await other.send('GET', '/v1/changes?since=latest')).json.nextCursor);
-    expect(seen.map((one: { id: string }) => Number(one.id.slice(5))).reverse()).toEqual(Array.from({ length: clock }, (_, at) => at + 1));
+    expect(seen.map((one: { id: string }) => Number(one.id.slice(5))).reverse()).toEqual(
+      Array.from({ length: clock }, (_, at) => at + 1),
+    );
   });
 });

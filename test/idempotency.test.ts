@@ -25,12 +25,24 @@ describe.each(engines)('idempotency keys on $name', (engine) => {
     const id = newId();
     expect((await twice('POST', '/v1/contexts', { body: { content: { a: 1 } } })).status).toBe(201);
     await twice('PUT', `/v1/contexts/${id}`, { body: { content: { a: 1 } } });
-    await twice('PATCH', `/v1/contexts/${id}`, { raw: '[{"op":"add","path":"/n","value":1}]', headers: { 'content-type': 'application/json-patch+json' } });
+    await twice('PATCH', `/v1/contexts/${id}`, {
+      raw: '[{"op":"add","path":"/n","value":1}]',
+      headers: { 'content-type': 'application/json-patch+json' },
+    });
     await twice('PUT', `/v1/contexts/${id}`, { body: { content: { a: 9 } }, headers: { 'if-match': '"2"' } });
     await twice('POST', `/v1/contexts/${id}/restore`, { body: { version: 1 } });
     await twice('POST', `/v1/contexts/${id}/versions/1/pin`, { body: { pinned: true } });
-    await twice('POST', '/v1/batch/write', { body: { operations: [{ op: 'put', id: newId(), content: 1 }, { op: 'delete', id: 'none' }] } });
-    await twice('POST', '/v1/merge', { body: { strategy: 'union', sources: [{ id }, { content: { b: 2 } }], target: { id } } });
+    await twice('POST', '/v1/batch/write', {
+      body: {
+        operations: [
+          { op: 'put', id: newId(), content: 1 },
+          { op: 'delete', id: 'none' },
+        ],
+      },
+    });
+    await twice('POST', '/v1/merge', {
+      body: { strategy: 'union', sources: [{ id }, { content: { b: 2 } }], target: { id } },
+    });
     await twice('DELETE', `/v1/contexts/${id}`);
     await twice('DELETE', `/v1/contexts/${id}?erase=true`);
     await twice('POST', '/v1/keys', { body: { name: 'ci', scopes: ['read'] } });
@@ -40,8 +52,15 @@ describe.each(engines)('idempotency keys on $name', (engine) => {
     const id = newId();
     await store.send('PUT', `/v1/contexts/${id}`, { body: { content: { a: 1, b: 1 } } });
     await store.send('PUT', `/v1/contexts/${id}`, { body: { content: { a: 2, b: 1 } } });
-    const merged = await twice('PUT', `/v1/contexts/${id}?onConflict=three-way`, { body: { content: { a: 1, b: 3 } }, headers: { 'if-match': '"1"' } });
-    expect(merged.json).toMatchObject({ version: 3, content: { a: 2, b: 3 }, merge: { base: 1, head: 2, conflicts: [] } });
+    const merged = await twice('PUT', `/v1/contexts/${id}?onConflict=three-way`, {
+      body: { content: { a: 1, b: 3 } },
+      headers: { 'if-match': '"1"' },
+    });
+    expect(merged.json).toMatchObject({
+      version: 3,
+      content: { a: 2, b: 3 },
+      merge: { base: 1, head: 2, conflicts: [] },
+    });
   });
 
   test('the first answer is given again after the head has moved on', async () => {
@@ -62,7 +81,8 @@ describe.each(engines)('idempotency keys on $name', (engine) => {
       [`/v1/contexts/${id}?onConflict=fail`, { body: { content: 1 }, headers }],
       [`/v1/contexts/${id}`, { body: { content: 1 }, headers: { ...headers, 'if-match': '*' } }],
     ];
-    for (const [path, options] of others) expect((await store.send('PUT', path, options)).json.code).toBe('idempotency_mismatch');
+    for (const [path, options] of others)
+      expect((await store.send('PUT', path, options)).json.code).toBe('idempotency_mismatch');
     expect((await store.send('DELETE', `/v1/contexts/${id}`, { headers })).json.code).toBe('idempotency_mismatch');
   });
 

@@ -1,6 +1,6 @@
-import { beforeAll, describe, expect, test } from 'vitest';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { migrationsFolder } from '../functions/runtime.ts';
 import { type Database, type Row, runOne, type Statement } from '../lib/postgres/database.ts';
 import { splitStatements } from '../lib/postgres/migrate.ts';
@@ -25,7 +25,8 @@ describe.each(engines)('row-level security on $name', (engine) => {
     const spaced = rows.filter((row) => row['spaced'] === 't' || row['name'] === 'space');
     expect(spaced.length).toBeGreaterThan(7);
     for (const row of spaced) expect([row['name'], row['enabled'], row['forced']]).toEqual([row['name'], 't', 't']);
-    for (const row of spaced.filter((one) => one['name'] !== 'space')) expect([row['name'], row['key']?.split(',')[0]]).toEqual([row['name'], 'space_id']);
+    for (const row of spaced.filter((one) => one['name'] !== 'space'))
+      expect([row['name'], row['key']?.split(',')[0]]).toEqual([row['name'], 'space_id']);
     expect(rows.filter((row) => !spaced.includes(row)).map((row) => row['name'])).toEqual(['migration']);
   });
 
@@ -36,7 +37,10 @@ describe.each(engines)('row-level security on $name', (engine) => {
       const rows = await runOne(database.in(one.space), { text: `select space_id from ${view}`, params: [] });
       expect(rows).toEqual([{ space_id: one.space }]);
     }
-    const [counted] = await runOne(database.in(two.space), { text: 'select contexts, content_bytes from space_statistics', params: [] });
+    const [counted] = await runOne(database.in(two.space), {
+      text: 'select contexts, content_bytes from space_statistics',
+      params: [],
+    });
     expect(counted).toEqual({ contexts: '0', content_bytes: '0' });
   });
 });
@@ -63,9 +67,14 @@ describe.each(engines)('without their predicates on $name', (engine) => {
     const plain = await engine.open();
     // The functions are replaced in a schema of their own, so that the others of the run keep theirs.
     const functions = join(migrationsFolder, 'functions');
-    const statements: Statement[] = [{ text: 'create schema if not exists stripped', params: [] }, { text: 'grant usage on schema stripped to lamina_app', params: [] }, { text: 'set local search_path to stripped, public', params: [] }];
+    const statements: Statement[] = [
+      { text: 'create schema if not exists stripped', params: [] },
+      { text: 'grant usage on schema stripped to lamina_app', params: [] },
+      { text: 'set local search_path to stripped, public', params: [] },
+    ];
     for (const name of (await readdir(functions)).sort()) {
-      for (const text of splitStatements(await readFile(join(functions, name), 'utf8'))) statements.push({ text: strip(text), params: [] });
+      for (const text of splitStatements(await readFile(join(functions, name), 'utf8')))
+        statements.push({ text: strip(text), params: [] });
     }
     for (const { text } of statements) expect(text).not.toMatch(/space_id = /);
     await plain.owner.run(statements);
@@ -82,7 +91,10 @@ describe.each(engines)('without their predicates on $name', (engine) => {
     };
     victim = await openStore(engine, { database: plain });
     for (const id of ['root', 'leaf', 'other']) {
-      await victim.send('PUT', `/v1/contexts/${id}`, { body: { content: { canary }, metadata: { canary, tags: [canary] }, parentId: id === 'leaf' ? 'root' : null }, headers: { 'idempotency-key': `k-${id}` } });
+      await victim.send('PUT', `/v1/contexts/${id}`, {
+        body: { content: { canary }, metadata: { canary, tags: [canary] }, parentId: id === 'leaf' ? 'root' : null },
+        headers: { 'idempotency-key': `k-${id}` },
+      });
     }
     store = await openStore(engine, { database });
   });
@@ -98,14 +110,37 @@ describe.each(engines)('without their predicates on $name', (engine) => {
       if (answer.text.includes(canary)) leaks.push(`${method} ${path}`);
       return answer;
     };
-    await probe('PUT', own('mine'), { body: { content: 1, metadata: { tags: ['mine'] } }, headers: { 'idempotency-key': 'k-root' } });
+    await probe('PUT', own('mine'), {
+      body: { content: 1, metadata: { tags: ['mine'] } },
+      headers: { 'idempotency-key': 'k-root' },
+    });
     await probe('PUT', own('child'), { body: { content: 1, parentId: 'mine' } });
     for (const id of ['root', 'leaf', 'other', 'mine', 'child']) {
-      for (const path of ['', '?version=1', '?at=2100-01-01T00:00:00Z', '?resolve=ancestors', '/content', '/versions', '/children', '/ancestors', '/tree', '/diff?from=1&to=1']) {
+      for (const path of [
+        '',
+        '?version=1',
+        '?at=2100-01-01T00:00:00Z',
+        '?resolve=ancestors',
+        '/content',
+        '/versions',
+        '/children',
+        '/ancestors',
+        '/tree',
+        '/diff?from=1&to=1',
+      ]) {
         await probe('GET', own(id) + path);
       }
     }
-    for (const query of ['', '?include=content', '?order=updated', `?metadata.canary=${canary}`, '?subtreeOf=root', '?parentId=root', '?kind=note']) await probe('GET', `/v1/contexts${query}`);
+    for (const query of [
+      '',
+      '?include=content',
+      '?order=updated',
+      `?metadata.canary=${canary}`,
+      '?subtreeOf=root',
+      '?parentId=root',
+      '?kind=note',
+    ])
+      await probe('GET', `/v1/contexts${query}`);
     await probe('GET', '/v1/changes');
     await probe('POST', '/v1/batch/get', { body: { ids: ['root', 'leaf', 'mine'] } });
     await probe('POST', '/v1/merge', { body: { strategy: 'union', sources: [{ id: 'root' }, { content: {} }] } });

@@ -10,7 +10,11 @@ describe.each(engines)('lists on $name', (engine) => {
     const operations = Array.from({ length: 25 }, (_, at) => {
       ids.push(newId('l'));
       const parentId = at > 0 ? ids[Math.floor((at - 1) / 2)] : undefined;
-      const metadata = { team: at % 2 ? 'odd' : 'even', deep: { n: at, flag: at % 3 === 0 }, tags: [`t${at % 5}`, 'all'] };
+      const metadata = {
+        team: at % 2 ? 'odd' : 'even',
+        deep: { n: at, flag: at % 3 === 0 },
+        tags: [`t${at % 5}`, 'all'],
+      };
       return { op: 'put', id: ids[at], content: { at }, kind: at % 4 === 0 ? 'four' : 'note', metadata, parentId };
     });
     await store.send('POST', '/v1/batch/write', { body: { operations, atomic: true } });
@@ -19,7 +23,9 @@ describe.each(engines)('lists on $name', (engine) => {
   const pages = async (query: string, from = '') => {
     const found: string[] = [];
     for (let cursor: string | null = from; cursor !== null; ) {
-      const page: { items: { id: string }[]; nextCursor: string | null } = await list(`${query}${cursor ? `&cursor=${cursor}` : ''}`);
+      const page: { items: { id: string }[]; nextCursor: string | null } = await list(
+        `${query}${cursor ? `&cursor=${cursor}` : ''}`,
+      );
       found.push(...page.items.map((one) => one.id));
       cursor = page.nextCursor;
     }
@@ -61,7 +67,9 @@ describe.each(engines)('lists on $name', (engine) => {
     expect(await pages('metadata.deep.n=7.0')).toEqual([]);
     expect(await pages('metadata.deep.flag=true')).toEqual(at((place) => place % 3 === 0));
     expect(await pages('metadata.tags=t2')).toEqual(at((place) => place % 5 === 2));
-    expect(await pages('metadata.tags=all&metadata.team=even&kind=note')).toEqual(at((place) => place % 2 === 0 && place % 4 !== 0));
+    expect(await pages('metadata.tags=all&metadata.team=even&kind=note')).toEqual(
+      at((place) => place % 2 === 0 && place % 4 !== 0),
+    );
     expect(await pages(`metadata.team=${encodeURIComponent("o'dd\\")}`)).toEqual([]);
   });
 

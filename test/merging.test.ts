@@ -7,7 +7,8 @@ describe.each(engines)('merging on $name', (engine) => {
   beforeAll(async () => {
     store = await openStore(engine, { settings: { versions: { retained: 3 } } });
   });
-  const put = (id: string, body: unknown, headers = {}, query = '') => store.send('PUT', `/v1/contexts/${id}${query}`, { body, headers });
+  const put = (id: string, body: unknown, headers = {}, query = '') =>
+    store.send('PUT', `/v1/contexts/${id}${query}`, { body, headers });
   const merge = (body: unknown) => store.send('POST', '/v1/merge', { body });
   const base = { 'if-match': '"1"' };
 
@@ -15,7 +16,12 @@ describe.each(engines)('merging on $name', (engine) => {
     const id = newId();
     await put(id, { content: { a: 1, b: 1, list: ['x'] }, metadata: { m: 1, n: 1 } });
     await put(id, { content: { a: 2, b: 1, list: ['x', 'y'] }, metadata: { m: 2, n: 1 }, kind: 'memo' });
-    const merged = await put(id, { content: { a: 1, b: 3, list: ['w', 'x'] }, metadata: { m: 1, n: 9 } }, base, '?onConflict=three-way');
+    const merged = await put(
+      id,
+      { content: { a: 1, b: 3, list: ['w', 'x'] }, metadata: { m: 1, n: 9 } },
+      base,
+      '?onConflict=three-way',
+    );
     expect(merged.status).toBe(200);
     expect(merged.json).toMatchObject({
       version: 3,
@@ -25,7 +31,13 @@ describe.each(engines)('merging on $name', (engine) => {
       merge: { strategy: 'three-way', base: 1, head: 2, conflicts: [] },
     });
     const [newest] = (await store.send('GET', `/v1/contexts/${id}/versions`)).json.items;
-    expect(newest).toMatchObject({ operation: 'merge', mergedFrom: [{ id, version: 1 }, { id, version: 2 }] });
+    expect(newest).toMatchObject({
+      operation: 'merge',
+      mergedFrom: [
+        { id, version: 1 },
+        { id, version: 2 },
+      ],
+    });
   });
 
   test('a put on the head itself is an ordinary write', async () => {
@@ -42,12 +54,19 @@ describe.each(engines)('merging on $name', (engine) => {
     await put(id, { content: { a: 2 } });
     const refused = await put(id, { content: { a: 3 } }, base, '?onConflict=three-way');
     expect(refused.status).toBe(409);
-    expect(refused.json).toMatchObject({ code: 'merge_conflict', conflicts: [{ path: '/a', base: 1, ours: 3, theirs: 2 }] });
+    expect(refused.json).toMatchObject({
+      code: 'merge_conflict',
+      conflicts: [{ path: '/a', base: 1, ours: 3, theirs: 2 }],
+    });
     expect((await store.send('GET', `/v1/contexts/${id}`)).json.version).toBe(2);
   });
 
   test('the other strategies: latest is what was sent, union has both, intersection what both have', async () => {
-    for (const [strategy, content] of [['latest', { a: 3, c: 3 }], ['union', { a: 3, c: 3, b: 2 }], ['intersection', {}]] as const) {
+    for (const [strategy, content] of [
+      ['latest', { a: 3, c: 3 }],
+      ['union', { a: 3, c: 3, b: 2 }],
+      ['intersection', {}],
+    ] as const) {
       const id = newId();
       await put(id, { content: { a: 1 } });
       await put(id, { content: { a: 2, b: 2 } });
@@ -59,7 +78,11 @@ describe.each(engines)('merging on $name', (engine) => {
   test('a base that retention has taken is 412 and says so; a deleted head is not merged with', async () => {
     const id = newId();
     for (let at = 1; at <= 6; at++) await put(id, { content: { at } });
-    expect((await put(id, { content: { at: 9 } }, base, '?onConflict=three-way')).json).toMatchObject({ code: 'version_conflict', baseKept: false, currentVersion: 6 });
+    expect((await put(id, { content: { at: 9 } }, base, '?onConflict=three-way')).json).toMatchObject({
+      code: 'version_conflict',
+      baseKept: false,
+      currentVersion: 6,
+    });
     await store.send('DELETE', `/v1/contexts/${id}`);
     expect((await put(id, { content: { at: 9 } }, { 'if-match': '"5"' }, '?onConflict=three-way')).status).toBe(412);
     expect((await put(id, { content: 1 }, {}, '?onConflict=three-way')).json.code).toBe('invalid_request');
@@ -78,24 +101,48 @@ describe.each(engines)('merging on $name', (engine) => {
     const [a, b, target] = [newId(), newId(), newId()];
     await put(a, { content: { x: 1, list: [1] } });
     await put(b, { content: { y: 2, list: [1, 2] } });
-    const union = await merge({ strategy: 'union', sources: [{ id: a }, { id: b }, { content: { z: 3 } }], target: { id: target } });
-    expect(union.json).toMatchObject({ content: { x: 1, y: 2, z: 3, list: [1, 2] }, conflicts: [], written: { id: target, version: 1 } });
+    const union = await merge({
+      strategy: 'union',
+      sources: [{ id: a }, { id: b }, { content: { z: 3 } }],
+      target: { id: target },
+    });
+    expect(union.json).toMatchObject({
+      content: { x: 1, y: 2, z: 3, list: [1, 2] },
+      conflicts: [],
+      written: { id: target, version: 1 },
+    });
     expect((await store.send('GET', `/v1/contexts/${target}`)).json.content).toEqual(union.json.content);
     await put(a, { content: { x: 5, list: [1] } });
-    const three = await merge({ strategy: 'three-way', base: { id: a, version: 1 }, sources: [{ id: a }, { content: { x: 1, list: [1, 9] } }] });
+    const three = await merge({
+      strategy: 'three-way',
+      base: { id: a, version: 1 },
+      sources: [{ id: a }, { content: { x: 1, list: [1, 9] } }],
+    });
     expect(three.json.content).toEqual({ x: 5, list: [1, 9] });
     expect(three.json).not.toHaveProperty('written');
-    expect((await merge({ strategy: 'latest', sources: [{ id: a }, { id: b }] })).json.content).toEqual({ x: 5, list: [1] });
+    expect((await merge({ strategy: 'latest', sources: [{ id: a }, { id: b }] })).json.content).toEqual({
+      x: 5,
+      list: [1],
+    });
   });
 
   test('prefer settles collisions, and the target may be guarded', async () => {
-    const sides = { strategy: 'three-way', base: { content: { n: 1.0 } }, sources: [{ content: { n: 2 } }, { content: { n: 3 } }] };
+    const sides = {
+      strategy: 'three-way',
+      base: { content: { n: 1.0 } },
+      sources: [{ content: { n: 2 } }, { content: { n: 3 } }],
+    };
     expect((await merge(sides)).json.code).toBe('merge_conflict');
-    expect((await merge({ ...sides, prefer: 'ours' })).json).toMatchObject({ content: { n: 2 }, conflicts: [{ path: '/n', chosen: 'ours' }] });
+    expect((await merge({ ...sides, prefer: 'ours' })).json).toMatchObject({
+      content: { n: 2 },
+      conflicts: [{ path: '/n', chosen: 'ours' }],
+    });
     expect((await merge({ ...sides, prefer: 'latest' })).json.content).toEqual({ n: 3 });
     const id = newId();
     await put(id, { content: 1 });
-    expect((await merge({ ...sides, prefer: 'ours', target: { id, ifVersion: 7 } })).json.code).toBe('version_conflict');
+    expect((await merge({ ...sides, prefer: 'ours', target: { id, ifVersion: 7 } })).json.code).toBe(
+      'version_conflict',
+    );
   });
 
   test('a merge that cannot be is refused', async () => {
@@ -104,28 +151,49 @@ describe.each(engines)('merging on $name', (engine) => {
     await store.send('DELETE', `/v1/contexts/${id}`);
     const content = { content: {} };
     expect((await merge({ strategy: 'three-way', sources: [content, content] })).json.code).toBe('unprocessable');
-    expect((await merge({ strategy: 'three-way', base: content, sources: [content, content, content] })).json.code).toBe('unprocessable');
+    expect(
+      (await merge({ strategy: 'three-way', base: content, sources: [content, content, content] })).json.code,
+    ).toBe('unprocessable');
     expect((await merge({ strategy: 'union', sources: [content] })).json.code).toBe('invalid_request');
-    expect((await merge({ strategy: 'union', sources: [content, { id: 'nowhere' }] })).json.code).toBe('context_not_found');
-    expect((await merge({ strategy: 'union', sources: [content, { id, version: 9 }] })).json.code).toBe('version_not_found');
+    expect((await merge({ strategy: 'union', sources: [content, { id: 'nowhere' }] })).json.code).toBe(
+      'context_not_found',
+    );
+    expect((await merge({ strategy: 'union', sources: [content, { id, version: 9 }] })).json.code).toBe(
+      'version_not_found',
+    );
     expect((await merge({ strategy: 'union', sources: [content, { id }] })).json.code).toBe('gone');
     expect((await merge({ strategy: 'union', sources: [content, { id, version: 1 }] })).json.content).toEqual({});
-    expect((await merge({ strategy: 'intersection', sources: [content, { content: [] }] })).json.code).toBe('unprocessable');
+    expect((await merge({ strategy: 'intersection', sources: [content, { content: [] }] })).json.code).toBe(
+      'unprocessable',
+    );
   });
 
   test('a patch changes JSON in place, keeps what it does not touch, and obeys If-Match', async () => {
     const id = newId();
     await store.send('PUT', `/v1/contexts/${id}`, { raw: '{"content":{"big":12345678901234567890,"a":1.0}}' });
     const patch = (raw: string, kind: 'merge' | 'json', headers = {}) =>
-      store.send('PATCH', `/v1/contexts/${id}`, { raw, headers: { 'content-type': `application/${kind}-patch+json`, ...headers } });
+      store.send('PATCH', `/v1/contexts/${id}`, {
+        raw,
+        headers: { 'content-type': `application/${kind}-patch+json`, ...headers },
+      });
     expect((await patch('{"b":2}', 'merge')).text).toContain('"content":{"big":12345678901234567890,"a":1.0,"b":2}');
-    expect((await patch('[{"op":"remove","path":"/b"}]', 'json', { 'if-match': '"1"' })).json).toMatchObject({ code: 'version_conflict', currentVersion: 2 });
+    expect((await patch('[{"op":"remove","path":"/b"}]', 'json', { 'if-match': '"1"' })).json).toMatchObject({
+      code: 'version_conflict',
+      currentVersion: 2,
+    });
     expect((await patch('[{"op":"remove","path":"/b"}]', 'json', { 'if-match': '"2"' })).status).toBe(200);
     expect((await patch('[{"op":"test","path":"/a","value":2}]', 'json')).json.code).toBe('unprocessable');
     expect((await patch('{}', 'merge')).json).toMatchObject({ unchanged: true, version: 3 });
     await put(id, { content: 'text', contentType: 'text/plain' });
     expect((await patch('{}', 'merge')).json.code).toBe('unprocessable');
-    expect((await store.send('PATCH', `/v1/contexts/${newId()}`, { raw: '{}', headers: { 'content-type': 'application/merge-patch+json' } })).status).toBe(404);
+    expect(
+      (
+        await store.send('PATCH', `/v1/contexts/${newId()}`, {
+          raw: '{}',
+          headers: { 'content-type': 'application/merge-patch+json' },
+        })
+      ).status,
+    ).toBe(404);
     expect((await store.send('PATCH', `/v1/contexts/${id}`, { raw: '{}' })).json.code).toBe('unsupported_media_type');
   });
 });

@@ -19,9 +19,19 @@ describe.each(engines)('requests to PostgreSQL on $name', (engine) => {
     await store.send('PUT', `/v1/contexts/${root}`, { body: { content: {} } });
     await store.send('PUT', `/v1/contexts/${id}`, { body: { content: {}, parentId: root } });
     const paths = [
-      `/v1/contexts/${id}`, `/v1/contexts/${id}?version=1`, `/v1/contexts/${id}?at=2100-01-01T00:00:00Z`, `/v1/contexts/${id}?resolve=ancestors`,
-      `/v1/contexts/${id}/content`, `/v1/contexts/${id}/versions`, `/v1/contexts/${id}/diff?from=1&to=1`, `/v1/contexts/${root}/children`,
-      `/v1/contexts/${id}/ancestors`, `/v1/contexts/${root}/tree`, `/v1/contexts?subtreeOf=${root}&metadata.a=1`, '/v1/changes', '/v1/contexts/none',
+      `/v1/contexts/${id}`,
+      `/v1/contexts/${id}?version=1`,
+      `/v1/contexts/${id}?at=2100-01-01T00:00:00Z`,
+      `/v1/contexts/${id}?resolve=ancestors`,
+      `/v1/contexts/${id}/content`,
+      `/v1/contexts/${id}/versions`,
+      `/v1/contexts/${id}/diff?from=1&to=1`,
+      `/v1/contexts/${root}/children`,
+      `/v1/contexts/${id}/ancestors`,
+      `/v1/contexts/${root}/tree`,
+      `/v1/contexts?subtreeOf=${root}&metadata.a=1`,
+      '/v1/changes',
+      '/v1/contexts/none',
     ];
     for (const path of paths) expect([path, await count('GET', path)]).toEqual([path, 1]);
     expect(await count('POST', '/v1/batch/get', { body: { ids: [root, id, 'none'] } })).toBe(1);
@@ -46,8 +56,13 @@ describe.each(engines)('requests to PostgreSQL on $name', (engine) => {
 
   test('one more for a replay, a patch, a merge, and for each race that is lost', async () => {
     const id = newId();
-    const patch = (raw: string, headers = {}) => count('PATCH', `/v1/contexts/${id}`, { raw, headers: { 'content-type': 'application/merge-patch+json', ...headers } });
-    const put = (body: unknown, headers = {}, query = '') => count('PUT', `/v1/contexts/${id}${query}`, { body, headers });
+    const patch = (raw: string, headers = {}) =>
+      count('PATCH', `/v1/contexts/${id}`, {
+        raw,
+        headers: { 'content-type': 'application/merge-patch+json', ...headers },
+      });
+    const put = (body: unknown, headers = {}, query = '') =>
+      count('PUT', `/v1/contexts/${id}${query}`, { body, headers });
     const key = { 'idempotency-key': `replay-${id}` };
     expect(await put({ content: { a: 1 } }, key)).toBe(1);
     expect(await put({ content: { a: 1 } }, key)).toBe(2);
@@ -56,8 +71,14 @@ describe.each(engines)('requests to PostgreSQL on $name', (engine) => {
     expect(await patch('{"c":1}', patchKey)).toBe(2);
     expect(await patch('{"c":1}', patchKey)).toBe(2);
     expect(await put({ content: { z: 1 } }, { 'if-match': '"1"' }, '?onConflict=union')).toBe(3);
-    expect(await count('POST', '/v1/merge', { body: { strategy: 'union', sources: [{ id }, { content: {} }] } })).toBe(1);
-    expect(await count('POST', '/v1/merge', { body: { strategy: 'union', sources: [{ id }, { content: { y: 1 } }], target: { id } } })).toBe(2);
+    expect(await count('POST', '/v1/merge', { body: { strategy: 'union', sources: [{ id }, { content: {} }] } })).toBe(
+      1,
+    );
+    expect(
+      await count('POST', '/v1/merge', {
+        body: { strategy: 'union', sources: [{ id }, { content: { y: 1 } }], target: { id } },
+      }),
+    ).toBe(2);
 
     // Another writer comes between the patch's read and its write, once: the patch reads and writes again.
     const { contexts } = store.manager;
@@ -65,7 +86,11 @@ describe.each(engines)('requests to PostgreSQL on $name', (engine) => {
     let races = 1;
     contexts.write = async (request, operations, options) => {
       if (races-- > 0) {
-        await original(request, [{ op: 'put', id, content: { bytes: Buffer.from(`{"race":${races}}`), contentType: 'application/json' } }], { atomic: true });
+        await original(
+          request,
+          [{ op: 'put', id, content: { bytes: Buffer.from(`{"race":${races}}`), contentType: 'application/json' } }],
+          { atomic: true },
+        );
       }
       return original(request, operations, options);
     };

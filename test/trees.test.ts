@@ -34,12 +34,19 @@ describe.each(engines)('trees on $name', (engine) => {
     const second = newId('t');
     await put(second, { content: 1, parentId: root });
     expect((await get(leaf!, '/ancestors')).json.items.map((one: { id: string }) => one.id)).toEqual([root, middle]);
-    expect((await get(root!, '/children')).json.items.map((one: { id: string }) => one.id)).toEqual([middle, second].sort());
+    expect((await get(root!, '/children')).json.items.map((one: { id: string }) => one.id)).toEqual(
+      [middle, second].sort(),
+    );
     const tree = (await get(root!, '/tree')).json;
     expect(tree.truncated).toBe(false);
     expect(tree.children.find((one: { id: string }) => one.id === middle).children[0].id).toBe(leaf);
-    expect((await get(root!, '/tree?depth=1')).json.children.every((one: { children: unknown[] }) => one.children.length === 0)).toBe(true);
-    for (const path of ['/children', '/ancestors', '/tree']) expect((await get(newId(), path)).json.code).toBe('context_not_found');
+    expect(
+      (await get(root!, '/tree?depth=1')).json.children.every(
+        (one: { children: unknown[] }) => one.children.length === 0,
+      ),
+    ).toBe(true);
+    for (const path of ['/children', '/ancestors', '/tree'])
+      expect((await get(newId(), path)).json.code).toBe('context_not_found');
   });
 
   test('a parent must exist and be alive; nothing becomes its own ancestor', async () => {
@@ -69,7 +76,8 @@ describe.each(engines)('trees on $name', (engine) => {
     const small = await openStore(engine, { settings: { limits: { cascadeContexts: 3 } }, database: store.database });
     const root = newId('t');
     const operations = [{ op: 'put', id: root, content: 0 }];
-    for (let count = 0; count < 4; count++) operations.push({ op: 'put', id: newId('t'), content: 0, parentId: root } as never);
+    for (let count = 0; count < 4; count++)
+      operations.push({ op: 'put', id: newId('t'), content: 0, parentId: root } as never);
     await small.send('POST', '/v1/batch/write', { body: { operations, atomic: true } });
     for (const children of ['delete', 'orphan']) {
       expect((await small.send('DELETE', `/v1/contexts/${root}?children=${children}`)).json.code).toBe('unprocessable');

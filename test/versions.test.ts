@@ -10,7 +10,8 @@ describe.each(engines)('versions on $name', (engine) => {
   });
   const put = (id: string, body: unknown) => store.send('PUT', `/v1/contexts/${id}`, { body });
   const get = (id: string, path = '') => store.send('GET', `/v1/contexts/${id}${path}`);
-  const kept = async (id: string) => (await get(id, '/versions?limit=200')).json.items.map((one: { version: number }) => one.version);
+  const kept = async (id: string) =>
+    (await get(id, '/versions?limit=200')).json.items.map((one: { version: number }) => one.version);
   const write = async (id: string, count: number) => {
     for (let at = 1; at <= count; at++) await put(id, { content: { at, id } });
   };
@@ -20,7 +21,10 @@ describe.each(engines)('versions on $name', (engine) => {
     await write(id, 4);
     await store.send('DELETE', `/v1/contexts/${id}`);
     const first = (await get(id, '/versions?limit=2')).json;
-    expect(first.items.map((one: { version: number; operation: string }) => [one.version, one.operation])).toEqual([[5, 'delete'], [4, 'put']]);
+    expect(first.items.map((one: { version: number; operation: string }) => [one.version, one.operation])).toEqual([
+      [5, 'delete'],
+      [4, 'put'],
+    ]);
     const second = (await get(id, `/versions?limit=200&cursor=${first.nextCursor}`)).json;
     expect(second.items.map((one: { version: number }) => one.version)).toEqual([3, 2, 1]);
     expect(second.nextCursor).toBeNull();
@@ -31,7 +35,8 @@ describe.each(engines)('versions on $name', (engine) => {
   test('beyond the retained number the oldest go with the write; the head and pins stay', async () => {
     const id = newId();
     await write(id, 3);
-    const pin = (version: number, pinned: boolean) => store.send('POST', `/v1/contexts/${id}/versions/${version}/pin`, { body: { pinned } });
+    const pin = (version: number, pinned: boolean) =>
+      store.send('POST', `/v1/contexts/${id}/versions/${version}/pin`, { body: { pinned } });
     expect((await pin(2, true)).json).toMatchObject({ version: 2, pinned: true });
     for (let at = 4; at <= 12; at++) await put(id, { content: { at } });
     expect(await kept(id)).toEqual([12, 11, 10, 9, 8, 2]);
@@ -60,26 +65,40 @@ describe.each(engines)('versions on $name', (engine) => {
     const restore = (version: number) => store.send('POST', `/v1/contexts/${id}/restore`, { body: { version } });
     const restored = await restore(1);
     expect(restored.status).toBe(200);
-    expect(restored.json).toMatchObject({ version: 3, content: 'one', contentType: 'text/plain', kind: 'memo', metadata: { a: 1 }, parentId: parent });
+    expect(restored.json).toMatchObject({
+      version: 3,
+      content: 'one',
+      contentType: 'text/plain',
+      kind: 'memo',
+      metadata: { a: 1 },
+      parentId: parent,
+    });
     expect((await restore(1)).json).toMatchObject({ version: 3, unchanged: true });
     await store.send('DELETE', `/v1/contexts/${id}`);
     expect((await restore(4)).json.code).toBe('unprocessable');
     expect((await restore(2)).json).toMatchObject({ version: 5, content: { two: 2 }, parentId: null });
     expect((await restore(99)).json.code).toBe('version_not_found');
-    expect((await store.send('POST', `/v1/contexts/${newId()}/restore`, { body: { version: 1 } })).json.code).toBe('context_not_found');
+    expect((await store.send('POST', `/v1/contexts/${newId()}/restore`, { body: { version: 1 } })).json.code).toBe(
+      'context_not_found',
+    );
     expect((await get(id, '/versions')).json.items[0].operation).toBe('restore');
   });
 
   test('JSON versions differ by a JSON Patch that leads from one to the other, numbers as they were spelled', async () => {
     const id = newId();
     await store.send('PUT', `/v1/contexts/${id}`, { raw: '{"content":{"a":[1,2,3],"b":{"c":1},"gone":true}}' });
-    await store.send('PUT', `/v1/contexts/${id}`, { raw: '{"content":{"a":[1,9,2,3],"b":{"c":1.50},"new/~":12345678901234567890}}' });
+    await store.send('PUT', `/v1/contexts/${id}`, {
+      raw: '{"content":{"a":[1,9,2,3],"b":{"c":1.50},"new/~":12345678901234567890}}',
+    });
     const diff = await get(id, '/diff?from=1&to=2');
     expect(diff.text).toContain('12345678901234567890');
     expect(diff.text).toContain('1.50');
     const patch = diff.text.slice(diff.text.indexOf('['), diff.text.lastIndexOf(']') + 1);
     await store.send('POST', `/v1/contexts/${id}/restore`, { body: { version: 1 } });
-    const patched = await store.send('PATCH', `/v1/contexts/${id}`, { raw: patch, headers: { 'content-type': 'application/json-patch+json' } });
+    const patched = await store.send('PATCH', `/v1/contexts/${id}`, {
+      raw: patch,
+      headers: { 'content-type': 'application/json-patch+json' },
+    });
     expect(patched.json.content).toEqual((await get(id, '?version=2')).json.content);
   });
 
@@ -108,7 +127,10 @@ describe.each(engines)('versions on $name', (engine) => {
   });
 
   test('no version younger than the retained days goes', async () => {
-    const young = await openStore(engine, { settings: { versions: { retained: 2, retainedDays: 1 } }, database: store.database });
+    const young = await openStore(engine, {
+      settings: { versions: { retained: 2, retainedDays: 1 } },
+      database: store.database,
+    });
     const id = newId();
     for (let at = 0; at < 6; at++) await young.send('PUT', `/v1/contexts/${id}`, { body: { content: at } });
     await young.manager.cleanup({ space: young.space, budgetMs: 10_000 });

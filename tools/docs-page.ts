@@ -8,12 +8,14 @@ export function docsPage(openapi: Record<string, unknown>): string {
   const menu = tags
     .map(
       ({ name }) =>
-        `<li><b>${escape(name)}</b><ul>${inTag(name)
-          .map((one) => `<li><a href="#${one.operationId}">${escape(one.summary)}</a></li>`)
+        `<li><b>${escapeHtml(name)}</b><ul>${inTag(name)
+          .map((one) => `<li><a href="#${one.operationId}">${escapeHtml(one.summary)}</a></li>`)
           .join('')}</ul></li>`,
     )
     .join('\n');
-  const sections = tags.map(({ name }) => `<h2>${escape(name)}</h2>\n${inTag(name).map(section).join('\n')}`).join('\n');
+  const sections = tags
+    .map(({ name }) => `<h2>${escapeHtml(name)}</h2>\n${inTag(name).map(section).join('\n')}`)
+    .join('\n');
   const schemas = Object.entries(components.schemas)
     .map(([name, schema]) => `<details id="schema-${name}"><summary>${name}</summary>${code(schema)}</details>`)
     .join('\n');
@@ -22,13 +24,13 @@ export function docsPage(openapi: Record<string, unknown>): string {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(info.title)} API</title>
+<title>${escapeHtml(info.title)} API</title>
 <style>${style}</style>
 </head>
 <body>
-<nav><h1>${escape(info.title)}</h1><p>${escape(info.summary)}</p><ul>${menu}<li><b>Schemas</b><ul><li><a href="#schemas">All of them</a></li></ul></li></ul></nav>
+<nav><h1>${escapeHtml(info.title)}</h1><p>${escapeHtml(info.summary)}</p><ul>${menu}<li><b>Schemas</b><ul><li><a href="#schemas">All of them</a></li></ul></li></ul></nav>
 <main>
-<h1>API <small>${escape(info.version)}</small></h1>
+<h1>API <small>${escapeHtml(info.version)}</small></h1>
 <p>${markdown(info.description)}</p>
 <p>Send the token as <code>Authorization: Bearer …</code>. The document for programs is <a href="/openapi.json">/openapi.json</a>.</p>
 ${sections}
@@ -47,7 +49,10 @@ interface Operation {
   tags: string[];
   parameters: { name: string; in: string; required: boolean; description?: string; schema: Record<string, unknown> }[];
   requestBody?: { content: Record<string, { schema?: Record<string, unknown>; example?: unknown }> };
-  responses: Record<string, { description: string; content?: Record<string, { schema?: Record<string, unknown>; example?: unknown }> }>;
+  responses: Record<
+    string,
+    { description: string; content?: Record<string, { schema?: Record<string, unknown>; example?: unknown }> }
+  >;
 }
 
 interface OpenApi {
@@ -60,7 +65,7 @@ interface OpenApi {
 function section(operation: Operation & { path: string; method: string }): string {
   const parameters = operation.parameters.map(
     (one) =>
-      `<tr><td><code>${escape(one.name)}</code>${one.required ? '' : ' <i>optional</i>'}</td><td>${one.in}</td><td>${markdown(one.description ?? '')} ${range(one.schema)}</td></tr>`,
+      `<tr><td><code>${escapeHtml(one.name)}</code>${one.required ? '' : ' <i>optional</i>'}</td><td>${one.in}</td><td>${markdown(one.description ?? '')} ${range(one.schema)}</td></tr>`,
   );
   const [type, body] = Object.entries(operation.requestBody?.content ?? {})[0] ?? [];
   const responses = Object.entries(operation.responses).map(([status, one]) => {
@@ -69,18 +74,19 @@ function section(operation: Operation & { path: string; method: string }): strin
     return `<tr><td class="s${status[0]}">${status}</td><td>${markdown(one.description)}${reference(answer?.schema)}${example}</td></tr>`;
   });
   return `<article id="${operation.operationId}">
-<h3><a href="#${operation.operationId}">${escape(operation.summary)}</a></h3>
-<p class="route"><span class="${operation.method}">${operation.method.toUpperCase()}</span> <code>${escape(operation.path)}</code></p>
+<h3><a href="#${operation.operationId}">${escapeHtml(operation.summary)}</a></h3>
+<p class="route"><span class="${operation.method}">${operation.method.toUpperCase()}</span> <code>${escapeHtml(operation.path)}</code></p>
 <p>${markdown(operation.description ?? '')}</p>
 ${parameters.length ? `<table>${parameters.join('')}</table>` : ''}
-${body ? `<h4>Body <small>${escape(type ?? '')}</small>${reference(body.schema)}</h4>${body.example === undefined ? '' : code(body.example)}` : ''}
+${body ? `<h4>Body <small>${escapeHtml(type ?? '')}</small>${reference(body.schema)}</h4>${body.example === undefined ? '' : code(body.example)}` : ''}
 <h4>Answers</h4><table>${responses.join('')}</table>
 </article>`;
 }
 
 function range(schema: Record<string, unknown>): string {
-  if (Array.isArray(schema['enum'])) return schema['enum'].map((one) => `<code>${escape(String(one))}</code>`).join(' ');
-  return schema['default'] === undefined ? '' : `Default <code>${escape(String(schema['default']))}</code>.`;
+  if (Array.isArray(schema['enum']))
+    return schema['enum'].map((one) => `<code>${escapeHtml(String(one))}</code>`).join(' ');
+  return schema['default'] === undefined ? '' : `Default <code>${escapeHtml(String(schema['default']))}</code>.`;
 }
 
 function reference(schema: Record<string, unknown> | undefined): string {
@@ -88,9 +94,10 @@ function reference(schema: Record<string, unknown> | undefined): string {
   return name === undefined || name === 'Problem' ? '' : ` <a href="#schema-${name}">${name}</a>`;
 }
 
-const code = (value: unknown) => `<pre>${escape(JSON.stringify(value, null, 2))}</pre>`;
-const escape = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
-const markdown = (text: string) => escape(text).replace(/`([^`]+)`/g, '<code>$1</code>');
+const code = (value: unknown) => `<pre>${escapeHtml(JSON.stringify(value, null, 2))}</pre>`;
+const escapeHtml = (text: string) =>
+  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+const markdown = (text: string) => escapeHtml(text).replace(/`([^`]+)`/g, '<code>$1</code>');
 
 const style = `
 :root{color-scheme:light dark;--line:light-dark(#e3e1dc,#34322e);--soft:light-dark(#f6f5f2,#211f1c);--ink:light-dark(#24211c,#ece9e2);--dim:light-dark(#6d675c,#a29b8d);--link:light-dark(#0b5cad,#7db8f5)}

@@ -1,9 +1,9 @@
 // Makes the documents that follow from the code, or with --check says which of them are stale.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { home } from '../functions/runtime.ts';
 import { buildOpenApi } from '../lib/http/openapi.ts';
 import { routes } from '../lib/http/routes.ts';
-import { home } from '../functions/runtime.ts';
 import { configurationPage } from './configuration-page.ts';
 import { docsPage } from './docs-page.ts';
 import { schemaPage } from './schema-page.ts';

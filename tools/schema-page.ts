@@ -1,22 +1,31 @@
-import { runOne } from '../lib/postgres/database.ts';
-import { noTelemetry } from '../lib/telemetry/telemetry.ts';
 import { openEmbedded } from '../functions/embedded.ts';
 import { migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
+import { runOne } from '../lib/postgres/database.ts';
+import { noTelemetry } from '../lib/telemetry/telemetry.ts';
 
 /** docs/schema.md: the tables, views and functions as the migrations make them, read back from the database. */
 export async function schemaPage(): Promise<string> {
-  const { database } = await openEmbedded({ migrations: migrationsFolder, snapshots: snapshotsFolder, telemetry: noTelemetry });
+  const { database } = await openEmbedded({
+    migrations: migrationsFolder,
+    snapshots: snapshotsFolder,
+    telemetry: noTelemetry,
+  });
   const ask = (text: string) => runOne(database.owner, { text, params: [] });
   try {
-    const relations = await ask(`select c.relname, c.relkind, c.relforcerowsecurity as forced, obj_description(c.oid) as comment
+    const relations =
+      await ask(`select c.relname, c.relkind, c.relforcerowsecurity as forced, obj_description(c.oid) as comment
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where n.nspname = 'public' and c.relkind in ('r', 'v') order by c.relkind, c.relname`);
-    const columns = await ask(`select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as required,
+    const columns =
+      await ask(`select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as required,
         col_description(c.oid, a.attnum) as comment
       from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
       where n.nspname = 'public' and c.relkind in ('r', 'v') and a.attnum > 0 order by c.relname, a.attnum`);
-    const indexes = await ask(`select tablename, indexname, indexdef from pg_indexes where schemaname = 'public' order by tablename, indexname`);
-    const functions = await ask(`select p.proname, pg_get_function_identity_arguments(p.oid) as arguments, pg_get_function_result(p.oid) as result
+    const indexes = await ask(
+      `select tablename, indexname, indexdef from pg_indexes where schemaname = 'public' order by tablename, indexname`,
+    );
+    const functions =
+      await ask(`select p.proname, pg_get_function_identity_arguments(p.oid) as arguments, pg_get_function_result(p.oid) as result
       from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
       where n.nspname = 'public' and l.lanname in ('sql', 'plpgsql') order by p.proname`);
     const describe = (relation: (typeof relations)[number]) => {
@@ -26,8 +35,11 @@ export async function schemaPage(): Promise<string> {
         (column) =>
           `| \`${column['attname']}\` | ${column['type']} | ${column['required'] === 't' ? 'no' : 'yes'} | ${column['comment'] ?? ''} |`,
       );
-      const keys = indexes.filter((index) => index['tablename'] === name).map((index) => `- \`${shorten(index['indexdef'])}\``);
-      const security = relation['relkind'] === 'r' && relation['forced'] === 't' ? ' Row-level security is forced.' : '';
+      const keys = indexes
+        .filter((index) => index['tablename'] === name)
+        .map((index) => `- \`${shorten(index['indexdef'])}\``);
+      const security =
+        relation['relkind'] === 'r' && relation['forced'] === 't' ? ' Row-level security is forced.' : '';
       return [
         `### ${name}`,
         '',
@@ -65,4 +77,7 @@ ${lines.join('\n')}
 }
 
 const shorten = (definition: string | null | undefined) =>
-  (definition ?? '').replace('CREATE UNIQUE INDEX', 'unique').replace('CREATE INDEX', 'index').replace(/ ON public\.\w+ USING/, ' ');
+  (definition ?? '')
+    .replace('CREATE UNIQUE INDEX', 'unique')
+    .replace('CREATE INDEX', 'index')
+    .replace(/ ON public\.\w+ USING/, ' ');

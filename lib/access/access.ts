@@ -6,7 +6,7 @@ import { Problem } from '../base/problem.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
 import type { Database } from '../postgres/database.ts';
-import { createCredentials, type Credentials, defaultSpace } from './credentials.ts';
+import { type Credentials, createCredentials, defaultSpace } from './credentials.ts';
 import {
   type ApiKey,
   type AuditEntry,
@@ -111,7 +111,12 @@ export function createAccess(deps: {
       if (name === defaultSpace) throw spaceExists(name);
       await insertSpace(database, name);
       const inside = { ...request, space: name };
-      return access.createKey(inside, { name: 'first', scopes: ['admin'], expiresAt: null, isFirst: true }, proof, idempotency);
+      return access.createKey(
+        inside,
+        { name: 'first', scopes: ['admin'], expiresAt: null, isFirst: true },
+        proof,
+        idempotency,
+      );
     },
 
     async deleteSpace(name) {
@@ -132,6 +137,11 @@ const spaceExists = (name: string) => new Problem('already_exists', `There is a 
 
 /** 40 characters of 0–9 and a–v from what only this caller can send again. */
 function derive(proof: string, idempotency: Idempotency): string {
-  const digest = createHmac('sha256', proof).update(`lamina key\n${idempotency.key}\n${idempotency.fingerprint}`).digest();
-  return BigInt(`0x${digest.toString('hex')}`).toString(32).padStart(52, '0').slice(-40);
+  const digest = createHmac('sha256', proof)
+    .update(`lamina key\n${idempotency.key}\n${idempotency.fingerprint}`)
+    .digest();
+  return BigInt(`0x${digest.toString('hex')}`)
+    .toString(32)
+    .padStart(52, '0')
+    .slice(-40);
 }

@@ -1,8 +1,8 @@
 import type { RequestContext } from '../contexts/request.ts';
 import { jsonColumn, spaceRow } from '../contexts/rows.ts';
+import type { Idempotency } from '../contexts/written.ts';
 import { type Database, isDatabaseError, runOne } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
-import type { KeyedOptions } from '../versions/history.sql.ts';
 import type { Scope } from './scopes.ts';
 
 /** A key as its owner may see it. */
@@ -20,7 +20,7 @@ export interface StoredKey extends ApiKey {
   readonly secretHash: string;
 }
 
-export interface ChangeOptions extends KeyedOptions {
+export interface ChangeOptions extends Partial<Idempotency> {
   readonly actor: RequestContext['actor'];
   readonly auditId: string;
 }
@@ -47,12 +47,21 @@ export async function findKey(database: Database, spaceId: string, id: string): 
 export async function createKey(
   database: Database,
   request: RequestContext,
-  key: { readonly id: string; readonly name: string; readonly scopes: readonly Scope[]; readonly expiresAt: string | null; readonly secretHash: string; readonly isFirst?: true },
+  key: {
+    readonly id: string;
+    readonly name: string;
+    readonly scopes: readonly Scope[];
+    readonly expiresAt: string | null;
+    readonly secretHash: string;
+    readonly isFirst?: true;
+  },
   options: ChangeOptions,
 ): Promise<KeyAnswer> {
   const rows = await runOne(
     database.in(request.space),
-    toStatement(sql`select create_key(${JSON.stringify(key)}::jsonb, ${JSON.stringify(options)}::jsonb)::text as answer`),
+    toStatement(
+      sql`select create_key(${JSON.stringify(key)}::jsonb, ${JSON.stringify(options)}::jsonb)::text as answer`,
+    ),
     request,
   );
   return jsonColumn<KeyAnswer>(spaceRow(rows), 'answer') as KeyAnswer;
@@ -132,7 +141,9 @@ export async function readSpaces(
   const after = page.after === undefined ? raw('') : sql` where id > ${page.after}`;
   const rows = await runOne(
     database.owner,
-    toStatement(sql`select id, clock, to_ms(created_at) as created_ms from space${after} order by id limit ${page.limit}`),
+    toStatement(
+      sql`select id, clock, to_ms(created_at) as created_ms from space${after} order by id limit ${page.limit}`,
+    ),
   );
   return rows.map((row) => ({
     id: String(row['id']),
@@ -153,9 +164,7 @@ export async function insertSpace(database: Database, id: string): Promise<boole
 /** Removes everything of a space, then the space; false where there is none. */
 export async function dropSpace(database: Database, id: string): Promise<boolean> {
   const tables = ['idempotency', 'follower', 'change', 'content', 'context_version', 'context', 'audit'];
-  await database
-    .in(id)
-    .run(tables.map((table) => toStatement(sql`delete from ${raw(table)} where space_id = ${id}`)));
+  await database.in(id).run(tables.map((table) => toStatement(sql`delete from ${raw(table)} where space_id = ${id}`)));
   try {
     const [, rows = []] = await database.owner.run([
       toStatement(sql`delete from api_key where space_id = ${id}`),

@@ -10,6 +10,7 @@ export interface RawJson {
 export const jsonDepthMax = 200;
 
 // Sticky expressions scan at native speed and, tested rather than executed, allocate nothing.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these inside strings
 const plainCharacters = /[^"\\\u0000-\u001f]*/y;
 const numberToken = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const space = /[ \t\n\r]*/y;

@@ -39,6 +39,7 @@ export function printJson(value: Json): string {
 }
 
 // Most strings need no escape, and asking is five times cheaper than letting JSON.stringify find out.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON asks for exactly these to be escaped
 const escaped = /["\\\u0000-\u001f\ud800-\udfff]/;
 
 function printString(text: string): string {

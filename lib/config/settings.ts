@@ -10,13 +10,35 @@ export const settingsSchema = z
   .strictObject({
     limits: z
       .strictObject({
-        contextBytes: z.int().min(1024).max(10_485_760).default(10_485_760)
+        contextBytes: z
+          .int()
+          .min(1024)
+          .max(10_485_760)
+          .default(10_485_760)
           .describe('Largest content of a context, in bytes.'),
-        inlineBytes: z.int().min(1024).max(4_194_304).default(4_194_304)
+        inlineBytes: z
+          .int()
+          .min(1024)
+          .max(4_194_304)
+          .default(4_194_304)
           .describe('Largest request body after decoding, and the most content an answer holds inline, in bytes.'),
-        metadataBytes: z.int().min(256).max(65_536).default(65_536).describe('Largest metadata of a context, in bytes.'),
-        treeDepth: z.int().min(1).max(32).default(32).describe('How many contexts deep a tree may be, its root included.'),
-        cascadeContexts: z.int().min(1).max(1000).default(1000)
+        metadataBytes: z
+          .int()
+          .min(256)
+          .max(65_536)
+          .default(65_536)
+          .describe('Largest metadata of a context, in bytes.'),
+        treeDepth: z
+          .int()
+          .min(1)
+          .max(32)
+          .default(32)
+          .describe('How many contexts deep a tree may be, its root included.'),
+        cascadeContexts: z
+          .int()
+          .min(1)
+          .max(1000)
+          .default(1000)
           .describe('How many contexts one delete may take with it or orphan.'),
         waitSeconds: z.int().min(0).max(20).default(20).describe('Longest wait of `/v1/changes`, in seconds.'),
       })
@@ -24,28 +46,43 @@ export const settingsSchema = z
       .describe('What one request may hold.'),
     versions: z
       .strictObject({
-        retained: z.int().min(1).max(1_000_000).default(100)
+        retained: z
+          .int()
+          .min(1)
+          .max(1_000_000)
+          .default(100)
           .describe('Unpinned versions kept of each context, the head included.'),
-        retainedDays: days.nullable().default(null)
+        retainedDays: days
+          .nullable()
+          .default(null)
           .describe('No version younger than this is removed, in days; null sets no such bound.'),
       })
       .prefault({})
       .describe('How much history is kept.'),
     tombstones: z
       .strictObject({
-        retainedDays: days.default(30).describe('How long a deleted context answers 410 before it is forgotten, in days.'),
+        retainedDays: days
+          .default(30)
+          .describe('How long a deleted context answers 410 before it is forgotten, in days.'),
       })
       .prefault({})
       .describe('What remains of deleted contexts.'),
     feed: z
       .strictObject({
-        retainedDays: days.nullable().default(null).describe('How long changes stay in the feed, in days; null is for ever.'),
+        retainedDays: days
+          .nullable()
+          .default(null)
+          .describe('How long changes stay in the feed, in days; null is for ever.'),
       })
       .prefault({})
       .describe('The change feed.'),
     cache: z
       .strictObject({
-        windowMs: z.int().min(0).max(60_000).default(1000)
+        windowMs: z
+          .int()
+          .min(0)
+          .max(60_000)
+          .default(1000)
           .describe('How long a credential is trusted without asking the database again, in milliseconds.'),
       })
       .prefault({})
@@ -55,7 +92,11 @@ export const settingsSchema = z
     factory: z.strictObject({}).prefault({}).describe('No setting yet.'),
     schedules: z
       .strictObject({
-        cleanupMinutes: z.number().min(0).max(1440).default(60)
+        cleanupMinutes: z
+          .number()
+          .min(0)
+          .max(1440)
+          .default(60)
           .describe('Minutes between cleanups when `npm start` runs them; 0 runs none.'),
       })
       .prefault({})
@@ -69,7 +110,11 @@ export const settingsSchema = z
       .describe('Parts that can be switched off.'),
     alerts: z
       .strictObject({
-        databaseMs: z.number().positive().max(60_000).default(250)
+        databaseMs: z
+          .number()
+          .positive()
+          .max(60_000)
+          .default(250)
           .describe('`/readyz` warns when the database takes longer than this to answer, in milliseconds.'),
       })
       .prefault({})

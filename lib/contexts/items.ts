@@ -18,7 +18,6 @@ export function items(change: Change): string[] {
 
 export const contextItem = (id: string) => `c:${id}`;
 export const parentItem = (id: string) => `p:${id}`;
-export const keyItem = (id: string) => `k:${id}`;
 
 /** The tags a context bears: its kind, its parent, and each string of `metadata.tags`. */
 export function tagsOf(context: ContextHead): string[] {

@@ -13,7 +13,9 @@ export interface Refusal {
 export const contextNotFound = (id: string) => new Problem('context_not_found', `There is no context ${id}.`, { id });
 
 export const versionNotFound = (id: string) =>
-  new Problem('version_not_found', `Context ${id} has no such version; it never was or retention has taken it.`, { id });
+  new Problem('version_not_found', `Context ${id} has no such version; it never was or retention has taken it.`, {
+    id,
+  });
 
 export const gone = (context: ContextHead) =>
   new Problem('gone', `Context ${context.id} was deleted or has expired; its old versions can be read by number.`, {

@@ -18,9 +18,7 @@ interface ItemJson {
 }
 
 const seen = raw('s.clock, to_ms(statement_timestamp()) as now_ms');
-const isLiveNow = raw(
-  `c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())`,
-);
+const isLiveNow = raw(`c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())`);
 
 /** The head, with its content where that is at most `inlineBytes`; null where there is no row or it was erased. */
 export function readHead(database: Database, request: RequestContext, id: string, inlineBytes: number) {
@@ -206,7 +204,10 @@ export async function readList(
   page: ListPage,
 ): Promise<Read<{ items: Context[]; hasMore: boolean; of: ContextHead | null }>> {
   const { filter, after, limit } = page;
-  const of = page.of === undefined ? raw('null') : sql`(select to_head(c) from context c where c.space_id = ${request.space} and c.id = ${page.of})`;
+  const of =
+    page.of === undefined
+      ? raw('null')
+      : sql`(select to_head(c) from context c where c.space_id = ${request.space} and c.id = ${page.of})`;
   const conditions = [sql`c.space_id = ${request.space} and ${isLiveNow}`];
   if (filter.parentId !== undefined) conditions.push(sql`c.parent_id = ${filter.parentId}`);
   if (filter.kind !== undefined) conditions.push(sql`c.kind = ${filter.kind}`);

@@ -1,10 +1,10 @@
 import { type Database, isDatabaseError, runOne } from '../postgres/database.ts';
 import { sql, toStatement } from '../postgres/sql.ts';
+import { encodeContent } from './content.ts';
 import type { Change, Context } from './context.ts';
 import type { Operation } from './operation.ts';
 import type { RequestContext } from './request.ts';
 import { type ChangeJson, type HeadJson, jsonColumn, type PartsJson, spaceRow, toChange, toContext } from './rows.ts';
-import { encodeContent } from './content.ts';
 
 /** How an operation ended; the last nine are refusals. */
 export type Outcome =

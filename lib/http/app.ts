@@ -189,7 +189,13 @@ function readIdempotency(
   if (key.length < 1 || key.length > 255 || !/^[\x20-\x7e]+$/.test(key)) {
     throw invalid('Idempotency-Key', 'has 1 to 255 printable ASCII characters');
   }
-  const parts = [http.method, url.pathname, url.search, http.headers.get('if-match'), http.headers.get('if-none-match')];
+  const parts = [
+    http.method,
+    url.pathname,
+    url.search,
+    http.headers.get('if-match'),
+    http.headers.get('if-none-match'),
+  ];
   const identity = route.isPersonal ? principal.id : '';
   return { key, fingerprint: sha256(`${parts.join('\n')}\n${identity}\n${contentType}\n${sha256(bytes)}`) };
 }

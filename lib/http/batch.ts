@@ -20,7 +20,12 @@ export const batchRoutes: readonly Route[] = [
     summary: 'Read up to 100 contexts',
     description: 'In the order asked; a problem stands in the place of what cannot be read.',
     scope: 'read',
-    body: { kind: 'json', types: ['application/json'], schema: batchGetBody, example: { ids: ['checkout', 'checkout:notes'] } },
+    body: {
+      kind: 'json',
+      types: ['application/json'],
+      schema: batchGetBody,
+      example: { ids: ['checkout', 'checkout:notes'] },
+    },
     answers: { 200: { description: 'One item an id.', schema: z.strictObject({ items: z.array(item) }) } },
     problems: [],
     async handle({ manager, request, body }) {
@@ -55,14 +60,27 @@ export const batchRoutes: readonly Route[] = [
         description: 'One result an operation.',
         schema: z.strictObject({
           results: z.array(
-            z.strictObject({ index: z.int(), status: z.int(), context: contextAnswer.optional(), problem: problemAnswer.optional() }),
+            z.strictObject({
+              index: z.int(),
+              status: z.int(),
+              context: contextAnswer.optional(),
+              problem: problemAnswer.optional(),
+            }),
           ),
         }),
       },
     },
     problems: [
-      'already_exists', 'version_conflict', 'context_not_found', 'gone', 'has_children', 'parent_not_found', 'parent_cycle',
-      'context_too_large', 'unprocessable', 'idempotency_mismatch',
+      'already_exists',
+      'version_conflict',
+      'context_not_found',
+      'gone',
+      'has_children',
+      'parent_not_found',
+      'parent_cycle',
+      'context_too_large',
+      'unprocessable',
+      'idempotency_mismatch',
     ],
     async handle({ manager, request, body, headers, idempotency }) {
       const { limits } = manager.settings;
@@ -72,14 +90,21 @@ export const batchRoutes: readonly Route[] = [
         const put = toPut(operation.id, operation, limits, `/operations/${index}`);
         return { ...put, ...(ifVersion === undefined ? {} : { ifVersion }) };
       });
-      const { results, seq } = await writeMany(manager.contexts, request, operations, { atomic: body.atomic, idempotency });
+      const { results, seq } = await writeMany(manager.contexts, request, operations, {
+        atomic: body.atomic,
+        idempotency,
+      });
       const isMinimal = /\breturn=minimal\b/i.test(headers.get('prefer') ?? '');
       const shown = results.map((result, index) => {
         if (result instanceof Problem) return { index, status: result.status, problem: problemBody(result) };
         const { outcome, context } = result;
         const isSent = !isMinimal && context.content !== undefined;
         const unchanged = outcome === 'unchanged' ? { unchanged: true } : {};
-        return { index, status: outcome === 'created' ? 201 : 200, context: { ...contextMembers(context, isSent), ...unchanged } };
+        return {
+          index,
+          status: outcome === 'created' ? 201 : 200,
+          context: { ...contextMembers(context, isSent), ...unchanged },
+        };
       });
       return { seq, body: printPlain({ results: shown }) };
     },

@@ -15,9 +15,27 @@ export const changeRoutes: readonly Route[] = [
       'Every committed change of a context once, in order. Begin without `since`, go on with `nextCursor`; `latest` is now. `waitSeconds` holds the answer until there is something to tell.',
     scope: 'read',
     query: z.strictObject({
-      since: z.union([z.literal('latest'), z.string().regex(/^\d{1,15}$/, 'is a cursor or latest').transform(Number)]).default(0),
-      limit: z.string().regex(/^\d{1,4}$/, 'is 1 to 200').transform(Number).pipe(z.int().min(1).max(200)).default(50),
-      waitSeconds: z.string().regex(/^\d{1,2}$/, 'is 0 to 20').transform(Number).pipe(z.int().min(0).max(20)).default(0),
+      since: z
+        .union([
+          z.literal('latest'),
+          z
+            .string()
+            .regex(/^\d{1,15}$/, 'is a cursor or latest')
+            .transform(Number),
+        ])
+        .default(0),
+      limit: z
+        .string()
+        .regex(/^\d{1,4}$/, 'is 1 to 200')
+        .transform(Number)
+        .pipe(z.int().min(1).max(200))
+        .default(50),
+      waitSeconds: z
+        .string()
+        .regex(/^\d{1,2}$/, 'is 0 to 20')
+        .transform(Number)
+        .pipe(z.int().min(0).max(20))
+        .default(0),
     }),
     answers: {
       200: {
@@ -42,7 +60,11 @@ export const changeRoutes: readonly Route[] = [
     problems: ['cursor_expired'],
     async handle({ manager, request, query }) {
       const waitMs = Math.min(query.waitSeconds, manager.settings.limits.waitSeconds) * 1000;
-      const { changes, next, seq } = await manager.feed.read(request, { since: query.since, limit: query.limit, waitMs });
+      const { changes, next, seq } = await manager.feed.read(request, {
+        since: query.since,
+        limit: query.limit,
+        waitMs,
+      });
       const shown = changes.map((change) => ({
         cursor: String(change.tick),
         id: change.id,

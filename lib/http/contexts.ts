@@ -1,20 +1,19 @@
 import { z } from 'zod';
 import { reaches } from '../access/scopes.ts';
 import { sha256 } from '../base/hash.ts';
-import { type Json, printJson } from '../base/json.ts';
+import { type Json, printPlain } from '../base/json.ts';
 import { parseJson } from '../base/json-parse.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import type { Context } from '../contexts/context.ts';
 import type { Moment } from '../contexts/contexts.ts';
 import type { ListFilter } from '../contexts/read.sql.ts';
 import { writeOne } from '../contexts/written.ts';
-import { jsonType, toDocument } from '../merge/document.ts';
+import { jsonType } from '../merge/document.ts';
 import { applyJsonPatch, applyMergePatch } from '../merge/patch.ts';
 import { type MergeReport, resolveAncestors } from '../versions/revisions.ts';
 import { decodeUtf8 } from './body.ts';
 import { contextJson, contextMembers, etag, writtenAnswer } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
-import { printPlain } from '../base/json.ts';
 import { isKnownTag, readPrecondition, readRange } from './preconditions.ts';
 import { toPut, toRawContent } from './put.ts';
 import { type Answer, type Call, type Route, route } from './route.ts';
@@ -120,7 +119,9 @@ export const contextRoutes: readonly Route[] = [
       'Live contexts by id, or newest first. `metadata.<path>=<value>` compares the text at that path, or membership where an array stands there.',
     scope: 'read',
     query: listQuery,
-    answers: { 200: { description: 'One page.', schema: pageOf(contextAnswer), example: { items: [example], nextCursor: null } } },
+    answers: {
+      200: { description: 'One page.', schema: pageOf(contextAnswer), example: { items: [example], nextCursor: null } },
+    },
     problems: [],
     async handle({ query, ...call }) {
       const metadata = Object.entries(query)
@@ -181,7 +182,15 @@ export const contextRoutes: readonly Route[] = [
     headers: preconditionHeaders,
     body: { kind: 'json', types: [jsonType], schema: putBody, example: putExample },
     answers: { 200: one, 201: one },
-    problems: ['version_conflict', 'merge_conflict', 'parent_not_found', 'parent_cycle', 'context_too_large', 'unprocessable', 'idempotency_mismatch'],
+    problems: [
+      'version_conflict',
+      'merge_conflict',
+      'parent_not_found',
+      'parent_cycle',
+      'context_too_large',
+      'unprocessable',
+      'idempotency_mismatch',
+    ],
     async handle({ manager, request, params, query, body, headers, idempotency }) {
       const { limits } = manager.settings;
       const put = { ...toPut(params.id, body, limits), ...readPrecondition(headers) };
@@ -213,13 +222,22 @@ export const contextRoutes: readonly Route[] = [
       example: { decided: 'retries with a key' },
     },
     answers: { 200: one },
-    problems: ['context_not_found', 'gone', 'version_conflict', 'context_too_large', 'unprocessable', 'idempotency_mismatch'],
+    problems: [
+      'context_not_found',
+      'gone',
+      'version_conflict',
+      'context_too_large',
+      'unprocessable',
+      'idempotency_mismatch',
+    ],
     async handle({ manager, request, params, body, contentType, headers, idempotency }) {
       const patch = parseJson(decodeUtf8(body as Uint8Array));
       const { ifVersion, ifAbsent } = readPrecondition(headers);
       if (ifAbsent) throw invalid('If-None-Match', 'has no meaning on a patch');
       const apply = (content: Json) =>
-        contentType === 'application/json-patch+json' ? applyJsonPatch(content, patch) : applyMergePatch(content, patch);
+        contentType === 'application/json-patch+json'
+          ? applyJsonPatch(content, patch)
+          : applyMergePatch(content, patch);
       const written = await manager.revisions.patch(request, params.id, { apply, ifVersion }, idempotency);
       return writtenAnswer(written, headers, manager.settings.limits);
     },
@@ -246,21 +264,43 @@ export const contextRoutes: readonly Route[] = [
             pendingPeers: z.array(z.string()),
           }),
         ),
-        example: { ...example, content: null, version: 8, hash: null, sizeBytes: 0, contentType: null, metadata: {}, deleted: true },
+        example: {
+          ...example,
+          content: null,
+          version: 8,
+          hash: null,
+          sizeBytes: 0,
+          contentType: null,
+          metadata: {},
+          deleted: true,
+        },
       },
     },
-    problems: ['context_not_found', 'gone', 'has_children', 'version_conflict', 'unprocessable', 'idempotency_mismatch'],
+    problems: [
+      'context_not_found',
+      'gone',
+      'has_children',
+      'version_conflict',
+      'unprocessable',
+      'idempotency_mismatch',
+    ],
     async handle({ manager, request, principal, params, query, headers, idempotency }) {
       const { id } = params;
       const { children } = query;
       if (query.erase) {
-        if (!reaches(principal.scopes, 'admin')) throw new Problem('forbidden', 'Erasing needs the scope admin.', { needed: 'admin' });
+        if (!reaches(principal.scopes, 'admin'))
+          throw new Problem('forbidden', 'Erasing needs the scope admin.', { needed: 'admin' });
         const { versions, seq } = await manager.history.erase(request, { id, children }, idempotency);
         return { seq, body: printPlain({ erased: { versions, cacheEntries: 0, vectors: 0 }, pendingPeers: [] }) };
       }
       const precondition = readPrecondition(headers);
       if (precondition.ifAbsent) throw invalid('If-None-Match', 'has no meaning on a delete');
-      const written = await writeOne(manager.contexts, request, { op: 'delete', id, children, ...precondition }, { idempotency });
+      const written = await writeOne(
+        manager.contexts,
+        request,
+        { op: 'delete', id, children, ...precondition },
+        { idempotency },
+      );
       return writtenAnswer(written, headers, manager.settings.limits);
     },
   }),
@@ -283,7 +323,11 @@ export const contextRoutes: readonly Route[] = [
     },
     problems: ['context_not_found', 'version_not_found', 'gone', 'range_not_satisfiable'],
     async handle({ manager, request, params, query, headers }) {
-      const { value, seq } = await manager.contexts.read(request, params.id, toMoment({ ...query, resolve: undefined }));
+      const { value, seq } = await manager.contexts.read(
+        request,
+        params.id,
+        toMoment({ ...query, resolve: undefined }),
+      );
       const versionTag = etag(value.version);
       if (isKnownTag(headers, versionTag)) return { status: 304, seq, headers: { etag: versionTag } };
       const { sizeBytes } = value;
@@ -339,8 +383,14 @@ export const contextRoutes: readonly Route[] = [
     summary: 'List the children',
     scope: 'read',
     params: idParams,
-    query: z.strictObject({ include: z.enum(['content']).optional(), order: z.enum(['id', 'updated']).default('id'), ...pageQuery }),
-    answers: { 200: { description: 'One page.', schema: pageOf(contextAnswer), example: { items: [example], nextCursor: null } } },
+    query: z.strictObject({
+      include: z.enum(['content']).optional(),
+      order: z.enum(['id', 'updated']).default('id'),
+      ...pageQuery,
+    }),
+    answers: {
+      200: { description: 'One page.', schema: pageOf(contextAnswer), example: { items: [example], nextCursor: null } },
+    },
     problems: ['context_not_found', 'gone'],
     handle({ params, query, ...call }) {
       return listAnswer(call, { parentId: params.id }, query, params.id);
@@ -355,7 +405,13 @@ export const contextRoutes: readonly Route[] = [
     summary: 'List the ancestors, root first',
     scope: 'read',
     params: idParams,
-    answers: { 200: { description: 'All of them, at most 31.', schema: pageOf(contextAnswer), example: { items: [example], nextCursor: null } } },
+    answers: {
+      200: {
+        description: 'All of them, at most 31.',
+        schema: pageOf(contextAnswer),
+        example: { items: [example], nextCursor: null },
+      },
+    },
     problems: ['context_not_found', 'gone'],
     async handle({ manager, request, params }) {
       const { value, seq } = await manager.contexts.readAncestry(request, params.id);

@@ -31,7 +31,10 @@ export function documentRoutes(settings: Settings): readonly Route[] {
       handle: () => ({
         body: page,
         contentType: 'text/html; charset=utf-8',
-        headers: { 'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'", 'cache-control': 'public, max-age=300' },
+        headers: {
+          'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'",
+          'cache-control': 'public, max-age=300',
+        },
       }),
     }),
     route({

@@ -9,7 +9,14 @@ import { flag, keyAnswer, keyBody, pageOf, pageQuery, spaceBody, spaceName } fro
 
 const tag = 'Keys and spaces';
 const stamp = '2026-01-31T12:00:00.000Z';
-const example = { id: '5c1a90b2d3e4', name: 'ci', scopes: ['write'], createdAt: stamp, expiresAt: null, revokedAt: null };
+const example = {
+  id: '5c1a90b2d3e4',
+  name: 'ci',
+  scopes: ['write'],
+  createdAt: stamp,
+  expiresAt: null,
+  revokedAt: null,
+};
 const made = { ...example, token: 'lam_default_5c1a90b2d3e4_…' };
 const space = z.strictObject({ name: spaceName, createdAt: z.iso.datetime(), clock: z.int() }).meta({ id: 'Space' });
 
@@ -40,7 +47,9 @@ export const keyRoutes: readonly Route[] = [
     summary: 'List the keys',
     scope: 'admin',
     query: z.strictObject(pageQuery),
-    answers: { 200: { description: 'One page.', schema: pageOf(keyAnswer), example: { items: [example], nextCursor: null } } },
+    answers: {
+      200: { description: 'One page.', schema: pageOf(keyAnswer), example: { items: [example], nextCursor: null } },
+    },
     problems: [],
     async handle({ manager, request, query }) {
       const [after] = readCursor('keys', query.cursor) ?? [];
@@ -110,7 +119,11 @@ export const keyRoutes: readonly Route[] = [
       const [after] = readCursor('spaces', query.cursor) ?? [];
       const page = { after: after === undefined ? undefined : String(after), limit: query.limit + 1 };
       const spaces = await manager.access.listSpaces(page);
-      const members = (one: (typeof spaces)[number]) => ({ name: one.id, createdAt: toTime(one.createdMs), clock: one.clock });
+      const members = (one: (typeof spaces)[number]) => ({
+        name: one.id,
+        createdAt: toTime(one.createdMs),
+        clock: one.clock,
+      });
       return pageAnswer(spaces, query.limit, members, ({ id }) => writeCursor('spaces', [id]));
     },
   }),
@@ -126,7 +139,11 @@ export const keyRoutes: readonly Route[] = [
     params: z.object({ name: spaceName }),
     query: z.strictObject({ erase: flag.default(false) }),
     answers: {
-      200: { description: 'It is gone.', schema: z.strictObject({ name: spaceName, erased: z.literal(true) }), example: { name: 'payments', erased: true } },
+      200: {
+        description: 'It is gone.',
+        schema: z.strictObject({ name: spaceName, erased: z.literal(true) }),
+        example: { name: 'payments', erased: true },
+      },
     },
     problems: ['not_found', 'unprocessable'],
     async handle({ manager, params, query }) {
@@ -157,7 +174,9 @@ export const keyRoutes: readonly Route[] = [
           }),
         ),
         example: {
-          items: [{ id: '01k', at: stamp, actor: { kind: 'api', id: 'owner' }, action: 'key.create', target: example.id }],
+          items: [
+            { id: '01k', at: stamp, actor: { kind: 'api', id: 'owner' }, action: 'key.create', target: example.id },
+          ],
           nextCursor: null,
         },
       },

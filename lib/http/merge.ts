@@ -46,8 +46,14 @@ export const mergeRoutes: readonly Route[] = [
       },
     },
     problems: [
-      'merge_conflict', 'context_not_found', 'version_not_found', 'gone', 'version_conflict', 'context_too_large',
-      'unprocessable', 'idempotency_mismatch',
+      'merge_conflict',
+      'context_not_found',
+      'version_not_found',
+      'gone',
+      'version_conflict',
+      'context_too_large',
+      'unprocessable',
+      'idempotency_mismatch',
     ],
     async handle({ manager, request, principal, body, idempotency }) {
       if (body.target !== undefined && !reaches(principal.scopes, 'write')) {

@@ -5,6 +5,17 @@ import { problemAnswer } from './schemas.ts';
 
 type Json = Record<string, unknown>;
 
+const tagDescriptions: Readonly<Record<string, string>> = {
+  Contexts: 'Documents with an id, metadata and a place in a tree.',
+  Trees: 'Parents and children, at most 32 deep.',
+  Versions: 'The whole history of a context: read, compared, restored, pinned.',
+  Batches: 'Up to 100 contexts in one request and one transaction.',
+  Feed: 'Every committed change, once, in order.',
+  Merge: 'Contexts and contents joined by a strategy.',
+  'Keys and spaces': 'Tenants and their credentials.',
+  Operations: 'Health, audit and maintenance.',
+};
+
 /** Problems that any route may answer with, beside its own. */
 const commonProblems: readonly ProblemCode[] = ['invalid_request', 'internal', 'unavailable'];
 const guardedProblems: readonly ProblemCode[] = ['unauthenticated', 'forbidden'];
@@ -19,7 +30,10 @@ export function buildOpenApi(routes: readonly Route[], version: string): Json {
     paths[route.path] = item;
     item[route.method] = describeRoute(route, schemas);
   }
-  const tags = [...new Set(routes.map((route) => route.tag))].map((name) => ({ name }));
+  const tags = [...new Set(routes.map((route) => route.tag))].map((name) => ({
+    name,
+    description: tagDescriptions[name] ?? name,
+  }));
   toSchema(problemAnswer, 'output', schemas);
   return {
     openapi: '3.1.0',
@@ -36,7 +50,9 @@ export function buildOpenApi(routes: readonly Route[], version: string): Json {
     tags,
     paths,
     components: {
-      securitySchemes: { bearer: { type: 'http', scheme: 'bearer', description: '`lam_<space>_<key>_<secret>`, or the owner token.' } },
+      securitySchemes: {
+        bearer: { type: 'http', scheme: 'bearer', description: '`lam_<space>_<key>_<secret>`, or the owner token.' },
+      },
       schemas,
     },
   };
@@ -54,14 +70,20 @@ function describeRoute(route: Route, schemas: Json): Json {
               ...(answer.example === undefined ? {} : { example: answer.example }),
             },
           };
-    responses[status] = { description: answer.description, headers: answerHeaders(Number(status)), ...(content ? { content } : {}) };
+    responses[status] = {
+      description: answer.description,
+      headers: answerHeaders(Number(status)),
+      ...(content ? { content } : {}),
+    };
   }
   for (const [status, codes] of problemsByStatus(route)) responses[status] = problemResponse(codes);
   return {
     operationId: route.operationId,
     tags: [route.tag],
     summary: route.summary,
-    ...(route.description ? { description: `${route.description}${scopeNote(route)}` } : { description: scopeNote(route).trim() }),
+    ...(route.description
+      ? { description: `${route.description}${scopeNote(route)}` }
+      : { description: scopeNote(route).trim() }),
     ...(route.scope === null ? { security: [] } : {}),
     parameters: parameters(route, schemas),
     ...(route.body ? { requestBody: requestBody(route.body, schemas) } : {}),
@@ -91,7 +113,11 @@ function parameters(route: Route, schemas: Json): Json[] {
   for (const [name, description] of Object.entries(route.headers ?? {})) header(name, description);
   if (route.scope === null) return list;
   if (route.method === 'get') header('Context-Seq', 'Answer with nothing older than this tick.');
-  else header('Idempotency-Key', 'The same key with the same request within 24 hours gives the first answer and writes nothing.');
+  else
+    header(
+      'Idempotency-Key',
+      'The same key with the same request within 24 hours gives the first answer and writes nothing.',
+    );
   if (route.method !== 'get') header('Prefer', '`return=minimal` leaves the content out of the answer.');
   return list;
 }
@@ -152,7 +178,11 @@ function problemResponse(codes: readonly ProblemCode[]): Json {
 
 /** The JSON Schema of a zod schema; schemas with an id are collected and referred to. */
 function toSchema(schema: z.ZodType, io: 'input' | 'output', schemas: Json): Json {
-  const { $schema: _, $defs, ...described } = z.toJSONSchema(schema, {
+  const {
+    $schema: _,
+    $defs,
+    ...described
+  } = z.toJSONSchema(schema, {
     io,
     unrepresentable: 'any',
     reused: 'inline',
@@ -174,7 +204,9 @@ function relocate(value: unknown): unknown {
   return Object.fromEntries(
     Object.entries(value).map(([key, member]) => [
       key,
-      key === '$ref' && typeof member === 'string' ? member.replace('#/$defs/', '#/components/schemas/') : relocate(member),
+      key === '$ref' && typeof member === 'string'
+        ? member.replace('#/$defs/', '#/components/schemas/')
+        : relocate(member),
     ]),
   );
 }

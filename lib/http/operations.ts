@@ -17,7 +17,9 @@ export const operationRoutes: readonly Route[] = [
     tag,
     summary: 'Whether the process is alive',
     scope: null,
-    answers: { 200: { description: 'It is.', schema: z.strictObject({ status: z.literal('ok') }), example: { status: 'ok' } } },
+    answers: {
+      200: { description: 'It is.', schema: z.strictObject({ status: z.literal('ok') }), example: { status: 'ok' } },
+    },
     problems: [],
     handle: () => ({ body: '{"status":"ok"}' }),
   }),
@@ -53,7 +55,8 @@ export const operationRoutes: readonly Route[] = [
     operationId: 'runMaintenance',
     tag,
     summary: 'Run now what the schedule runs',
-    description: '`cleanup` removes what retention no longer keeps in this space, for ten seconds at most; `unfinished` says that more is left.',
+    description:
+      '`cleanup` removes what retention no longer keeps in this space, for ten seconds at most; `unfinished` says that more is left.',
     scope: 'admin',
     body: { kind: 'json', types: ['application/json'], schema: maintenanceBody, example: { task: 'cleanup' } },
     answers: {
@@ -69,7 +72,16 @@ export const operationRoutes: readonly Route[] = [
           idempotencyKeys: z.int(),
           changes: z.int(),
         }),
-        example: { task: 'cleanup', unfinished: false, expired: 2, tombstones: 0, versions: 12, contents: 11, idempotencyKeys: 0, changes: 0 },
+        example: {
+          task: 'cleanup',
+          unfinished: false,
+          expired: 2,
+          tombstones: 0,
+          versions: 12,
+          contents: 11,
+          idempotencyKeys: 0,
+          changes: 0,
+        },
       },
     },
     problems: [],

@@ -90,7 +90,8 @@ function toMetadata(metadata: RawJson, bytesMax: number, path: string): string |
 const exponentMax = 1000;
 
 function requireStorable(value: Json, path: string): void {
-  if (typeof value === 'string' && value.includes('\u0000')) throw unstorable(path, 'U+0000 cannot be kept in metadata');
+  if (typeof value === 'string' && value.includes('\u0000'))
+    throw unstorable(path, 'U+0000 cannot be kept in metadata');
   if (isJsonNumber(value)) {
     const exponent = Number(/[eE]([+-]?\d+)$/.exec(value.number)?.[1] ?? 0);
     if (Math.abs(exponent) > exponentMax || value.number.length > exponentMax) {

@@ -10,7 +10,10 @@ const rawJson = z
 
 export const contextId = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}$/, 'is 1 to 200 of A–Z a–z 0–9 . _ : ~ -, beginning with a letter or digit')
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}$/,
+    'is 1 to 200 of A–Z a–z 0–9 . _ : ~ -, beginning with a letter or digit',
+  )
   .meta({ description: 'Names a context within its space.', examples: ['checkout:notes'] });
 export const kind = z
   .string()
@@ -18,10 +21,16 @@ export const kind = z
   .meta({ description: 'What sort of document it is; `note` unless said otherwise.', examples: ['note'] });
 export const contentType = z
   .string()
-  .regex(/^(application\/json|text\/[a-z0-9!#$&^_.+-]{1,100})(\s*;\s*charset="?utf-?8"?)?$/i, 'is application/json or text/*, in UTF-8')
+  .regex(
+    /^(application\/json|text\/[a-z0-9!#$&^_.+-]{1,100})(\s*;\s*charset="?utf-?8"?)?$/i,
+    'is application/json or text/*, in UTF-8',
+  )
   .transform((type) => (type.split(';')[0] ?? '').trim().toLowerCase())
   .meta({ description: '`application/json` or `text/*`.', examples: ['text/markdown'] });
-const metadata = rawJson.meta({ description: 'A JSON object of at most 64 KiB; null clears it.', examples: [{ team: 'payments' }] });
+const metadata = rawJson.meta({
+  description: 'A JSON object of at most 64 KiB; null clears it.',
+  examples: [{ team: 'payments' }],
+});
 export const versionNumber = z.int('is a whole number').min(1).max(999_999_999);
 const time = z.iso.datetime({ offset: true, error: 'is a time in ISO 8601, such as 2026-01-31T12:00:00Z' });
 const ttlSeconds = z
@@ -60,7 +69,12 @@ export const createBody = z
   .meta({ id: 'ContextCreate', description: 'A new context; without `id` a sortable one is made.' });
 
 const operation = z.discriminatedUnion('op', [
-  z.strictObject({ op: z.literal('put'), id: contextId, ifVersion: versionNumber.or(z.literal(0)).optional(), ...putFields }),
+  z.strictObject({
+    op: z.literal('put'),
+    id: contextId,
+    ifVersion: versionNumber.or(z.literal(0)).optional(),
+    ...putFields,
+  }),
   z.strictObject({
     op: z.literal('delete'),
     id: contextId,
@@ -76,7 +90,10 @@ export const batchWriteBody = z
       .min(1)
       .max(100)
       .refine((list) => new Set(list.map(({ id }) => id)).size === list.length, 'name each id once'),
-    atomic: z.boolean().default(false).meta({ description: 'All or none; otherwise each operation stands for itself.' }),
+    atomic: z
+      .boolean()
+      .default(false)
+      .meta({ description: 'All or none; otherwise each operation stands for itself.' }),
   })
   .meta({ id: 'BatchWrite' });
 
@@ -100,13 +117,23 @@ export const mergeBody = z
 export const idParams = z.object({ id: contextId });
 export const versionParams = z.object({
   id: contextId,
-  version: z.string().regex(/^[1-9]\d{0,8}$/, 'is a version number').transform(Number),
+  version: z
+    .string()
+    .regex(/^[1-9]\d{0,8}$/, 'is a version number')
+    .transform(Number),
 });
 
-const wholeNumber = (name: string) => z.string().regex(/^\d{1,9}$/, `${name} is a whole number`).transform(Number);
+const wholeNumber = (name: string) =>
+  z
+    .string()
+    .regex(/^\d{1,9}$/, `${name} is a whole number`)
+    .transform(Number);
 export const versionQuery = wholeNumber('a version').pipe(versionNumber);
 export const pageQuery = {
-  limit: wholeNumber('limit').pipe(z.int().min(1).max(200)).default(50).meta({ description: 'Items on a page, 1–200.' }),
+  limit: wholeNumber('limit')
+    .pipe(z.int().min(1).max(200))
+    .default(50)
+    .meta({ description: 'Items on a page, 1–200.' }),
   cursor: z.string().max(2000).optional().meta({ description: '`nextCursor` of the page before.' }),
 };
 export const timeQuery = time.transform((text) => Date.parse(text));
@@ -124,7 +151,10 @@ export const keyBody = z
 
 export const spaceName = z
   .string()
-  .regex(/^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/, 'is 1 to 40 of a–z 0–9 -, beginning and ending with a letter or digit');
+  .regex(
+    /^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/,
+    'is 1 to 40 of a–z 0–9 -, beginning and ending with a letter or digit',
+  );
 export const spaceBody = z.strictObject({ name: spaceName }).meta({ id: 'SpaceCreate' });
 
 export const restoreBody = z.strictObject({ version: versionNumber }).meta({ id: 'Restore' });
@@ -138,7 +168,11 @@ function isPrintable(text: string): boolean {
 // What answers look like: documentation, and what the tests hold every answer against.
 
 const actor = z.strictObject({ kind: z.enum(['api', 'mcp', 'factory', 'sync', 'system']), id: z.string() });
-const hash = z.string().regex(/^sha256:[0-9a-f]{64}$/).nullable().meta({ description: 'SHA-256 of the content bytes.' });
+const hash = z
+  .string()
+  .regex(/^sha256:[0-9a-f]{64}$/)
+  .nullable()
+  .meta({ description: 'SHA-256 of the content bytes.' });
 const stamp = z.iso.datetime();
 
 const contextFields = {
@@ -146,7 +180,9 @@ const contextFields = {
   parentId: contextId.nullable(),
   kind,
   contentType: z.string().nullable(),
-  content: z.json().optional().meta({ description: 'Absent where it was not asked for; null with a `contentUrl` where it is too large for this answer.' }),
+  content: z.json().optional().meta({
+    description: 'Absent where it was not asked for; null with a `contentUrl` where it is too large for this answer.',
+  }),
   contentUrl: z.string().optional(),
   metadata: z.record(z.string(), z.json()),
   version: versionNumber,
@@ -157,12 +193,17 @@ const contextFields = {
   expiresAt: stamp.nullable(),
   actor,
   deleted: z.literal(true).optional().meta({ description: 'Set on a tombstone.' }),
-  unchanged: z.literal(true).optional().meta({ description: 'Set where the write equalled the head and made no version.' }),
+  unchanged: z
+    .literal(true)
+    .optional()
+    .meta({ description: 'Set where the write equalled the head and made no version.' }),
 };
 
 export const conflict = z
   .strictObject({
-    path: z.string().meta({ description: 'JSON Pointer, or for text the lines of the base: `L3-L5`; `L4` is an insertion before line 4.' }),
+    path: z.string().meta({
+      description: 'JSON Pointer, or for text the lines of the base: `L3-L5`; `L4` is an insertion before line 4.',
+    }),
     base: z.json().optional(),
     ours: z.json().optional(),
     theirs: z.json().optional(),
@@ -174,7 +215,12 @@ export const contextAnswer = z
   .strictObject({
     ...contextFields,
     merge: z
-      .strictObject({ strategy: z.enum(strategies), base: versionNumber, head: versionNumber, conflicts: z.array(conflict) })
+      .strictObject({
+        strategy: z.enum(strategies),
+        base: versionNumber,
+        head: versionNumber,
+        conflicts: z.array(conflict),
+      })
       .optional(),
     resolvedFrom: z.array(z.strictObject({ id: contextId, version: versionNumber })).optional(),
   })

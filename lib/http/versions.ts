@@ -37,7 +37,13 @@ export const versionRoutes: readonly Route[] = [
     scope: 'read',
     params: idParams,
     query: z.strictObject(pageQuery),
-    answers: { 200: { description: 'One page, without contents.', schema: pageOf(versionAnswer), example: { items: [example], nextCursor: null } } },
+    answers: {
+      200: {
+        description: 'One page, without contents.',
+        schema: pageOf(versionAnswer),
+        example: { items: [example], nextCursor: null },
+      },
+    },
     problems: ['context_not_found'],
     async handle({ manager, request, params, query }) {
       const asked = { versionsOf: params.id };
@@ -112,4 +118,3 @@ export const versionRoutes: readonly Route[] = [
     },
   }),
 ];
-

@@ -182,7 +182,11 @@ function walkBack(trace: readonly Int32Array[], range: Range, width: number, hei
     const fromY = differences === 0 ? 0 : fromX - (isDown ? diagonal + 1 : diagonal - 1);
     const startX = differences === 0 ? 0 : isDown ? fromX : fromX + 1;
     if (x > startX) {
-      matches.push({ leftAt: range.leftFrom + startX, rightAt: range.rightFrom + (y - (x - startX)), length: x - startX });
+      matches.push({
+        leftAt: range.leftFrom + startX,
+        rightAt: range.rightFrom + (y - (x - startX)),
+        length: x - startX,
+      });
     }
     x = fromX;
     y = fromY;

@@ -35,7 +35,10 @@ export function diff3(base: readonly string[], ours: readonly string[], theirs: 
     theirsAt += lengths.theirs;
   };
   while (l < left.length || r < right.length) {
-    const from = Math.min(left[l]?.base.from ?? Number.POSITIVE_INFINITY, right[r]?.base.from ?? Number.POSITIVE_INFINITY);
+    const from = Math.min(
+      left[l]?.base.from ?? Number.POSITIVE_INFINITY,
+      right[r]?.base.from ?? Number.POSITIVE_INFINITY,
+    );
     take('none', { base: from - baseAt, ours: from - baseAt, theirs: from - baseAt });
     let to = from;
     const firstLeft = l;

@@ -1,4 +1,4 @@
-import { type Json, isSameJson, printJson } from '../base/json.ts';
+import { isSameJson, type Json, printJson } from '../base/json.ts';
 import { parseJson } from '../base/json-parse.ts';
 
 /** A content as merging sees it. */

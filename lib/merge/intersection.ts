@@ -16,7 +16,8 @@ export function intersection(sources: readonly [Source, ...Source[]]): Document 
     return fromText(text, sources[0].contentType, sources);
   }
   const root = sources.every((source) => source.kind === 'json') ? intersect(sources.map(toValue)) : undefined;
-  if (root === undefined) throw new Problem('unprocessable', 'The sources have nothing in common, not even their type.');
+  if (root === undefined)
+    throw new Problem('unprocessable', 'The sources have nothing in common, not even their type.');
   return fromJson(root, sources);
 }
 

@@ -44,7 +44,8 @@ export function merge(request: {
     case 'intersection':
       return { document: intersection([first, second, ...others]), conflicts: [] };
     case 'three-way': {
-      if (others.length > 0) throw new Problem('unprocessable', 'A three-way merge takes two sources: ours and theirs.');
+      if (others.length > 0)
+        throw new Problem('unprocessable', 'A three-way merge takes two sources: ours and theirs.');
       if (base === undefined) throw new Problem('unprocessable', 'A three-way merge needs a base.');
       const newer = compareAge(first, second) > 0 ? 'ours' : 'theirs';
       return threeWay(base, first, second, prefer === 'latest' ? newer : prefer);

@@ -46,17 +46,23 @@ function applyOperation(editor: ReturnType<typeof createEditor>, operation: Json
   editor.at(index, String(op));
   switch (op) {
     case 'add':
-      return editor.put(path(), value(), 'insert');
+      editor.put(path(), value(), 'insert');
+      break;
     case 'remove':
-      return editor.remove(path());
+      editor.remove(path());
+      break;
     case 'replace':
-      return editor.put(path(), value(), 'replace');
+      editor.put(path(), value(), 'replace');
+      break;
     case 'move':
-      return editor.move(from(), path());
+      editor.move(from(), path());
+      break;
     case 'copy':
-      return editor.copy(from(), path());
+      editor.copy(from(), path());
+      break;
     case 'test':
-      return editor.test(path(), value());
+      editor.test(path(), value());
+      break;
     default:
       throw invalid(`/${index}/op`, 'is one of add, remove, replace, move, copy, test');
   }

@@ -136,7 +136,10 @@ function mergeById(base: JsonObject, ours: JsonObject, theirs: JsonObject, path:
 /** The order of all ids: that of the side which moved any; new ones stay behind what they followed on their side. */
 function mergeOrder(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, settle: Settle): string[] {
   const shared = (side: JsonObject) => [...side.keys()].filter((id) => ours.has(id) && theirs.has(id));
-  const known = (side: JsonObject) => shared(side).filter((id) => base.has(id)).join();
+  const known = (side: JsonObject) =>
+    shared(side)
+      .filter((id) => base.has(id))
+      .join();
   const haveMoved = { ours: known(ours) !== known(base), theirs: known(theirs) !== known(base) };
   let lead: Side = haveMoved.theirs ? 'theirs' : 'ours';
   if (haveMoved.ours === haveMoved.theirs && shared(ours).join() !== shared(theirs).join()) {

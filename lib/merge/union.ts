@@ -2,8 +2,8 @@ import { canonicalJson, isJsonObject, isSameJson, type Json, pointer } from '../
 import { align } from './align.ts';
 import type { Conflict } from './conflict.ts';
 import { areTexts, type Document, fromJson, fromText, type Source, toLines, toValue } from './document.ts';
-import { compareAge } from './latest.ts';
 import { idsOf } from './ids.ts';
+import { compareAge } from './latest.ts';
 
 interface Ranked {
   readonly value: Json;
@@ -24,7 +24,10 @@ export function union(sources: readonly [Source, ...Source[]]): { document: Docu
     return { document: fromText(text, sources[0].contentType, sources), conflicts };
   }
   const byAge = [...sources].sort(compareAge);
-  const ranked = sources.map((source) => ({ source, rank: byAge.findIndex((other) => compareAge(other, source) === 0) }));
+  const ranked = sources.map((source) => ({
+    source,
+    rank: byAge.findIndex((other) => compareAge(other, source) === 0),
+  }));
   if (sources.every((source) => source.kind === 'json')) {
     const values = ranked.map(({ source, rank }, index) => ({
       value: toValue(source),

@@ -1,14 +1,7 @@
 import { neon, neonConfig } from '@neondatabase/serverless';
 import { Problem } from '../base/problem.ts';
 import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
-import {
-  type Database,
-  type Door,
-  enterSpace,
-  type Row,
-  refuse,
-  type Statement,
-} from './database.ts';
+import { type Database, type Door, enterSpace, type Row, refuse, type Statement } from './database.ts';
 import { metered } from './metered.ts';
 
 // The driver has one endpoint setting for the whole process, so it is a look-up by host.

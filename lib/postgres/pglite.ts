@@ -1,13 +1,6 @@
 import { type PGliteInterface, type Transaction, types } from '@electric-sql/pglite';
 import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
-import {
-  type Database,
-  type Door,
-  enterSpace,
-  type Row,
-  refuse,
-  type Statement,
-} from './database.ts';
+import { type Database, type Door, enterSpace, type Row, refuse, type Statement } from './database.ts';
 import { metered } from './metered.ts';
 
 // PGlite would turn columns into JavaScript values and parameters into text by their types; here both are text already.

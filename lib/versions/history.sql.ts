@@ -1,6 +1,7 @@
 import type { VersionEntry } from '../contexts/context.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type HeadJson, jsonColumn, spaceRow, toVersionEntry } from '../contexts/rows.ts';
+import type { Idempotency } from '../contexts/written.ts';
 import { type Database, runOne } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
 
@@ -31,17 +32,12 @@ export async function readVersions(
   };
 }
 
-export interface KeyedOptions {
-  readonly key?: string | undefined;
-  readonly fingerprint?: string | undefined;
-}
-
 /** Pins a version or lets it go; `version` is null where there is none, `isRecorded` when the key was used before. */
 export async function pinVersion(
   database: Database,
   request: RequestContext,
   pin: { readonly id: string; readonly version: number; readonly isPinned: boolean },
-  options: KeyedOptions,
+  options: Partial<Idempotency>,
 ): Promise<{ seq: number; isKnown: boolean; version: VersionEntry | null; recorded?: unknown }> {
   const rows = await runOne(
     database.in(request.space),
@@ -62,7 +58,7 @@ export async function pinVersion(
   };
 }
 
-export interface EraseOptions extends KeyedOptions {
+export interface EraseOptions extends Partial<Idempotency> {
   readonly actor: RequestContext['actor'];
   readonly origin: string;
   readonly auditId: string;

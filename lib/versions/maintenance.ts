@@ -32,7 +32,11 @@ export async function cleanSpace(
   for (;;) {
     const ids = await findExpired(database, request, batchSize);
     if (ids.length > 0) {
-      await contexts.write(request, ids.map((id) => ({ op: 'expire', id })), { atomic: false });
+      await contexts.write(
+        request,
+        ids.map((id) => ({ op: 'expire', id })),
+        { atomic: false },
+      );
       total.expired += ids.length;
     }
     const removed = await removeBatch(database, request, {

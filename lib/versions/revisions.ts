@@ -103,7 +103,12 @@ export function createRevisions(deps: { contexts: Contexts; settings: Settings }
           throw new Problem('unprocessable', `Context ${id} holds ${head.contentType}; a patch takes JSON.`, { id });
         }
         const bytes = requireSize(Buffer.from(printJson(requireDepth(change.apply(document.value)))));
-        const operation = { op: 'put', id, ifVersion: head.version, content: { bytes, contentType: jsonType } } as const;
+        const operation = {
+          op: 'put',
+          id,
+          ifVersion: head.version,
+          content: { bytes, contentType: jsonType },
+        } as const;
         return writeOne(contexts, request, operation, { idempotency }).catch((error) => {
           if (change.ifVersion === undefined && isLost(error) && !isLast) return 'lost' as const;
           throw error;
@@ -153,7 +158,11 @@ export function createRevisions(deps: { contexts: Contexts; settings: Settings }
         const context = requireSource(stored.get(source) ?? null, source, read.nowMs);
         const bytes = context.content;
         if (bytes === undefined) throw contextTooLarge(sourceBytesMax + 1, sourceBytesMax);
-        return { ...toDocument(bytes, context.contentType ?? jsonType), updatedMs: context.updatedMs, version: context.version };
+        return {
+          ...toDocument(bytes, context.contentType ?? jsonType),
+          updatedMs: context.updatedMs,
+          version: context.version,
+        };
       });
       const base = plan.base ? sources.pop() : undefined;
       const merged = merge({ strategy: plan.strategy, sources, base, prefer: plan.prefer });
@@ -163,7 +172,14 @@ export function createRevisions(deps: { contexts: Contexts; settings: Settings }
       const mergedFrom = plan.sources.map((source) =>
         'id' in source ? { id: source.id, version: stored.get(source)?.version } : { content: true },
       );
-      const operation: PutOperation = { op: 'put', id, ifVersion, content: merged.document, operation: 'merge', mergedFrom };
+      const operation: PutOperation = {
+        op: 'put',
+        id,
+        ifVersion,
+        content: merged.document,
+        operation: 'merge',
+        mergedFrom,
+      };
       const report = { strategy: plan.strategy, conflicts: printConflicts(merged.conflicts) };
       const written = await writeOne(contexts, request, operation, { idempotency, extra: report });
       return { merged, written, seq: written.seq };
@@ -184,17 +200,26 @@ function mergePut(
   });
   const [was, theirs] = [toSource(base), toSource(head)];
   const newest = { updatedMs: Number.POSITIVE_INFINITY, version: 0 };
-  const ours: Source = sent.content ? { ...toDocument(sent.content.bytes, sent.content.contentType), ...newest } : { ...was, ...newest };
+  const ours: Source = sent.content
+    ? { ...toDocument(sent.content.bytes, sent.content.contentType), ...newest }
+    : { ...was, ...newest };
   const join = (one: Source, two: Source, from: Document) =>
     merge({ strategy, sources: [one, two], base: from, prefer: 'fail' });
   const content = join(ours, theirs, was);
-  const asSource = (metadata: string, of: Source): Source => ({ ...toDocument(Buffer.from(metadata), jsonType), updatedMs: of.updatedMs, version: of.version });
+  const asSource = (metadata: string, of: Source): Source => ({
+    ...toDocument(Buffer.from(metadata), jsonType),
+    updatedMs: of.updatedMs,
+    version: of.version,
+  });
   const metadata = join(
     asSource(sent.metadata === undefined ? base.metadata : (sent.metadata ?? '{}'), ours),
     asSource(head.metadata, theirs),
     asSource(base.metadata, was),
   );
-  const conflicts = [...content.conflicts, ...metadata.conflicts.map((one) => ({ ...one, path: `/metadata${one.path}` }))];
+  const conflicts = [
+    ...content.conflicts,
+    ...metadata.conflicts.map((one) => ({ ...one, path: `/metadata${one.path}` })),
+  ];
   const put: PutOperation = {
     op: 'put',
     id: sent.id,
@@ -204,9 +229,14 @@ function mergePut(
     ...(sent.kind !== undefined && sent.kind !== base.kind ? { kind: sent.kind } : {}),
     ...(sent.parentId !== undefined && sent.parentId !== base.parentId ? { parentId: sent.parentId } : {}),
     ...(sent.ttlSeconds === undefined ? {} : { ttlSeconds: sent.ttlSeconds }),
-    ...(sent.expiresAt === undefined || isSameTime(sent.expiresAt, base.expiresMs) ? {} : { expiresAt: sent.expiresAt }),
+    ...(sent.expiresAt === undefined || isSameTime(sent.expiresAt, base.expiresMs)
+      ? {}
+      : { expiresAt: sent.expiresAt }),
     operation: 'merge',
-    mergedFrom: [{ id: sent.id, version: base.version }, { id: sent.id, version: head.version }],
+    mergedFrom: [
+      { id: sent.id, version: base.version },
+      { id: sent.id, version: head.version },
+    ],
   };
   const report = { strategy, base: base.version, head: head.version, conflicts: printConflicts(conflicts) };
   return { put, report };
@@ -267,7 +297,8 @@ function requireReadable(context: Context | null, id: string, nowMs: number): Co
 }
 
 function requireSource(context: Context | null, reference: Reference, nowMs: number): Context {
-  if (context === null) throw reference.version === undefined ? contextNotFound(reference.id) : versionNotFound(reference.id);
+  if (context === null)
+    throw reference.version === undefined ? contextNotFound(reference.id) : versionNotFound(reference.id);
   const isReadable = reference.version === undefined ? isLive(context, nowMs) : context.state === 'live';
   if (!isReadable) throw gone(context);
   return context;
@@ -288,6 +319,8 @@ function requireDepth(value: Json): Json {
 
 function requireMetadata(text: string, bytesMax: number): void {
   if (Buffer.byteLength(text) > bytesMax) {
-    throw new Problem('unprocessable', `The merged metadata is larger than ${bytesMax} bytes.`, { limitBytes: bytesMax });
+    throw new Problem('unprocessable', `The merged metadata is larger than ${bytesMax} bytes.`, {
+      limitBytes: bytesMax,
+    });
   }
 }

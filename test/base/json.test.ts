@@ -29,13 +29,23 @@ describe('parsing JSON', () => {
   test('agrees with JSON.parse on what is no JSON', () => {
     const characters = fc.constantFrom(...'{}[]",:\\0123456789.eE+-truefalsn \n\tu'.split(''));
     fc.assert(
-      fc.property(fc.array(characters, { maxLength: 12 }).map((list) => list.join('')), (source) => {
-        const isJson = (() => { try { JSON.parse(source); return true; } catch { return false; } })();
-        const [code] = codeOf(source);
-        // Duplicate keys and lone surrogates are JSON, but no I-JSON.
-        if (code === 'unprocessable') expect(isJson).toBe(true);
-        else expect(code === 'parsed').toBe(isJson);
-      }),
+      fc.property(
+        fc.array(characters, { maxLength: 12 }).map((list) => list.join('')),
+        (source) => {
+          const isJson = (() => {
+            try {
+              JSON.parse(source);
+              return true;
+            } catch {
+              return false;
+            }
+          })();
+          const [code] = codeOf(source);
+          // Duplicate keys and lone surrogates are JSON, but no I-JSON.
+          if (code === 'unprocessable') expect(isJson).toBe(true);
+          else expect(code === 'parsed').toBe(isJson);
+        },
+      ),
       { numRuns: 20_000 },
     );
   });
@@ -57,10 +67,22 @@ describe('parsing JSON', () => {
 
 describe('numbers', () => {
   test('are equal by decimal value, whatever their spelling', () => {
-    for (const [one, two] of [['1', '1.0'], ['10', '1e1'], ['0.1', '100e-3'], ['-0', '0'], ['1E400', '10e399'], ['12345678901234567890', '1234567890123456789e1']]) {
+    for (const [one, two] of [
+      ['1', '1.0'],
+      ['10', '1e1'],
+      ['0.1', '100e-3'],
+      ['-0', '0'],
+      ['1E400', '10e399'],
+      ['12345678901234567890', '1234567890123456789e1'],
+    ]) {
       expect(canonicalNumber(one!)).toBe(canonicalNumber(two!));
     }
-    for (const [one, two] of [['1', '-1'], ['1', '10'], ['9007199254740992', '9007199254740993'], ['0.1', '0.10000000000000001']]) {
+    for (const [one, two] of [
+      ['1', '-1'],
+      ['1', '10'],
+      ['9007199254740992', '9007199254740993'],
+      ['0.1', '0.10000000000000001'],
+    ]) {
       expect(canonicalNumber(one!)).not.toBe(canonicalNumber(two!));
     }
     expect(canonicalNumber('1e999999999999999999999')).toBe('1e999999999999999999999');

@@ -41,15 +41,35 @@ describe('JSON Patch', () => {
     ['{"baz":"qux","foo":"bar"}', '[{"op":"remove","path":"/baz"}]', '{"foo":"bar"}'],
     ['{"foo":["bar","qux","baz"]}', '[{"op":"remove","path":"/foo/1"}]', '{"foo":["bar","baz"]}'],
     ['{"baz":"qux","foo":"bar"}', '[{"op":"replace","path":"/baz","value":"boo"}]', '{"baz":"boo","foo":"bar"}'],
-    ['{"foo":{"bar":"baz","waldo":"fred"},"qux":{"corge":"grault"}}', '[{"op":"move","from":"/foo/waldo","path":"/qux/thud"}]', '{"foo":{"bar":"baz"},"qux":{"corge":"grault","thud":"fred"}}'],
-    ['{"foo":["all","grass","cows","eat"]}', '[{"op":"move","from":"/foo/1","path":"/foo/3"}]', '{"foo":["all","cows","eat","grass"]}'],
-    ['{"baz":"qux","foo":["a",2,"c"]}', '[{"op":"test","path":"/baz","value":"qux"},{"op":"test","path":"/foo/1","value":2.0}]', '{"baz":"qux","foo":["a",2,"c"]}'],
-    ['{"foo":"bar"}', '[{"op":"add","path":"/child","value":{"grandchild":{}}}]', '{"foo":"bar","child":{"grandchild":{}}}'],
+    [
+      '{"foo":{"bar":"baz","waldo":"fred"},"qux":{"corge":"grault"}}',
+      '[{"op":"move","from":"/foo/waldo","path":"/qux/thud"}]',
+      '{"foo":{"bar":"baz"},"qux":{"corge":"grault","thud":"fred"}}',
+    ],
+    [
+      '{"foo":["all","grass","cows","eat"]}',
+      '[{"op":"move","from":"/foo/1","path":"/foo/3"}]',
+      '{"foo":["all","cows","eat","grass"]}',
+    ],
+    [
+      '{"baz":"qux","foo":["a",2,"c"]}',
+      '[{"op":"test","path":"/baz","value":"qux"},{"op":"test","path":"/foo/1","value":2.0}]',
+      '{"baz":"qux","foo":["a",2,"c"]}',
+    ],
+    [
+      '{"foo":"bar"}',
+      '[{"op":"add","path":"/child","value":{"grandchild":{}}}]',
+      '{"foo":"bar","child":{"grandchild":{}}}',
+    ],
     ['{"foo":"bar"}', '[{"op":"add","path":"/baz","value":"qux","xyz":123}]', '{"foo":"bar","baz":"qux"}'],
     ['{"/":9,"~1":10}', '[{"op":"test","path":"/~01","value":10}]', '{"/":9,"~1":10}'],
     ['{"foo":["bar"]}', '[{"op":"add","path":"/foo/-","value":["abc","def"]}]', '{"foo":["bar",["abc","def"]]}'],
     ['{"a":1}', '[{"op":"replace","path":"","value":[1.0]}]', '[1.0]'],
-    ['{"a":{"b":1}}', '[{"op":"copy","from":"/a","path":"/c"},{"op":"add","path":"/c/d","value":2}]', '{"a":{"b":1},"c":{"b":1,"d":2}}'],
+    [
+      '{"a":{"b":1}}',
+      '[{"op":"copy","from":"/a","path":"/c"},{"op":"add","path":"/c/d","value":2}]',
+      '{"a":{"b":1},"c":{"b":1,"d":2}}',
+    ],
     ['{"a":1}', '[{"op":"add","path":"/__proto__","value":{"x":1}}]', '{"a":1,"__proto__":{"x":1}}'],
   ])('%s with %s is %s', (target, patch, result) => {
     expect(patched(target, patch)).toBe(result);
@@ -75,7 +95,16 @@ describe('JSON Patch', () => {
     const before = parseJson(target);
     const attempt = () => applyJsonPatch(before, parseJson(patch));
     expect(attempt).toThrow(Problem);
-    expect((() => { try { attempt(); } catch (error) { return (error as Problem).code; } return undefined; })()).toBe(code);
+    expect(
+      (() => {
+        try {
+          attempt();
+        } catch (error) {
+          return (error as Problem).code;
+        }
+        return undefined;
+      })(),
+    ).toBe(code);
     expect(printJson(before)).toBe(target);
   });
 

@@ -15,7 +15,8 @@ const conflictsOf = (work: () => unknown) => {
   try {
     work();
   } catch (error) {
-    if (error instanceof Problem && error.code === 'merge_conflict') return error.facts['conflicts'] as { path: string }[];
+    if (error instanceof Problem && error.code === 'merge_conflict')
+      return error.facts['conflicts'] as { path: string }[];
     throw error;
   }
   return [];
@@ -74,15 +75,22 @@ describe('a three-way merge of JSON', () => {
 
   test('law: swapping the sides swaps the sides of the conflicts and nothing else', () => {
     fc.assert(
-      fc.property(fc.oneof(container, entities), fc.oneof(container, entities), fc.oneof(container, entities), (base, ours, theirs) => {
-        const one = three(base, ours, theirs, 'ours');
-        const two = three(base, theirs, ours, 'theirs');
-        expect(isSameJson(value(one.document), value(two.document))).toBe(true);
-        const sides = (side: 'ours' | 'theirs', conflicts: typeof one.conflicts) =>
-          conflicts.map((conflict) => (conflict[side] === undefined ? 'absent' : canonicalJson(conflict[side]))).sort();
-        expect(sides('theirs', two.conflicts)).toEqual(sides('ours', one.conflicts));
-        expect(sides('ours', two.conflicts)).toEqual(sides('theirs', one.conflicts));
-      }),
+      fc.property(
+        fc.oneof(container, entities),
+        fc.oneof(container, entities),
+        fc.oneof(container, entities),
+        (base, ours, theirs) => {
+          const one = three(base, ours, theirs, 'ours');
+          const two = three(base, theirs, ours, 'theirs');
+          expect(isSameJson(value(one.document), value(two.document))).toBe(true);
+          const sides = (side: 'ours' | 'theirs', conflicts: typeof one.conflicts) =>
+            conflicts
+              .map((conflict) => (conflict[side] === undefined ? 'absent' : canonicalJson(conflict[side])))
+              .sort();
+          expect(sides('theirs', two.conflicts)).toEqual(sides('ours', one.conflicts));
+          expect(sides('ours', two.conflicts)).toEqual(sides('theirs', one.conflicts));
+        },
+      ),
       { numRuns: 1000 },
     );
   });
@@ -136,6 +144,8 @@ describe('a three-way merge of text', () => {
 
   test('JSON against text is one conflict at the root', () => {
     const plan = { strategy: 'three-way', base: jsonSource(null), prefer: 'fail' } as const;
-    expect(conflictsOf(() => merge({ ...plan, sources: [jsonSource('x'), textSource('x')] }))).toMatchObject([{ path: '' }]);
+    expect(conflictsOf(() => merge({ ...plan, sources: [jsonSource('x'), textSource('x')] }))).toMatchObject([
+      { path: '' },
+    ]);
   });
 });

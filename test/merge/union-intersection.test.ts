@@ -14,7 +14,11 @@ const value = (merged: Merged) => parseJson(printed(merged));
 /** Equal but for the order within arrays. */
 function normal(one: Json): string {
   if (Array.isArray(one)) return `[${one.map(normal).sort().join(',')}]`;
-  if (one instanceof Map) return `{${[...one].map(([key, member]) => `${key}:${normal(member)}`).sort().join(',')}}`;
+  if (one instanceof Map)
+    return `{${[...one]
+      .map(([key, member]) => `${key}:${normal(member)}`)
+      .sort()
+      .join(',')}}`;
   return canonicalJson(one);
 }
 
@@ -26,7 +30,9 @@ describe('a union', () => {
   });
 
   test('unites elements by id where ids are unique, and only there', () => {
-    expect(printed(all('union', '[{"id":"a","x":1}]', '[{"id":"b"},{"id":"a","y":2}]'))).toBe('[{"id":"a","x":1,"y":2},{"id":"b"}]');
+    expect(printed(all('union', '[{"id":"a","x":1}]', '[{"id":"b"},{"id":"a","y":2}]'))).toBe(
+      '[{"id":"a","x":1,"y":2},{"id":"b"}]',
+    );
     expect(value(all('union', '[{"id":"a"},{"id":"a"}]', '[{"id":"a","y":2}]'))).toHaveLength(3);
   });
 
@@ -40,18 +46,32 @@ describe('a union', () => {
   });
 
   test('of texts is folded by lines: first what only the left has, then the right', () => {
-    const merged = merge({ strategy: 'union', prefer: 'fail', sources: [textSource('a\nb\nd'), textSource('a\nc\nd\ne\n'), textSource('z')] });
+    const merged = merge({
+      strategy: 'union',
+      prefer: 'fail',
+      sources: [textSource('a\nb\nd'), textSource('a\nc\nd\ne\n'), textSource('z')],
+    });
     expect(printed(merged)).toBe('a\nb\nd\nc\nd\ne\nz');
-    const folded = merge({ strategy: 'union', prefer: 'fail', sources: [textSource('a\nb\nd\n'), textSource('a\nc\nd\ne\n')] });
+    const folded = merge({
+      strategy: 'union',
+      prefer: 'fail',
+      sources: [textSource('a\nb\nd\n'), textSource('a\nc\nd\ne\n')],
+    });
     expect(printed(folded)).toBe('a\nb\nc\nd\ne\n');
   });
 });
 
 describe('an intersection', () => {
   test('keeps what all agree on', () => {
-    expect(printed(all('intersection', '{"a":1,"b":{"x":1,"y":2},"c":[3,1,1,2],"n":1.0}', '{"n":1,"b":{"y":2,"x":0},"c":[1,1,1,3],"a":2}'))).toBe(
-      '{"b":{"y":2},"c":[3,1,1],"n":1.0}',
-    );
+    expect(
+      printed(
+        all(
+          'intersection',
+          '{"a":1,"b":{"x":1,"y":2},"c":[3,1,1,2],"n":1.0}',
+          '{"n":1,"b":{"y":2,"x":0},"c":[1,1,1,3],"a":2}',
+        ),
+      ),
+    ).toBe('{"b":{"y":2},"c":[3,1,1],"n":1.0}');
   });
 
   test('of texts keeps the lines present in all, in the order of the first', () => {
@@ -60,17 +80,29 @@ describe('an intersection', () => {
   });
 
   test('of different roots is refused', () => {
-    for (const [one, two] of [['1', '2'], ['[]', '{}'], ['"a"', 'null']]) {
+    for (const [one, two] of [
+      ['1', '2'],
+      ['[]', '{}'],
+      ['"a"', 'null'],
+    ]) {
       expect(() => all('intersection', one!, two!)).toThrowError(Problem);
     }
-    expect(() => merge({ strategy: 'intersection', prefer: 'fail', sources: [jsonSource('a'), textSource('a')] })).toThrow(/nothing in common/);
+    expect(() =>
+      merge({ strategy: 'intersection', prefer: 'fail', sources: [jsonSource('a'), textSource('a')] }),
+    ).toThrow(/nothing in common/);
   });
 });
 
 describe('the latest', () => {
   test('is decided by time, then by version, then by the place in the list', () => {
     const pick = (...ranks: [number, number][]) =>
-      printed(merge({ strategy: 'latest', prefer: 'fail', sources: ranks.map(([time, version], at) => jsonSource(String(at), time, version)) }));
+      printed(
+        merge({
+          strategy: 'latest',
+          prefer: 'fail',
+          sources: ranks.map(([time, version], at) => jsonSource(String(at), time, version)),
+        }),
+      );
     expect(pick([5, 1], [9, 1], [7, 3])).toBe('"1"');
     expect(pick([5, 4], [5, 3])).toBe('"0"');
     expect(pick([5, 3], [5, 3])).toBe('"1"');
@@ -98,10 +130,15 @@ describe('laws of every strategy', () => {
 
   test('merging is deterministic', () => {
     fc.assert(
-      fc.property(fc.array(json, { minLength: 2, maxLength: 4 }), fc.constantFrom('latest', 'union'), (values, strategy) => {
-        const run = () => merge({ strategy, prefer: 'fail', sources: values.map((one, at) => jsonSource(one, at % 2, 1)) });
-        expect(printed(run())).toBe(printed(run()));
-      }),
+      fc.property(
+        fc.array(json, { minLength: 2, maxLength: 4 }),
+        fc.constantFrom('latest', 'union'),
+        (values, strategy) => {
+          const run = () =>
+            merge({ strategy, prefer: 'fail', sources: values.map((one, at) => jsonSource(one, at % 2, 1)) });
+          expect(printed(run())).toBe(printed(run()));
+        },
+      ),
     );
   });
 
@@ -110,8 +147,14 @@ describe('laws of every strategy', () => {
     fc.assert(
       fc.property(fc.tuple(value3, value3, value3), fc.tuple(fc.nat(2), fc.nat(2), fc.nat(2)), (values, times) => {
         const sources = values.map((one, at) => jsonSource(one, times[at]!, 1));
-        const orders = [[0, 1, 2], [2, 1, 0], [1, 2, 0]].map((order) => order.map((at) => sources[at]!));
-        const unions = orders.map((order) => normal(value(merge({ strategy: 'union', prefer: 'fail', sources: order }))));
+        const orders = [
+          [0, 1, 2],
+          [2, 1, 0],
+          [1, 2, 0],
+        ].map((order) => order.map((at) => sources[at]!));
+        const unions = orders.map((order) =>
+          normal(value(merge({ strategy: 'union', prefer: 'fail', sources: order }))),
+        );
         expect(new Set(unions).size).toBe(1);
         const common = orders.map((order) => {
           try {
@@ -128,11 +171,23 @@ describe('laws of every strategy', () => {
 
   test('a result equal to a source is that source, byte for byte', () => {
     const spelled = '{ "a" : 1.0, "b":[1e0] }';
-    const source = { ...jsonSource(null), ...merge({ strategy: 'latest', prefer: 'fail', sources: [jsonSource(null), jsonSource(null)] }).document };
+    const source = {
+      ...jsonSource(null),
+      ...merge({ strategy: 'latest', prefer: 'fail', sources: [jsonSource(null), jsonSource(null)] }).document,
+    };
     expect(source.kind).toBe('json');
     const bytes = Buffer.from(spelled);
-    const first = { kind: 'json', contentType: 'application/json', bytes, value: parseJson(spelled), updatedMs: 1, version: 1 } as const;
-    expect(merge({ strategy: 'union', prefer: 'fail', sources: [first, jsonSource(parseJson('{"b":[1]}'))] }).document.bytes).toBe(bytes);
+    const first = {
+      kind: 'json',
+      contentType: 'application/json',
+      bytes,
+      value: parseJson(spelled),
+      updatedMs: 1,
+      version: 1,
+    } as const;
+    expect(
+      merge({ strategy: 'union', prefer: 'fail', sources: [first, jsonSource(parseJson('{"b":[1]}'))] }).document.bytes,
+    ).toBe(bytes);
   });
 
   test('no key reaches a prototype', () => {
@@ -140,19 +195,38 @@ describe('laws of every strategy', () => {
     for (const strategy of ['union', 'intersection', 'latest'] as const) {
       expect(printed(all(strategy, hostile, hostile))).toBe(hostile);
     }
-    merge({ strategy: 'three-way', prefer: 'ours', base: jsonSource(new Map()), sources: [jsonSource(parseJson(hostile)), jsonSource(parseJson('{"__proto__":1}'))] });
+    merge({
+      strategy: 'three-way',
+      prefer: 'ours',
+      base: jsonSource(new Map()),
+      sources: [jsonSource(parseJson(hostile)), jsonSource(parseJson('{"__proto__":1}'))],
+    });
     expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
   });
 
   test('deep and wide inputs stay within bounds', () => {
     const deep = (leaf: string) => `${'{"a":['.repeat(99)}${leaf}${']}'.repeat(99)}`;
     expect(isSameJson(value(all('union', deep('1'), deep('1'))), parseJson(deep('1')))).toBe(true);
-    const wide = (offset: number) => new Map(Array.from({ length: 100_000 }, (_, at) => [`k${at + offset}`, { number: String(at) }] as [string, Json]));
+    const wide = (offset: number) =>
+      new Map(
+        Array.from({ length: 100_000 }, (_, at) => [`k${at + offset}`, { number: String(at) }] as [string, Json]),
+      );
     const started = performance.now();
-    const three = merge({ strategy: 'three-way', prefer: 'ours', base: jsonSource(wide(0)), sources: [jsonSource(wide(0)), jsonSource(wide(10))] });
+    const three = merge({
+      strategy: 'three-way',
+      prefer: 'ours',
+      base: jsonSource(wide(0)),
+      sources: [jsonSource(wide(0)), jsonSource(wide(10))],
+    });
     expect((value(three) as Map<string, Json>).size).toBe(100_000);
-    const list = (step: number) => Array.from({ length: 100_000 }, (_, at): Json => ({ number: String((at * step) % 100_003) }));
-    const arrays = merge({ strategy: 'three-way', prefer: 'ours', base: jsonSource(list(1)), sources: [jsonSource(list(7)), jsonSource(list(11))] });
+    const list = (step: number) =>
+      Array.from({ length: 100_000 }, (_, at): Json => ({ number: String((at * step) % 100_003) }));
+    const arrays = merge({
+      strategy: 'three-way',
+      prefer: 'ours',
+      base: jsonSource(list(1)),
+      sources: [jsonSource(list(7)), jsonSource(list(11))],
+    });
     expect(Array.isArray(value(arrays))).toBe(true);
     // A generous bound against anything quadratic; how fast it is stands in the benchmark.
     expect(performance.now() - started).toBeLessThan(30_000);

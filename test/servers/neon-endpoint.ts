@@ -59,7 +59,10 @@ export async function startNeonEndpoint(): Promise<NeonEndpoint> {
       const queries = 'queries' in body ? body.queries : undefined;
       reply(200, queries ? { results: await runBatch(pool, queries, isolation) } : await runQuery(pool, body as Query));
     } catch (error) {
-      const { message, code, severity, detail, hint, where, schema, table, column, constraint } = error as Record<string, unknown>;
+      const { message, code, severity, detail, hint, where, schema, table, column, constraint } = error as Record<
+        string,
+        unknown
+      >;
       if (typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code)) {
         reply(400, { message, code, severity, detail, hint, where, schema, table, column, constraint });
       } else reply(500, { message: 'the database connection was lost' });
@@ -93,12 +96,20 @@ async function readText(request: IncomingMessage): Promise<string> {
 }
 
 async function runQuery(client: pg.Pool | pg.PoolClient, { query, params = [] }: Query) {
-  const values = params.map((param) => (param === null ? null : typeof param === 'object' ? JSON.stringify(param) : String(param)));
+  const values = params.map((param) =>
+    param === null ? null : typeof param === 'object' ? JSON.stringify(param) : String(param),
+  );
   // Always the extended protocol, as Neon: one statement a string.
   const config = { text: query, values, rowMode: 'array' as const, types: asText, queryMode: 'extended' };
   const { rows, fields, rowCount, command } = await client.query(config as pg.QueryArrayConfig);
   const described = fields.map(({ name, dataTypeID, tableID, columnID, dataTypeSize, dataTypeModifier }) => ({
-    name, dataTypeID, tableID, columnID, dataTypeSize, dataTypeModifier, format: 'text',
+    name,
+    dataTypeID,
+    tableID,
+    columnID,
+    dataTypeSize,
+    dataTypeModifier,
+    format: 'text',
   }));
   return { rows, fields: described, rowCount, command, rowAsArray: true };
 }
@@ -114,7 +125,10 @@ async function runBatch(pool: pg.Pool, queries: readonly Query[], isolation: unk
     client.release();
     return results;
   } catch (error) {
-    const isGone = await client.query('rollback').then(() => false, () => true);
+    const isGone = await client.query('rollback').then(
+      () => false,
+      () => true,
+    );
     client.release(isGone);
     throw error;
   }

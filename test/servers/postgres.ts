@@ -24,7 +24,13 @@ export async function findPostgres(): Promise<string | undefined> {
   const newest = versions.sort((left, right) => Number(right) - Number(left))[0];
   if (newest !== undefined) return `/usr/lib/postgresql/${newest}/bin`;
   for (const folder of (process.env['PATH'] ?? '').split(':')) {
-    if (await run(join(folder, 'initdb'), ['--version']).then(() => true, () => false)) return folder;
+    if (
+      await run(join(folder, 'initdb'), ['--version']).then(
+        () => true,
+        () => false,
+      )
+    )
+      return folder;
   }
   return undefined;
 }
@@ -36,7 +42,11 @@ export async function startPostgres(programs: string): Promise<PostgresServer> {
   if (user !== undefined) await chown(folder, user.uid, user.gid);
   const data = join(folder, 'data');
   const as = { ...user, cwd: folder };
-  await run(join(programs, 'initdb'), ['-D', data, '-A', 'trust', '-U', 'postgres', '--no-sync', '-E', 'UTF8', '--locale=C.UTF-8'], as);
+  await run(
+    join(programs, 'initdb'),
+    ['-D', data, '-A', 'trust', '-U', 'postgres', '--no-sync', '-E', 'UTF8', '--locale=C.UTF-8'],
+    as,
+  );
   const port = await freePort();
   const settings = {
     port,

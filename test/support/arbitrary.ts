@@ -15,7 +15,9 @@ export const json: fc.Arbitrary<Json> = fc.letrec<{ value: Json }>((tie) => ({
     numbers.map((number): Json => ({ number })),
     strings,
     fc.array(tie('value'), { maxLength: 5 }),
-    fc.uniqueArray(fc.tuple(keys, tie('value')), { maxLength: 5, selector: ([key]) => key }).map((members): Json => new Map(members)),
+    fc
+      .uniqueArray(fc.tuple(keys, tie('value')), { maxLength: 5, selector: ([key]) => key })
+      .map((members): Json => new Map(members)),
   ),
 })).value;
 
@@ -25,9 +27,20 @@ export const container: fc.Arbitrary<Json> = json.filter((value) => value instan
 /** A list of objects with unique ids, as agents keep them. */
 export const entities: fc.Arbitrary<Json> = fc
   .uniqueArray(fc.tuple(fc.constantFrom('1', '2', '3', '4', '5', '6'), json), { maxLength: 6, selector: ([id]) => id })
-  .map((items): Json => items.map(([id, value]): Json => new Map<string, Json>([['id', id], ['value', value]])));
+  .map(
+    (items): Json =>
+      items.map(
+        ([id, value]): Json =>
+          new Map<string, Json>([
+            ['id', id],
+            ['value', value],
+          ]),
+      ),
+  );
 
-export const text = fc.array(fc.constantFrom('one\n', 'two\n', 'three\n', '\n', 'last'), { maxLength: 12 }).map((lines) => lines.join(''));
+export const text = fc
+  .array(fc.constantFrom('one\n', 'two\n', 'three\n', '\n', 'last'), { maxLength: 12 })
+  .map((lines) => lines.join(''));
 
 export function jsonSource(value: Json, updatedMs = 1, version = 1): Source {
   return { ...toDocument(Buffer.from(printJson(value)), 'application/json'), updatedMs, version };

@@ -1,13 +1,13 @@
-import { noTelemetry, type EngineCall, type Telemetry } from '../../lib/telemetry/telemetry.ts';
+import type { Clock } from '../../lib/base/clock.ts';
+import { defaultSettings, type Settings, settingsSchema } from '../../lib/config/settings.ts';
 import { createApp } from '../../lib/http/app.ts';
 import { documentRoutes } from '../../lib/http/documents.ts';
-import { routes } from '../../lib/http/routes.ts';
-import { defaultSettings, type Settings, settingsSchema } from '../../lib/config/settings.ts';
-import { createUnifiedContextManager, type UnifiedContextManager } from '../../lib/unified-context-manager.ts';
-import type { Database } from '../../lib/postgres/database.ts';
-import type { Clock } from '../../lib/base/clock.ts';
 import { problemCodes } from '../../lib/http/openapi.ts';
+import { routes } from '../../lib/http/routes.ts';
 import { problemAnswer } from '../../lib/http/schemas.ts';
+import type { Database } from '../../lib/postgres/database.ts';
+import { type EngineCall, noTelemetry, type Telemetry } from '../../lib/telemetry/telemetry.ts';
+import { createUnifiedContextManager, type UnifiedContextManager } from '../../lib/unified-context-manager.ts';
 import type { TestEngine } from './engines.ts';
 
 /** An answer, read to its end. */
@@ -45,7 +45,13 @@ let spaces = 0;
 
 export async function openStore(
   engine: TestEngine,
-  options: { settings?: Record<string, unknown>; clock?: Clock; telemetry?: Telemetry; database?: Database } = {},
+  options: {
+    settings?: Record<string, unknown>;
+    clock?: Clock;
+    telemetry?: Telemetry;
+    database?: Database /** Makes no space of its own. */;
+    isBare?: boolean;
+  } = {},
 ): Promise<TestStore> {
   const calls: EngineCall[] = [];
   const counted: Telemetry = { engineCall: (call) => calls.push(call), log: (options.telemetry ?? noTelemetry).log };
@@ -56,7 +62,11 @@ export async function openStore(
   const app = createApp({ manager, routes: [...routes, ...documentRoutes(settings)], telemetry: counted });
   const space = `suite-${++spaces}-${process.pid}`;
 
-  async function send(method: string, path: string, { body, raw, headers = {}, token }: SendOptions = {}): Promise<Reply> {
+  async function send(
+    method: string,
+    path: string,
+    { body, raw, headers = {}, token }: SendOptions = {},
+  ): Promise<Reply> {
     const sent = raw ?? (body === undefined ? undefined : JSON.stringify(body));
     const request = new Request(`http://lamina.test${path}`, {
       method,
@@ -90,6 +100,7 @@ export async function openStore(
     },
     fetch: async (request) => app.fetch(request),
   };
+  if (options.isBare) return store;
   const made = await send('POST', '/v1/spaces', { body: { name: space }, token: ownerToken });
   return Object.assign(store, { token: made.json.key.token as string });
 }
@@ -98,7 +109,8 @@ export async function openStore(
 function expectDocumented(method: string, path: string, status: number, json: unknown): void {
   const { pathname } = new URL(path, 'http://lamina.test');
   const route = routes.find(
-    (one) => one.method === method.toLowerCase() && new RegExp(`^${one.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname),
+    (one) =>
+      one.method === method.toLowerCase() && new RegExp(`^${one.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname),
   );
   if (route === undefined) return;
   if (status >= 400) {

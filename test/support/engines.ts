@@ -3,8 +3,8 @@ import { migrationsFolder, snapshotsFolder } from '../../functions/runtime.ts';
 import type { Database } from '../../lib/postgres/database.ts';
 import { migrate } from '../../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../../lib/postgres/neon.ts';
-import { noTelemetry, type Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { createPgliteDatabase } from '../../lib/postgres/pglite.ts';
+import { noTelemetry, type Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { type NeonEndpoint, startNeonEndpoint } from '../servers/neon-endpoint.ts';
 import { findPostgres, type PostgresServer, startPostgres } from '../servers/postgres.ts';
 
@@ -71,7 +71,10 @@ async function startReal() {
   await runOutside(server, 'create database lamina_template');
   const database = createNeonDatabase({ url: server.url('lamina_template'), endpoint: endpoint.url });
   await migrate(database, migrationsFolder);
-  await runOutside(server, 'select pg_terminate_backend(pid) from pg_stat_activity where datname = $$lamina_template$$');
+  await runOutside(
+    server,
+    'select pg_terminate_backend(pid) from pg_stat_activity where datname = $$lamina_template$$',
+  );
   return { server, endpoint };
 }
 

@@ -1,0 +1,127 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { dirname, join, relative, resolve } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { home } from '../functions/runtime.ts';
+
+/**
+ * Who may import whom. A folder may import from itself, from its own row's list and from nothing else: never up.
+ * functions → http → unified-context-manager → {versions, contexts, access} → {merge, postgres, telemetry, config} → base
+ */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  'lib/base': [],
+  'lib/config': ['lib/base'],
+  'lib/telemetry': ['lib/base'],
+  'lib/postgres': ['lib/base', 'lib/telemetry'],
+  'lib/merge': ['lib/base'],
+  'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres'],
+  'lib/versions': ['lib/base', 'lib/config', 'lib/postgres', 'lib/merge', 'lib/contexts'],
+  'lib/access': ['lib/base', 'lib/postgres', 'lib/contexts'],
+  lib: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/contexts', 'lib/versions', 'lib/access'],
+  'lib/http': [
+    'lib/base',
+    'lib/config',
+    'lib/telemetry',
+    'lib/merge',
+    'lib/contexts',
+    'lib/versions',
+    'lib/access',
+    'lib',
+  ],
+  functions: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/http', 'lib/merge', 'lib'],
+  tools: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/http', 'functions'],
+};
+
+/** Each vendor's package has one home. */
+const vendors: Readonly<Record<string, readonly string[]>> = {
+  '@electric-sql/pglite': ['lib/postgres', 'functions'],
+  '@electric-sql/pglite-pgvector': ['functions'],
+  '@neondatabase/serverless': ['lib/postgres'],
+  '@hono/node-server': ['functions'],
+  '@redocly/openapi-core': ['tools'],
+  hono: ['lib/http'],
+  'lru-cache': ['lib/access'],
+  yaml: ['lib/config'],
+  zod: ['lib/http', 'lib/config', 'tools'],
+};
+
+interface Import {
+  readonly file: string;
+  readonly folder: string;
+  readonly target: string;
+  readonly names: string;
+}
+
+const imports: Import[] = [];
+const texts = new Map<string, string>();
+
+beforeAll(async () => {
+  for (const root of ['lib', 'functions', 'tools']) {
+    for (const entry of await readdir(join(home, root), { recursive: true })) {
+      if (!entry.endsWith('.ts')) continue;
+      const file = join(root, entry);
+      const text = await readFile(join(home, file), 'utf8');
+      texts.set(file, text);
+      for (const [, names = '', specifier = ''] of text.matchAll(/(?:import|export)\s+([^;'"]*?)\s*from '([^']+)'/g)) {
+        const target = specifier.startsWith('.') ? relative(home, resolve(home, dirname(file), specifier)) : specifier;
+        imports.push({ file, folder: dirname(file), target, names });
+      }
+      for (const [, specifier = ''] of text.matchAll(/import\('([^']+)'\)/g)) {
+        const target = specifier.startsWith('.') ? relative(home, resolve(home, dirname(file), specifier)) : specifier;
+        imports.push({ file, folder: dirname(file), target, names: '' });
+      }
+    }
+  }
+});
+
+describe('the architecture', () => {
+  test('the table is of folders that exist, and every folder is in it', () => {
+    expect(imports.length).toBeGreaterThan(100);
+    const folders = new Set([...texts.keys()].map((file) => dirname(file)));
+    expect([...folders].sort()).toEqual(Object.keys(allowed).sort());
+  });
+
+  test('imports go down only', () => {
+    const wrong = imports
+      .filter(({ target }) => /^(lib|functions|tools|test|bench)\b/.test(target))
+      .filter(({ folder, target }) => dirname(target) !== folder && !allowed[folder]?.includes(dirname(target)));
+    expect(wrong.map(({ file, target }) => `${file} → ${target}`)).toEqual([]);
+  });
+
+  test('SQL is private to its folder: types of it may be known, statements not', () => {
+    const wrong = imports
+      .filter(({ target, folder }) => target.endsWith('.sql.ts') && dirname(target) !== folder)
+      .filter(({ names }) => !names.startsWith('type ') && !/^\{\s*(type [^,}]+,?\s*)+\}$/.test(names));
+    expect(wrong.map(({ file, target }) => `${file} → ${target}`)).toEqual([]);
+  });
+
+  test('SQL lives in *.sql.ts, in migrations, and where databases are opened', () => {
+    const homes = /\.sql\.ts$|^lib\/postgres\/|^tools\/schema-page\.ts$/;
+    const wrong = [...texts].filter(
+      ([file, text]) =>
+        !homes.test(file) &&
+        /\b(select \S+ from|insert into|update \w+ set|delete from)\b/.test(
+          text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, ''),
+        ),
+    );
+    expect(wrong.map(([file]) => file)).toEqual([]);
+  });
+
+  test('each vendor has one home', () => {
+    const wrong = imports
+      .filter(({ target }) => !/^(lib|functions|tools|node:)/.test(target))
+      .filter(({ folder, target }) => !vendors[target]?.some((one) => one === folder));
+    expect(wrong.map(({ file, target }) => `${file} → ${target}`)).toEqual([]);
+  });
+
+  test('the environment is read in one place', () => {
+    const readers = [...texts].filter(([, text]) => text.includes('process.env')).map(([file]) => file);
+    expect(readers).toEqual(['functions/runtime.ts']);
+  });
+
+  test('nothing is left for later', () => {
+    const wrong = [...texts]
+      .filter(([, text]) => /\b(TODO|FIXME|XXX|HACK)\b|: any\b|as any\b/.test(text))
+      .map(([file]) => file);
+    expect(wrong).toEqual([]);
+  });
+});

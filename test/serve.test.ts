@@ -1,0 +1,194 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, describe, expect, test } from 'vitest';
+import { lockFolder } from '../functions/folder-lock.ts';
+import { home } from '../functions/runtime.ts';
+import { freePort } from './servers/postgres.ts';
+import { createDatabase, hasPostgres, realPostgres } from './support/engines.ts';
+
+const run = promisify(execFile);
+const children: ChildProcess[] = [];
+
+afterEach(async () => {
+  for (const child of children.splice(0)) {
+    if (child.exitCode !== null || child.signalCode !== null) continue;
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGKILL');
+    await ended;
+  }
+});
+
+interface Served {
+  readonly origin: string;
+  readonly child: ChildProcess;
+  readonly output: () => string;
+  send(method: string, path: string, body?: unknown): Promise<{ status: number; json: Record<string, unknown> }>;
+}
+
+/** Starts the server as `npm start` does and waits for its line. */
+async function start(variables: Record<string, string>): Promise<Served> {
+  const port = await freePort();
+  const token = 'lam_test_owner_0123456789';
+  const child = spawn(process.execPath, ['functions/launch.js', 'functions/serve.ts'], {
+    cwd: home,
+    env: { ...process.env, PORT: String(port), LAMINA_TOKEN: token, ...variables },
+  });
+  children.push(child);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (piece: Buffer) => {
+      output += piece.toString();
+    });
+  await new Promise<void>((resolve, reject) => {
+    child.once('exit', (code) => reject(new Error(`ended with ${code}: ${output}`)));
+    child.stdout.on('data', () => output.includes('lamina listening on') && resolve());
+  });
+  const origin = `http://127.0.0.1:${port}`;
+  return {
+    origin,
+    child,
+    output: () => output,
+    async send(method, path, body) {
+      const response = await fetch(origin + path, {
+        method,
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      return { status: response.status, json: (await response.json()) as Record<string, unknown> };
+    },
+  };
+}
+
+describe('the server on embedded engines', () => {
+  test('keeps what it acknowledged when it is killed, and takes the folder over from the dead', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'lamina-data-'));
+    const first = await start({ LAMINA_DATA: folder });
+    expect(first.output()).toContain(`lamina listening on ${first.origin}\n`);
+    for (let at = 1; at <= 20; at++)
+      expect((await first.send('PUT', '/v1/contexts/kept', { content: at })).status).toBeLessThan(300);
+    const writing = Array.from({ length: 30 }, (_, at) =>
+      first.send('PUT', `/v1/contexts/late-${at}`, { content: at }).then(
+        () => at,
+        () => -1,
+      ),
+    );
+    await Promise.race(writing.slice(3));
+    const gone = new Promise((resolve) => first.child.once('exit', resolve));
+    first.child.kill('SIGKILL');
+    await gone;
+    const acknowledged = (await Promise.all(writing)).filter((at) => at >= 0);
+    expect(existsSync(join(folder, 'lock'))).toBe(true);
+
+    const second = await start({ LAMINA_DATA: folder });
+    expect((await second.send('GET', '/v1/contexts/kept')).json).toMatchObject({ version: 20, content: 20 });
+    for (const at of acknowledged)
+      expect((await second.send('GET', `/v1/contexts/late-${at}`)).json).toMatchObject({ content: at });
+    const feed = (await second.send('GET', '/v1/changes?limit=200')).json['changes'] as { cursor: string }[];
+    expect(feed.map(({ cursor }) => Number(cursor))).toEqual(feed.map((_, at) => at + 1));
+
+    const third = await run(process.execPath, ['functions/launch.js', 'functions/serve.ts'], {
+      cwd: home,
+      env: { ...process.env, PORT: '0', LAMINA_DATA: folder },
+    }).catch((error) => error);
+    expect([third.code, third.stderr]).toEqual([1, expect.stringContaining(`open in process ${second.child.pid}`)]);
+
+    const ended = new Promise((resolve) => second.child.once('exit', resolve));
+    second.child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(existsSync(join(folder, 'lock'))).toBe(false);
+    await rm(folder, { recursive: true });
+  });
+
+  test('makes a token once, readable by its user alone', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'lamina-data-'));
+    const served = await start({ LAMINA_DATA: folder, LAMINA_TOKEN: '' });
+    const token = (await readFile(join(folder, 'token'), 'utf8')).trim();
+    expect(served.output()).toContain(`#token=${token}`);
+    expect((await stat(join(folder, 'token'))).mode & 0o777).toBe(0o600);
+    const response = await fetch(`${served.origin}/v1/contexts`, { headers: { authorization: `Bearer ${token}` } });
+    expect(response.status).toBe(200);
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  test('answers what no door is for as a problem: headers beyond Node’s own limit, an escape that is none', async () => {
+    const served = await start({ LAMINA_DATA: 'memory' });
+    const { port } = new URL(served.origin);
+    const raw = (request: string) =>
+      new Promise<string>((resolve) => {
+        const socket = connect(Number(port), '127.0.0.1', () => socket.write(request));
+        let answer = '';
+        socket.on('data', (piece) => {
+          answer += piece.toString();
+        });
+        socket.on('close', () => resolve(answer));
+        socket.on('error', () => resolve(answer));
+      });
+    expect(
+      await raw(`GET /v1/contexts HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Large: ${'x'.repeat(20_000)}\r\n\r\n`),
+    ).toMatch(/^HTTP\/1.1 400 [\s\S]*invalid_request/);
+    expect(await raw(`GET /v1/contexts HTTP/1.1\r\nHost: x\r\nX-Large: ${'x'.repeat(70_000)}\r\n\r\n`)).toMatch(
+      /^HTTP\/1.1 4\d\d /,
+    );
+    expect(await raw('GET /v1/contexts/%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')).toMatch(
+      /^HTTP\/1.1 4\d\d /,
+    );
+    expect(await raw('nonsense\r\n\r\n')).toMatch(/^HTTP\/1.1 4\d\d /);
+    expect((await served.send('GET', '/v1/contexts')).status).toBe(200);
+  });
+});
+
+describe.skipIf(!hasPostgres)('several servers over one PostgreSQL', () => {
+  test('are one store: what one writes the others read, and a batch of clients loses nothing', async () => {
+    const { server, endpoint } = await realPostgres();
+    const variables = { DATABASE_URL: server.url(await createDatabase('empty')), LAMINA_NEON_ENDPOINT: endpoint.url };
+    // All three start on an empty database at once: each waits for the one that migrates.
+    const instances = await Promise.all([start(variables), start(variables), start(variables)]);
+    await Promise.all(
+      Array.from({ length: 60 }, (_, at) =>
+        instances[at % 3]!.send('PUT', `/v1/contexts/c-${at % 7}`, { content: at }),
+      ),
+    );
+    const lists = await Promise.all(instances.map((one) => one.send('GET', '/v1/changes?limit=200')));
+    expect(lists[0]!.json['changes']).toHaveLength(60);
+    expect(lists[1]!.json).toEqual(lists[0]!.json);
+    expect(lists[2]!.json).toEqual(lists[0]!.json);
+  });
+});
+
+describe('the launcher', () => {
+  test('tells an older Node in one sentence, before anything else can fail', async () => {
+    const script = join(await mkdtemp(join(tmpdir(), 'lamina-node-')), 'old.mjs');
+    await writeFile(
+      script,
+      `Object.defineProperty(process.versions, 'node', { value: '20.20.2' }); process.argv[2] = 'functions/serve.ts'; await import(${JSON.stringify(join(home, 'functions/launch.js'))});`,
+    );
+    const refused = await run(process.execPath, [script], { cwd: home }).catch((error) => error);
+    expect([refused.code, refused.stderr.trim().split('\n')]).toEqual([
+      1,
+      [expect.stringMatching(/needs Node 22\.18 or newer and this is 20\.20\.2/)],
+    ]);
+  });
+});
+
+describe('the lock of a data folder', () => {
+  test('is held by one, names the holder, and is taken over when the holder is gone', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'lamina-lock-'));
+    const unlock = await lockFolder(folder);
+    await expect(lockFolder(folder)).rejects.toThrow(`process ${process.pid}`);
+    await unlock();
+    const gone = spawn(process.execPath, ['-e', '0']);
+    await new Promise((resolve) => gone.once('exit', resolve));
+    await writeFile(join(folder, 'lock'), JSON.stringify({ pid: gone.pid, startedAt: '1' }));
+    await (await lockFolder(folder))();
+    // A living process with the number of a dead one is not the holder.
+    await writeFile(join(folder, 'lock'), JSON.stringify({ pid: process.pid, startedAt: '1' }));
+    await (await lockFolder(folder))();
+    await writeFile(join(folder, 'lock'), 'half a li');
+    await (await lockFolder(folder))();
+  });
+});
