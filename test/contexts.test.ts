@@ -67,6 +67,15 @@ describe.each(engines)('contexts on $name', (engine) => {
     expect(raw.headers.get('content-type')).toBe('text/markdown; charset=utf-8');
   });
 
+  test('an empty text is a content like any other', async () => {
+    const id = newId();
+    expect((await put(id, { content: '', contentType: 'text/plain' })).json).toMatchObject({ version: 1, sizeBytes: 0 });
+    expect((await get(id)).json.content).toBe('');
+    expect((await store.send('GET', `/v1/contexts/${id}/content`)).text).toBe('');
+    expect((await put(id, { content: 'x', contentType: 'text/plain' })).json.version).toBe(2);
+    expect((await store.send('POST', `/v1/contexts/${id}/restore`, { body: { version: 1 } })).json.content).toBe('');
+  });
+
   test('raw bytes are the content, their media type its type, and the rest is kept', async () => {
     const id = newId();
     await put(id, { content: 1, metadata: { keep: true } });

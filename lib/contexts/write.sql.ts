@@ -105,9 +105,10 @@ export async function writeContexts(
     depth: options.treeDepth,
     cascade: options.cascadeContexts,
   };
-  // Base64 needs no quoting inside an array literal.
+  // Quoted, because a part may be empty; base64 itself holds nothing to escape.
+  const literal = `{${parts.map((part) => `"${part}"`).join(',')}}`;
   const statement = toStatement(
-    sql`select write_contexts(${joinOperations(sent, operations)}::jsonb, ${`{${parts.join(',')}}`}::text[], ${JSON.stringify(sentOptions)}::jsonb)::text as answer`,
+    sql`select write_contexts(${joinOperations(sent, operations)}::jsonb, ${literal}::text[], ${JSON.stringify(sentOptions)}::jsonb)::text as answer`,
   );
   try {
     const row = spaceRow(await runOne(database.in(request.space), statement, request));
