@@ -26,6 +26,8 @@ export interface Environment {
   readonly databaseUrl: string | undefined;
   readonly neonEndpoint: string | undefined;
   readonly ownerToken: string | undefined;
+  /** A running server, for what would rather talk to one than open a store. */
+  readonly serverUrl: string | undefined;
   readonly settingsPath: string;
 }
 
@@ -47,6 +49,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     databaseUrl: text('DATABASE_URL'),
     neonEndpoint: text('LAMINA_NEON_ENDPOINT'),
     ownerToken,
+    serverUrl: text('LAMINA_URL'),
     settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
   };
 }

@@ -69,7 +69,10 @@ describe.each(engines)('contexts on $name', (engine) => {
 
   test('an empty text is a content like any other', async () => {
     const id = newId();
-    expect((await put(id, { content: '', contentType: 'text/plain' })).json).toMatchObject({ version: 1, sizeBytes: 0 });
+    expect((await put(id, { content: '', contentType: 'text/plain' })).json).toMatchObject({
+      version: 1,
+      sizeBytes: 0,
+    });
     expect((await get(id)).json.content).toBe('');
     expect((await store.send('GET', `/v1/contexts/${id}/content`)).text).toBe('');
     expect((await put(id, { content: 'x', contentType: 'text/plain' })).json.version).toBe(2);

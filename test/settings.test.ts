@@ -39,6 +39,7 @@ test('the environment is read with its defaults, and a value that cannot be is t
     port: 8787,
     databaseUrl: undefined,
     ownerToken: undefined,
+    serverUrl: undefined,
   });
   expect(readEnvironment({ LAMINA_DATA: 'memory' }).dataFolder).toBeUndefined();
   expect(() => readEnvironment({ PORT: 'eighty' })).toThrow(/PORT/);

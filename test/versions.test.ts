@@ -32,6 +32,17 @@ describe.each(engines)('versions on $name', (engine) => {
     expect((await get(newId(), '/versions')).json.code).toBe('context_not_found');
   });
 
+  test('a version tells why it was made, where its writer said so, and a merge keeps what was said', async () => {
+    const id = newId();
+    const put = (content: unknown, message?: string, headers = {}, query = '') =>
+      store.send('PUT', `/v1/contexts/${id}${query}`, { body: { content, message }, headers });
+    await put({ a: 1 }, 'begun');
+    await put({ a: 1, b: 1 });
+    await put({ a: 2 }, 'from elsewhere', { 'if-match': '"1"' }, '?onConflict=three-way');
+    const { json } = await store.send('GET', `/v1/contexts/${id}/versions`);
+    expect(json.items.map((one: { message?: string }) => one.message)).toEqual(['from elsewhere', undefined, 'begun']);
+  });
+
   test('beyond the retained number the oldest go with the write; the head and pins stay', async () => {
     const id = newId();
     await write(id, 3);

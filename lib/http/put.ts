@@ -14,7 +14,7 @@ import type { PutFields } from './schemas.ts';
  * @throws Problem where content or metadata cannot be stored as they are.
  */
 export function toPut(id: string, body: PutFields, limits: Settings['limits'], path = ''): PutOperation {
-  const { content, contentType, metadata, parentId, kind, expiresAt, ttlSeconds } = body;
+  const { content, contentType, metadata, parentId, kind, expiresAt, ttlSeconds, message } = body;
   if (typeof expiresAt === 'string' && Date.parse(expiresAt) <= Date.now()) {
     throw new Problem('unprocessable', `${path}/expiresAt lies in the past.`, {
       errors: [{ path: `${path}/expiresAt`, message: 'lies in the past' }],
@@ -31,6 +31,7 @@ export function toPut(id: string, body: PutFields, limits: Settings['limits'], p
     ...(kind === undefined ? {} : { kind }),
     ...(expiresAt === undefined ? {} : { expiresAt }),
     ...(ttlSeconds === undefined ? {} : { ttlSeconds }),
+    ...(message === undefined ? {} : { message }),
   };
 }
 

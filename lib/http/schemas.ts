@@ -39,6 +39,13 @@ const ttlSeconds = z
   .max(315_360_000)
   .meta({ description: 'Seconds from the write until it expires; not together with `expiresAt`.' });
 
+const message = z
+  .string()
+  .min(1)
+  .max(1000)
+  .refine((text) => !text.includes('\u0000') && text.isWellFormed(), 'holds what is no character')
+  .meta({ description: 'Why this version was made, for whoever reads the history.', examples: ['after the review'] });
+
 const isOneExpiry = (body: { ttlSeconds?: unknown; expiresAt?: unknown }) =>
   body.ttlSeconds === undefined || body.expiresAt === undefined;
 const expiryMessage = { error: 'ttlSeconds and expiresAt exclude each other', path: ['ttlSeconds'] };
@@ -54,6 +61,7 @@ const putFields = {
   metadata: metadata.optional(),
   ttlSeconds: ttlSeconds.optional(),
   expiresAt: time.nullable().optional(),
+  message: message.optional(),
 };
 export type PutFields = z.output<z.ZodObject<typeof putFields>>;
 

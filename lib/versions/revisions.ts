@@ -232,6 +232,7 @@ function mergePut(
     ...(sent.expiresAt === undefined || isSameTime(sent.expiresAt, base.expiresMs)
       ? {}
       : { expiresAt: sent.expiresAt }),
+    ...(sent.message === undefined ? {} : { message: sent.message }),
     operation: 'merge',
     mergedFrom: [
       { id: sent.id, version: base.version },
