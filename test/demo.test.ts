@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readMergeCases, readRevisions } from '../functions/git-history.ts';
+import { type MergeCase, readMergeCases, readRevisions } from '../functions/git-history.ts';
 import { home } from '../functions/runtime.ts';
 
 const run = promisify(execFile);
@@ -59,9 +59,10 @@ describe('the history of a repository', () => {
   });
 
   test('tells what two branches made of one file, and what was committed', async () => {
-    const cases = await Array.fromAsync(readMergeCases(folder, { mergesMax: 10 }));
+    const cases: MergeCase[] = [];
+    for await (const one of readMergeCases(folder, { mergesMax: 10 })) cases.push(one);
     expect(cases.map(({ path }) => path)).toEqual(['guide.md']);
-    const [{ base, ours, theirs, committed }] = cases as [(typeof cases)[number]];
+    const [{ base, ours, theirs, committed }] = cases as [MergeCase];
     expect([base, ours, theirs].map((text) => /from (main|the side)/.exec(text)?.[1])).toEqual([
       undefined,
       'main',

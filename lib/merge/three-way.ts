@@ -4,6 +4,7 @@ import { type Conflict, printConflicts } from './conflict.ts';
 import { type Chunk, diff3 } from './diff3.ts';
 import { type Document, fromJson, fromText, isSameDocument, toLines, toValue } from './document.ts';
 import { idsOf } from './ids.ts';
+import { labelElements } from './label.ts';
 
 type Side = 'ours' | 'theirs';
 type Path = readonly (string | number)[];
@@ -97,25 +98,51 @@ function mergeArrays(base: Json[], ours: Json[], theirs: Json[], path: Path, set
   if (ids.every((own) => own?.every((id) => id !== undefined)) && baseIds && ourIds && theirIds) {
     return mergeById(toMap(base, baseIds), toMap(ours, ourIds), toMap(theirs, theirIds), path, settle);
   }
-  const chunks = diff3(base.map(canonicalJson), ours.map(canonicalJson), theirs.map(canonicalJson));
-  const merged: Json[] = [];
-  for (const chunk of chunks) {
-    const parts = {
-      base: base.slice(chunk.base.from, chunk.base.to),
-      ours: ours.slice(chunk.ours.from, chunk.ours.to),
-      theirs: theirs.slice(chunk.theirs.from, chunk.theirs.to),
-    };
-    if (chunk.changed !== 'both') merged.push(...(chunk.changed === 'theirs' ? parts.theirs : parts.ours));
-    else if (isSameJson(parts.ours, parts.theirs)) merged.push(...parts.ours);
-    else if (parts.base.length === parts.ours.length && parts.base.length === parts.theirs.length) {
-      // The same elements were changed on both sides: each is a document of its own.
-      parts.base.forEach((element, index) => {
-        const at = [...path, chunk.ours.from + index];
-        merged.push(mergeValues(element, parts.ours[index], parts.theirs[index], at, settle) as Json);
-      });
-    } else merged.push(...parts[settle({ path: pointer([...path, chunk.ours.from]), ...parts })]);
+  const parts = { base, ours, theirs };
+  const texts = { base: base.map(canonicalJson), ours: ours.map(canonicalJson), theirs: theirs.map(canonicalJson) };
+  return diff3(texts.base, texts.ours, texts.theirs).flatMap((chunk) => {
+    const cut = cutAt(parts, chunk);
+    if (chunk.changed !== 'both') return chunk.changed === 'theirs' ? cut.theirs : cut.ours;
+    return mergeStretch(cut, path, chunk.ours.from, settle);
+  });
+}
+
+interface Parts {
+  readonly base: Json[];
+  readonly ours: Json[];
+  readonly theirs: Json[];
+}
+
+function cutAt({ base, ours, theirs }: Parts, chunk: Chunk): Parts {
+  return {
+    base: base.slice(chunk.base.from, chunk.base.to),
+    ours: ours.slice(chunk.ours.from, chunk.ours.to),
+    theirs: theirs.slice(chunk.theirs.from, chunk.theirs.to),
+  };
+}
+
+/** A stretch of an array that both sides changed: elements known to be the same thing are documents of their own. */
+function mergeStretch(parts: Parts, path: Path, from: number, settle: Settle): Json[] {
+  const labels = labelElements(parts.base, parts.ours, parts.theirs);
+  if (labels === undefined) return mergeWhole(parts, path, from, settle);
+  return diff3(labels.base, labels.ours, labels.theirs).flatMap((chunk) => {
+    const cut = cutAt(parts, chunk);
+    // Equal labels say "the same thing", not "the same value": a side counts as unchanged only by its values.
+    if (chunk.changed === 'ours' && isSameJson(cut.base, cut.theirs)) return cut.ours;
+    if (chunk.changed === 'theirs' && isSameJson(cut.base, cut.ours)) return cut.theirs;
+    return mergeWhole(cut, path, from + chunk.ours.from, settle);
+  });
+}
+
+function mergeWhole(parts: Parts, path: Path, from: number, settle: Settle): Json[] {
+  const { base, ours, theirs } = parts;
+  if (isSameJson(ours, theirs)) return ours;
+  if (base.length === ours.length && base.length === theirs.length) {
+    return base.map((element, index) => {
+      return mergeValues(element, ours[index], theirs[index], [...path, from + index], settle) as Json;
+    });
   }
-  return merged;
+  return parts[settle({ path: pointer([...path, from]), ...parts })];
 }
 
 function toMap(elements: readonly Json[], ids: readonly (string | undefined)[]): JsonObject {

@@ -38,6 +38,21 @@ export const entities: fc.Arbitrary<Json> = fc
       ),
   );
 
+/** A list of objects that only their names tell apart, and sometimes not even those. */
+export const named: fc.Arbitrary<Json> = fc
+  .array(fc.tuple(fc.constantFrom('n1', 'n2', 'n3', 'n4', 'n5'), fc.constantFrom('k1', 'k2'), json), { maxLength: 6 })
+  .map(
+    (items): Json =>
+      items.map(
+        ([name, kind, value]): Json =>
+          new Map<string, Json>([
+            ['name', name],
+            ['kind', kind],
+            ['value', value],
+          ]),
+      ),
+  );
+
 export const text = fc
   .array(fc.constantFrom('one\n', 'two\n', 'three\n', '\n', 'last'), { maxLength: 12 })
   .map((lines) => lines.join(''));

@@ -1,0 +1,52 @@
+import pg from 'pg';
+import { migrationsFolder } from '../functions/runtime.ts';
+import { settingsSchema } from '../lib/config/settings.ts';
+import { systemRequest } from '../lib/contexts/request.ts';
+import type { Database } from '../lib/postgres/database.ts';
+import { migrate } from '../lib/postgres/migrate.ts';
+import { createNeonDatabase } from '../lib/postgres/neon.ts';
+import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
+import { startNeonEndpoint } from '../test/servers/neon-endpoint.ts';
+import { findPostgres, startPostgres } from '../test/servers/postgres.ts';
+
+/** A real PostgreSQL of the benchmark's own. */
+export interface RealServer {
+  /** A store in a database of its own, spoken to as in production: Neon's driver over HTTP. */
+  open(name: string, options?: { retained?: number }): Promise<RealStore>;
+  stop(): Promise<void>;
+}
+
+export interface RealStore {
+  readonly manager: UnifiedContextManager;
+  readonly database: Database;
+  /** Runs SQL as the superuser, past every policy: for laying out data, and for nothing that is measured. */
+  lay(text: string): Promise<void>;
+}
+
+export const request = systemRequest('default', 'bench');
+
+export async function startServer(): Promise<RealServer> {
+  const programs = await findPostgres();
+  if (programs === undefined) throw new Error('This benchmark needs PostgreSQL (Debian: apt-get install postgresql).');
+  const server = await startPostgres(programs);
+  const endpoint = await startNeonEndpoint();
+  const sql = async (database: string, text: string) => {
+    const client = new pg.Client({ connectionString: server.url(database) });
+    await client.connect();
+    await client.query(text).finally(() => client.end());
+  };
+  return {
+    async open(name, { retained = 1_000_000 } = {}) {
+      await sql('postgres', `create database ${name}`);
+      const database = createNeonDatabase({ url: server.url(name), endpoint: endpoint.url, timeoutMs: 60_000 });
+      await migrate(database, migrationsFolder);
+      const settings = settingsSchema.parse({ versions: { retained } });
+      const manager = await createUnifiedContextManager({ database, settings });
+      return { manager, database, lay: (text) => sql(name, text) };
+    },
+    async stop() {
+      await endpoint.stop();
+      await server.stop();
+    },
+  };
+}
