@@ -47,7 +47,7 @@ async function growWith(
   const work: Record<string, (store: RealStore, id: string, round: number) => Promise<unknown>> = {
     read: ({ manager }, id) => manager.contexts.read(request, id),
     'read v1': ({ manager }, id) => manager.contexts.read(request, id, { version: 1 }),
-    versions: ({ manager }, id) => manager.history.versions(request, { id, limit: 50 }),
+    history: ({ manager }, id) => manager.history.versions(request, { id, limit: 1 }),
     write: ({ manager }, id, round) =>
       manager.contexts.write(
         request,

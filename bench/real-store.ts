@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import pg from 'pg';
 import { migrationsFolder } from '../functions/runtime.ts';
 import { settingsSchema } from '../lib/config/settings.ts';
@@ -6,7 +8,6 @@ import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
-import { startNeonEndpoint } from '../test/servers/neon-endpoint.ts';
 import { findPostgres, startPostgres } from '../test/servers/postgres.ts';
 
 /** A real PostgreSQL of the benchmark's own. */
@@ -29,7 +30,8 @@ export async function startServer(): Promise<RealServer> {
   const programs = await findPostgres();
   if (programs === undefined) throw new Error('This benchmark needs PostgreSQL (Debian: apt-get install postgresql).');
   const server = await startPostgres(programs);
-  const endpoint = await startNeonEndpoint();
+  const thread = new Worker(new URL('./endpoint.ts', import.meta.url));
+  const [endpoint] = (await once(thread, 'message')) as [string];
   const sql = async (database: string, text: string) => {
     const client = new pg.Client({ connectionString: server.url(database) });
     await client.connect();
@@ -38,14 +40,14 @@ export async function startServer(): Promise<RealServer> {
   return {
     async open(name, { retained = 1_000_000 } = {}) {
       await sql('postgres', `create database ${name}`);
-      const database = createNeonDatabase({ url: server.url(name), endpoint: endpoint.url, timeoutMs: 60_000 });
+      const database = createNeonDatabase({ url: server.url(name), endpoint, timeoutMs: 60_000 });
       await migrate(database, migrationsFolder);
       const settings = settingsSchema.parse({ versions: { retained } });
       const manager = await createUnifiedContextManager({ database, settings });
       return { manager, database, lay: (text) => sql(name, text) };
     },
     async stop() {
-      await endpoint.stop();
+      await thread.terminate();
       await server.stop();
     },
   };

@@ -64,7 +64,7 @@ export async function* benchWrites(): AsyncGenerator<Report> {
       'writes/s': Math.round(mean(values)),
       'of plain': mean(values) / plainRate,
     }));
-    const about = `writes a second, ${writers} writers, ${seconds} s each, Neon's driver over HTTP in this process`;
+    const about = `writes a second, ${writers} writers, ${seconds} s each, Neon's driver over HTTP, endpoint and server on the same machine`;
     yield { name: 'writes', about, lines, targets: [] };
   } finally {
     await server.stop();
