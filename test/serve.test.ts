@@ -160,6 +160,41 @@ describe.skipIf(!hasPostgres)('several servers over one PostgreSQL', () => {
   });
 });
 
+describe('the README', () => {
+  test('shows code before line 15, and what it shows answers as it says', async () => {
+    const readme = await readFile(join(home, 'README.md'), 'utf8');
+    expect(readme.split('\n').slice(0, 14).join('\n')).toContain('```sh');
+    const folder = await mkdtemp(join(tmpdir(), 'lamina-readme-'));
+    const served = await start({ LAMINA_DATA: folder, LAMINA_TOKEN: '' });
+    const [, ...blocks] = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, code = '']) => code);
+    const [, shown = ''] = /```json\n([\s\S]*?)```/.exec(readme) ?? [];
+    const script = blocks
+      .join('\n')
+      .replaceAll('http://127.0.0.1:8787', served.origin)
+      .replaceAll('.lamina/token', join(folder, 'token'));
+    const { stdout } = await run('bash', ['-eu', '-c', script]);
+    expect(stdout).toContain(`\n${shown}`);
+    const answers = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(answers).toHaveLength(8);
+    expect(answers.filter(({ code }) => code !== undefined)).toEqual([]);
+    expect(answers[2].merge).toMatchObject({ strategy: 'three-way', base: 1, head: 2, conflicts: [] });
+    expect(answers[5].patch).toEqual([
+      { op: 'replace', path: '/retries', value: 5 },
+      { op: 'replace', path: '/owner', value: 'ben' },
+    ]);
+    expect(answers[6].items.map(({ message }: { message?: string }) => message)).toEqual([
+      undefined,
+      'after the incident',
+      undefined,
+    ]);
+    expect(answers[7].changes).toHaveLength(3);
+    await rm(folder, { recursive: true, force: true });
+  });
+});
+
 describe('the launcher', () => {
   test('tells an older Node in one sentence, before anything else can fail', async () => {
     const script = join(await mkdtemp(join(tmpdir(), 'lamina-node-')), 'old.mjs');
