@@ -1,4 +1,4 @@
-import { link, readFile, rm, unlink, writeFile } from 'node:fs/promises';
+import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -31,12 +31,25 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
       }
       const holder = await readHolder(path);
       if (holder !== undefined && (await isAlive(holder))) throw heldBy(folder, holder);
-      await unlink(path).catch(() => {});
+      await takeAway(path, holder);
     }
     throw new Error(`${folder} cannot be locked; is it writable?`);
   } finally {
     await rm(candidate, { force: true });
   }
+}
+
+/** Removes the lock that was judged stale, and no other: one that was put there meanwhile goes back. */
+async function takeAway(path: string, stale: Holder | undefined): Promise<void> {
+  const aside = `${path}.${process.pid}.aside`;
+  try {
+    await rename(path, aside);
+  } catch {
+    return;
+  }
+  const taken = await readHolder(aside);
+  if (taken?.pid !== stale?.pid || taken?.startedAt !== stale?.startedAt) await isLinked(aside, path);
+  await rm(aside, { force: true });
 }
 
 function heldBy(folder: string, holder: Holder): Error {

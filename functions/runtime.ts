@@ -74,7 +74,15 @@ export async function openRuntime(
   try {
     const ownerToken = environment.ownerToken ?? (await keepToken(environment.dataFolder));
     const database = await openDatabase(environment, deps);
-    const manager = await createUnifiedContextManager({ database, settings, telemetry: deps.telemetry, ownerToken });
+    const manager = await createUnifiedContextManager({
+      database,
+      settings,
+      telemetry: deps.telemetry,
+      ownerToken,
+    }).catch(async (error) => {
+      await database.close();
+      throw error;
+    });
     const close = async () => {
       await manager.close();
       await unlock();

@@ -5,22 +5,25 @@ import type { UnifiedContextManager } from '../lib/unified-context-manager.ts';
  * Runs the schedules of a process that stays: cleanup every `schedules.cleanupMinutes`. A run that is still going when
  * the next is due is not doubled.
  *
- * @returns what stops them.
+ * @returns what stops them, and waits for the run that is going on.
  */
-export function runSchedules(manager: UnifiedContextManager, telemetry: Telemetry): () => void {
+export function runSchedules(manager: UnifiedContextManager, telemetry: Telemetry): () => Promise<void> {
   const periodMs = manager.settings.schedules.cleanupMinutes * 60_000;
-  if (periodMs === 0) return () => {};
-  let isRunning = false;
-  const timer = setInterval(async () => {
-    if (isRunning) return;
-    isRunning = true;
+  let running: Promise<void> | undefined;
+  const run = async () => {
     try {
       await manager.cleanup({ budgetMs: Math.min(periodMs / 2, 60_000) });
     } catch (error) {
       telemetry.log({ level: 'error', event: 'cleanup.failed', error });
-    } finally {
-      isRunning = false;
     }
+    running = undefined;
+  };
+  if (periodMs === 0) return async () => {};
+  const timer = setInterval(() => {
+    running ??= run();
   }, periodMs);
-  return () => clearInterval(timer);
+  return async () => {
+    clearInterval(timer);
+    await running;
+  };
 }

@@ -1,7 +1,9 @@
-import type { Server } from 'node:http';
-import { serve } from '@hono/node-server';
+import { createServer, STATUS_CODES } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { getRequestListener } from '@hono/node-server';
 import { createApp } from '../lib/http/app.ts';
 import { documentRoutes } from '../lib/http/documents.ts';
+import { refusal } from '../lib/http/refusal.ts';
 import { routes } from '../lib/http/routes.ts';
 import { createConsoleTelemetry } from './console-telemetry.ts';
 import { openRuntime, readEnvironment } from './runtime.ts';
@@ -22,25 +24,32 @@ try {
     telemetry,
   });
   const stopSchedules = runSchedules(runtime.manager, telemetry);
-  const server = serve(
-    {
-      fetch: app.fetch,
-      hostname: environment.host,
-      port: environment.port,
-      serverOptions: { maxHeaderSize: headerBytesMax },
-    },
-    ({ port }) => {
-      const origin = `http://${environment.host.includes(':') ? `[${environment.host}]` : environment.host}:${port}`;
-      console.log(`
+  const { ids } = runtime.manager;
+  const errorHandler = () => refusal(ids.sortable());
+  const server = createServer({ maxHeaderSize: headerBytesMax }, getRequestListener(app.fetch, { errorHandler }));
+  server.on('clientError', async (error: NodeJS.ErrnoException, socket) => {
+    if (!socket.writable) return void socket.destroy();
+    const answer = await refusal(
+      ids.sortable(),
+      error.code === 'HPE_HEADER_OVERFLOW' ? 'The headers are too large.' : undefined,
+    );
+    const headers = [...answer.headers].map(([name, value]) => `${name}: ${value}\r\n`).join('');
+    const body = await answer.text();
+    const length = `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n`;
+    socket.end(`HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status]}\r\n${headers}${length}\r\n${body}`);
+  });
+  server.listen(environment.port, environment.host, () => {
+    const { port } = server.address() as AddressInfo;
+    const origin = `http://${environment.host.includes(':') ? `[${environment.host}]` : environment.host}:${port}`;
+    console.log(`
   Lamina        ${origin}
   console       ${origin}/#token=${runtime.ownerToken}
   API           ${origin}/docs
   token         ${runtime.ownerToken}
   data          ${runtime.engine}
 `);
-      console.log(`lamina listening on ${origin}`);
-    },
-  ) as Server;
+    console.log(`lamina listening on ${origin}`);
+  });
   server.on('error', (error) => {
     console.error(`Lamina cannot listen on ${environment.host}:${environment.port}: ${error.message}`);
     process.exit(1);
@@ -50,12 +59,13 @@ try {
   const stop = async () => {
     if (isStopping) return;
     isStopping = true;
-    stopSchedules();
+    const schedules = stopSchedules();
     server.close();
     server.closeIdleConnections();
     // What is being answered is answered; who keeps a connection open longer than this is cut off.
     setTimeout(() => server.closeAllConnections(), 5000).unref();
     await new Promise((resolve) => server.once('close', resolve));
+    await schedules;
     await runtime.close();
     process.exit(0);
   };

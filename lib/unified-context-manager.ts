@@ -100,16 +100,21 @@ export async function createUnifiedContextManager(deps: {
         reports[id] = await cleanSpace({ database, contexts, settings }, id, Math.max(deadline - performance.now(), 0));
         telemetry.log({ level: 'info', event: 'cleanup', facts: { space: id, ...reports[id] } });
       };
-      if (space !== undefined) await clean(space);
-      else {
-        for (let after: string | undefined; ; ) {
-          const spaces = await access.listSpaces({ after, limit: 100 });
-          for (const { id } of spaces) await clean(id);
-          after = spaces.at(-1)?.id;
-          if (spaces.length < 100) break;
-        }
+      if (space !== undefined) {
+        await clean(space);
+        return reports;
       }
-      return reports;
+      for (let after: string | undefined; ; ) {
+        const spaces = await access.listSpaces({ after, limit: 100 });
+        for (const { id } of spaces) {
+          // One space in trouble must not keep the others from being cleaned.
+          await clean(id).catch((error) =>
+            telemetry.log({ level: 'error', event: 'cleanup.failed', facts: { space: id }, error }),
+          );
+        }
+        after = spaces.at(-1)?.id;
+        if (spaces.length < 100) return reports;
+      }
     },
 
     close: () => database.close(),

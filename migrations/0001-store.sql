@@ -6,10 +6,18 @@ do $$ begin
 exception when duplicate_object or unique_violation then null;
 end $$;
 
+-- From PostgreSQL 16 on, whoever creates a role may not take it before it is granted; whoever may not grant it can
+-- have been granted it. That it can be taken is tried here, where it is easy to understand.
 do $$ begin
-  if not pg_has_role(current_user, 'lamina_app', 'member') then
-    execute format('grant lamina_app to %I', current_user);
-  end if;
+  execute format('grant lamina_app to %I', current_user);
+exception when insufficient_privilege then null;
+end $$;
+
+do $$ begin
+  perform set_config('role', 'lamina_app', true);
+  perform set_config('role', 'none', true);
+exception when others then
+  raise exception 'the role % cannot take the role lamina_app: grant it, then migrate again', current_user;
 end $$;
 
 grant usage on schema public to lamina_app;
@@ -18,11 +26,13 @@ create table space (
   id text collate "C" primary key,
   clock bigint not null default 0,
   feed_floor bigint not null default 0,
-  created_at timestamptz(3) not null default clock_timestamp()
+  created_at timestamptz(3) not null default clock_timestamp(),
+  closed_at timestamptz(3)
 );
 comment on table space is 'A tenant. Everything belongs to exactly one.';
 comment on column space.clock is 'The tick of the newest committed change: gapless, moved inside the write that makes the change.';
 comment on column space.feed_floor is 'Changes up to this tick are no longer in the feed.';
+comment on column space.closed_at is 'When its removal began: from then on nobody finds it but who removes it.';
 
 create table api_key (
   space_id text collate "C" not null references space (id),
@@ -79,7 +89,16 @@ create index context_updated on context (space_id, updated_at desc, id) where st
 create index context_kind on context (space_id, kind, id) where state = 'live';
 create index context_expiry on context (space_id, expires_at) where state = 'live' and expires_at is not null;
 create index context_tombstone on context (space_id, updated_at) where state = 'deleted';
-create index context_metadata on context using gin (metadata jsonb_path_ops) where state = 'live';
+
+create table context_term (
+  space_id text collate "C" not null,
+  term text collate "C" not null,
+  id text collate "C" not null,
+  primary key (space_id, term, id)
+);
+comment on table context_term is 'What metadata can be found by: path=value for each scalar and each scalar of an array, hashed where it is long. An index over jsonb cannot be used under row-level security, since its operators are not leakproof.';
+
+create index context_term_context on context_term (space_id, id);
 
 create table context_version (
   space_id text collate "C" not null,
@@ -117,6 +136,14 @@ create table content (
 comment on table content is 'Content bytes once a space, by SHA-256, in parts of at most 4 MiB before encoding.';
 alter table content alter column bytes set storage external;
 
+create table garbage (
+  space_id text collate "C" not null,
+  hash bytea not null,
+  id bigint generated always as identity,
+  primary key (space_id, hash, id)
+);
+comment on table garbage is 'Contents that may have lost their last version, for cleanup to look at; more than one note is no harm, and nobody waits for another''s.';
+
 create table change (
   space_id text collate "C" not null,
   tick bigint not null,
@@ -137,6 +164,8 @@ create table change (
 comment on table change is 'The feed: one row a tick, in order, none missing above space.feed_floor.';
 comment on column change.kind is 'erased: the change belonged to a context that was erased since; its tick and parents remain.';
 comment on column change.origin is 'The door, peer or run that made the change, by which echoes are recognised.';
+
+create index change_context on change (space_id, id) where id is not null;
 
 create table follower (
   space_id text collate "C" not null references space (id),
@@ -165,7 +194,9 @@ do $$
 declare
   v_table text;
 begin
-  foreach v_table in array array['api_key', 'audit', 'context', 'context_version', 'content', 'change', 'follower', 'idempotency'] loop
+  foreach v_table in array array[
+    'api_key', 'audit', 'context', 'context_term', 'context_version', 'content', 'garbage', 'change', 'follower', 'idempotency'
+  ] loop
     execute format('alter table %I enable row level security', v_table);
     execute format('alter table %I force row level security', v_table);
     execute format($policy$create policy own_space on %I to lamina_app
@@ -177,7 +208,7 @@ end $$;
 
 alter table space enable row level security;
 alter table space force row level security;
-create policy own_space on space to lamina_app using (id = current_setting('lamina.space', true));
+create policy own_space on space to lamina_app using (id = current_setting('lamina.space', true) and closed_at is null);
 grant select, update on space to lamina_app;
 
 create policy owner_door on space to current_user using (true) with check (true);

@@ -285,7 +285,7 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
       const written = await patient.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 } });
       expect([written.status, written.json.version]).toEqual([201, 1]);
     }
-    const never = chaotic(database, (call) => (call > 1 ? '40001' : 'none'));
+    const never = chaotic(database, (call) => (call > 3 ? '40001' : 'none'));
     const hopeless = await openStore({ name: 'real', open: async () => never });
     expect((await hopeless.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 1 } })).json.code).toBe(
       'unavailable',

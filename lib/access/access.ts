@@ -6,13 +6,16 @@ import { Problem } from '../base/problem.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
 import type { Database } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
 import { type Credentials, createCredentials, defaultSpace } from './credentials.ts';
 import {
   type ApiKey,
   type AuditEntry,
   createKey,
+  createSpace,
   dropSpace,
   insertSpace,
+  type KeyAnswer,
   readAudit,
   readKeys,
   readSpaces,
@@ -26,8 +29,6 @@ export interface NewKey {
   readonly scopes: readonly Scope[];
   /** ISO 8601; null never expires. */
   readonly expiresAt: string | null;
-  /** Refused where the space has a key already. */
-  readonly isFirst?: true;
 }
 
 /** Spaces, keys and the audit. */
@@ -47,17 +48,23 @@ export interface Access {
   ): Promise<{ key: ApiKey; token: string; seq: number }>;
   /** @throws Problem `not_found` for a key that is not there or was revoked before. */
   revokeKey(request: RequestContext, id: string, idempotency?: Idempotency): Promise<{ key: ApiKey; seq: number }>;
-  listKeys(request: RequestContext, page: { after?: string | undefined; limit: number }): Promise<ApiKey[]>;
-  audit(request: RequestContext, page: { before?: string | undefined; limit: number }): Promise<AuditEntry[]>;
+  listKeys(
+    request: RequestContext,
+    page: { after?: string | undefined; limit: number },
+  ): Promise<{ items: ApiKey[]; seq: number }>;
+  audit(
+    request: RequestContext,
+    page: { before?: string | undefined; limit: number },
+  ): Promise<{ items: AuditEntry[]; seq: number }>;
   /** @throws Problem `already_exists`. */
   createSpace(
     request: RequestContext,
     name: string,
     proof: string,
     idempotency?: Idempotency,
-  ): Promise<{ key: ApiKey; token: string; seq: number }>;
+  ): Promise<{ key: ApiKey; token: string }>;
   /** @throws Problem `not_found`, or `unprocessable` for the space of the server itself. */
-  deleteSpace(name: string): Promise<void>;
+  deleteSpace(request: RequestContext, name: string, idempotency?: Idempotency): Promise<void>;
   listSpaces(page: { after?: string | undefined; limit: number }): Promise<Space[]>;
   /** Makes the default space where it is missing. */
   prepare(): Promise<void>;
@@ -80,25 +87,30 @@ export function createAccess(deps: {
     auditId: ids.sortable(),
   });
 
-  const access: Access = {
+  const mint = (key: NewKey, proof: string, idempotency: Idempotency | undefined) => {
+    const secret = idempotency === undefined ? ids.random(40) : derive(proof, idempotency);
+    return {
+      stored: { ...key, id: ids.random(12), secretHash: sha256(secret) },
+      tokenOf: (space: string, made: ApiKey) => `lam_${space}_${made.id}_${secret}`,
+    };
+  };
+
+  return {
     credentials,
 
     async createKey(request, key, proof, idempotency) {
-      const secret = idempotency === undefined ? ids.random(40) : derive(proof, idempotency);
-      const stored = { ...key, id: ids.random(12), secretHash: sha256(secret) };
-      const answer = await createKey(database, request, stored, options(request, idempotency));
-      if (answer.recorded === null) throw idempotencyMismatch();
-      const made = answer.key ?? answer.recorded?.key;
-      if (!made) throw spaceExists(request.space);
+      const { stored, tokenOf } = mint(key, proof, idempotency);
+      const answer = await retryLost(() => createKey(database, request, stored, options(request, idempotency)));
+      const made = keyOf(answer);
+      if (made === null) throw new Problem('internal', 'The key was not made.');
       onChanged(request.space);
-      return { key: made, token: `lam_${request.space}_${made.id}_${secret}`, seq: answer.clock };
+      return { key: made, token: tokenOf(request.space, made), seq: answer.clock };
     },
 
     async revokeKey(request, id, idempotency) {
-      const answer = await revokeKey(database, request, id, options(request, idempotency));
-      if (answer.recorded === null) throw idempotencyMismatch();
-      const revoked = answer.key ?? answer.recorded?.key;
-      if (!revoked) throw new Problem('not_found', `There is no key ${id}, or it was revoked before.`);
+      const answer = await retryLost(() => revokeKey(database, request, id, options(request, idempotency)));
+      const revoked = keyOf(answer);
+      if (revoked === null) throw new Problem('not_found', `There is no key ${id}, or it was revoked before.`);
       credentials.forget(id);
       onChanged(request.space);
       return { key: revoked, seq: answer.clock };
@@ -108,32 +120,35 @@ export function createAccess(deps: {
     audit: (request, page) => readAudit(database, request, page),
 
     async createSpace(request, name, proof, idempotency) {
-      if (name === defaultSpace) throw spaceExists(name);
-      await insertSpace(database, name);
-      const inside = { ...request, space: name };
-      return access.createKey(
-        inside,
-        { name: 'first', scopes: ['admin'], expiresAt: null, isFirst: true },
-        proof,
-        idempotency,
+      const key = { name: 'first', scopes: ['admin'], expiresAt: null } as const;
+      const { stored, tokenOf } = mint(key, proof, idempotency);
+      const answer = await retryLost(() =>
+        createSpace(database, request, { name, key: stored }, options(request, idempotency)),
       );
+      const made = keyOf(answer);
+      if (made === null) throw new Problem('already_exists', `There is a space ${name} already.`, { name });
+      return { key: made, token: tokenOf(name, made) };
     },
 
-    async deleteSpace(name) {
+    async deleteSpace(request, name, idempotency) {
       if (name === defaultSpace) throw new Problem('unprocessable', 'The default space cannot be deleted.');
-      if (!(await dropSpace(database, name))) throw new Problem('not_found', `There is no space ${name}.`);
+      const answer = await retryLost(() => dropSpace(database, request, name, options(request, idempotency)));
+      credentials.forgetSpace(name);
+      if (answer.recorded === null) throw idempotencyMismatch();
+      if (!answer.dropped && !answer.recorded) throw new Problem('not_found', `There is no space ${name}.`);
     },
 
     listSpaces: (page) => readSpaces(database, page),
 
-    async prepare() {
-      await insertSpace(database, defaultSpace);
-    },
+    prepare: () => insertSpace(database, defaultSpace),
   };
-  return access;
 }
 
-const spaceExists = (name: string) => new Problem('already_exists', `There is a space ${name} already.`, { name });
+/** The key that was made or revoked, now or by the first request under the same idempotency key. */
+function keyOf(answer: Pick<KeyAnswer, 'key' | 'recorded'>): ApiKey | null {
+  if (answer.recorded === null) throw idempotencyMismatch();
+  return answer.key ?? answer.recorded?.key ?? null;
+}
 
 /** 40 characters of 0–9 and a–v from what only this caller can send again. */
 function derive(proof: string, idempotency: Idempotency): string {

@@ -20,6 +20,8 @@ export interface Credentials {
   authenticate(token: string): Promise<Principal>;
   /** Forgets a key at once on this instance. */
   forget(keyId: string): void;
+  /** Forgets the keys of a space that is gone. */
+  forgetSpace(space: string): void;
 }
 
 /** The space that the owner's token belongs to. */
@@ -66,6 +68,10 @@ export function createCredentials(deps: {
 
     forget(keyId) {
       for (const [digest, { principal }] of known) if (principal.id === `key_${keyId}`) known.delete(digest);
+    },
+
+    forgetSpace(space) {
+      for (const [digest, { principal }] of known) if (principal.space === space) known.delete(digest);
     },
   };
 }

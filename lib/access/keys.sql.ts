@@ -1,7 +1,7 @@
 import type { RequestContext } from '../contexts/request.ts';
 import { jsonColumn, spaceRow } from '../contexts/rows.ts';
 import type { Idempotency } from '../contexts/written.ts';
-import { type Database, isDatabaseError, runOne } from '../postgres/database.ts';
+import { type Database, runOne } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
 import type { Scope } from './scopes.ts';
 
@@ -25,7 +25,8 @@ export interface ChangeOptions extends Partial<Idempotency> {
   readonly auditId: string;
 }
 
-interface KeyAnswer {
+/** A key made or revoked; `recorded` where the idempotency key was used before, null for another request. */
+export interface KeyAnswer {
   clock: number;
   key?: ApiKey | null;
   recorded?: { key: ApiKey } | null;
@@ -53,7 +54,6 @@ export async function createKey(
     readonly scopes: readonly Scope[];
     readonly expiresAt: string | null;
     readonly secretHash: string;
-    readonly isFirst?: true;
   },
   options: ChangeOptions,
 ): Promise<KeyAnswer> {
@@ -64,7 +64,7 @@ export async function createKey(
     ),
     request,
   );
-  return jsonColumn<KeyAnswer>(spaceRow(rows), 'answer') as KeyAnswer;
+  return jsonColumn<KeyAnswer>(spaceRow(rows, request), 'answer') as KeyAnswer;
 }
 
 export async function revokeKey(
@@ -78,7 +78,7 @@ export async function revokeKey(
     toStatement(sql`select revoke_key(${id}, ${JSON.stringify(options)}::jsonb)::text as answer`),
     request,
   );
-  return jsonColumn<KeyAnswer>(spaceRow(rows), 'answer') as KeyAnswer;
+  return jsonColumn<KeyAnswer>(spaceRow(rows, request), 'answer') as KeyAnswer;
 }
 
 /** One page of keys by id, after `after`. */
@@ -86,15 +86,19 @@ export async function readKeys(
   database: Database,
   request: RequestContext,
   page: { readonly after?: string | undefined; readonly limit: number },
-): Promise<ApiKey[]> {
+): Promise<{ items: ApiKey[]; seq: number }> {
   const after = page.after === undefined ? raw('') : sql` and k.id > ${page.after}`;
   const rows = await runOne(
     database.in(request.space),
-    toStatement(sql`select to_key(k)::text as key from api_key k where k.space_id = ${request.space}${after}
-      order by k.id limit ${page.limit}`),
+    toStatement(sql`select s.clock, (
+        select jsonb_agg(to_key(row) order by (row).id) from (
+          select k as row from api_key k where k.space_id = s.id${after} order by k.id limit ${page.limit}
+        ) page)::text as items
+      from space s where s.id = ${request.space}`),
     request,
   );
-  return rows.map((row) => jsonColumn<ApiKey>(row, 'key') as ApiKey);
+  const row = spaceRow(rows, request);
+  return { items: jsonColumn<ApiKey[]>(row, 'items') ?? [], seq: Number(row['clock']) };
 }
 
 /** A line of the audit. */
@@ -111,21 +115,20 @@ export async function readAudit(
   database: Database,
   request: RequestContext,
   page: { readonly before?: string | undefined; readonly limit: number },
-): Promise<AuditEntry[]> {
-  const before = page.before === undefined ? raw('') : sql` and id < ${page.before}`;
+): Promise<{ items: AuditEntry[]; seq: number }> {
+  const before = page.before === undefined ? raw('') : sql` and a.id < ${page.before}`;
   const rows = await runOne(
     database.in(request.space),
-    toStatement(sql`select id, to_ms(at) as at_ms, actor_kind, actor_id, action, target from audit
-      where space_id = ${request.space}${before} order by id desc limit ${page.limit}`),
+    toStatement(sql`select s.clock, (
+        select jsonb_agg(jsonb_build_object('id', (row).id, 'atMs', to_ms((row).at), 'action', (row).action, 'target', (row).target,
+          'actor', jsonb_build_object('kind', (row).actor_kind, 'id', (row).actor_id)) order by (row).id desc) from (
+          select a as row from audit a where a.space_id = s.id${before} order by a.id desc limit ${page.limit}
+        ) page)::text as items
+      from space s where s.id = ${request.space}`),
     request,
   );
-  return rows.map((row) => ({
-    id: String(row['id']),
-    atMs: Number(row['at_ms']),
-    actor: { kind: String(row['actor_kind']), id: String(row['actor_id']) },
-    action: String(row['action']),
-    target: row['target'] ?? null,
-  }));
+  const row = spaceRow(rows, request);
+  return { items: jsonColumn<AuditEntry[]>(row, 'items') ?? [], seq: Number(row['clock']) };
 }
 
 export interface Space {
@@ -138,11 +141,11 @@ export async function readSpaces(
   database: Database,
   page: { readonly after?: string | undefined; readonly limit: number },
 ): Promise<Space[]> {
-  const after = page.after === undefined ? raw('') : sql` where id > ${page.after}`;
+  const after = page.after === undefined ? raw('') : sql` and id > ${page.after}`;
   const rows = await runOne(
     database.owner,
     toStatement(
-      sql`select id, clock, to_ms(created_at) as created_ms from space${after} order by id limit ${page.limit}`,
+      sql`select id, clock, to_ms(created_at) as created_ms from space where closed_at is null${after} order by id limit ${page.limit}`,
     ),
   );
   return rows.map((row) => ({
@@ -152,28 +155,47 @@ export async function readSpaces(
   }));
 }
 
-/** Makes the space unless it exists; false where it did. */
-export async function insertSpace(database: Database, id: string): Promise<boolean> {
-  const rows = await runOne(
-    database.owner,
-    toStatement(sql`insert into space (id) values (${id}) on conflict do nothing returning id`),
-  );
-  return rows.length > 0;
+/** Makes the space unless it exists. */
+export async function insertSpace(database: Database, id: string): Promise<void> {
+  await runOne(database.owner, toStatement(sql`insert into space (id) values (${id}) on conflict do nothing`));
 }
 
-/** Removes everything of a space, then the space; false where there is none. */
-export async function dropSpace(database: Database, id: string): Promise<boolean> {
-  const tables = ['idempotency', 'follower', 'change', 'content', 'context_version', 'context', 'audit'];
-  await database.in(id).run(tables.map((table) => toStatement(sql`delete from ${raw(table)} where space_id = ${id}`)));
-  try {
-    const [, rows = []] = await database.owner.run([
-      toStatement(sql`delete from api_key where space_id = ${id}`),
-      toStatement(sql`delete from space where id = ${id} returning id`),
-    ]);
-    return rows.length > 0;
-  } catch (error) {
-    // A write that came between has left rows behind: go round once more.
-    if (isDatabaseError(error) && error.sqlState === '23503') return dropSpace(database, id);
-    throw error;
+/** Makes a space and its first key in one transaction; `key` is null where there is a space of that name. */
+export async function createSpace(
+  database: Database,
+  request: RequestContext,
+  space: { readonly name: string; readonly key: object },
+  options: ChangeOptions,
+): Promise<Omit<KeyAnswer, 'clock'>> {
+  const rows = await runOne(
+    database.owner,
+    toStatement(
+      sql`select create_space(${request.space}, ${space.name}, ${JSON.stringify(space.key)}::jsonb, ${JSON.stringify(options)}::jsonb)::text as answer`,
+    ),
+    request,
+  );
+  return jsonColumn<KeyAnswer>(rows[0] ?? {}, 'answer') as KeyAnswer;
+}
+
+const emptiedRowsMax = 20_000;
+
+/**
+ * Removes a space with everything in it: it is closed first, so that nobody finds it any more, then emptied in batches,
+ * then dropped with what came between. Ended anywhere, the same call goes on.
+ */
+export async function dropSpace(
+  database: Database,
+  request: RequestContext,
+  name: string,
+  options: ChangeOptions,
+): Promise<{ dropped?: boolean; recorded?: { dropped: true } | null }> {
+  const [closed] = await runOne(database.owner, toStatement(sql`select close_space(${name}) as found`), request);
+  for (let removed = closed?.['found'] === 't' ? 1 : 0; removed > 0; ) {
+    const empty = toStatement(sql`select empty_space(${emptiedRowsMax}) as removed`);
+    const [row] = await runOne(database.in(name), empty, request);
+    removed = Number(row?.['removed'] ?? 0);
   }
+  const drop = sql`select drop_space(${request.space}, ${name}, ${JSON.stringify(options)}::jsonb)::text as answer`;
+  const [row = {}] = await runOne(database.owner, toStatement(drop), request);
+  return jsonColumn<{ dropped?: boolean; recorded?: { dropped: true } | null }>(row, 'answer') ?? {};
 }

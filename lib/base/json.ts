@@ -62,18 +62,29 @@ export function toPlain(value: Json): unknown {
  * handled without expanding them.
  */
 export function canonicalNumber(spelling: string): string {
-  if (/^-?[1-9]\d{0,14}$/.test(spelling)) return trimZeros(spelling, 0n);
+  if (/^-?[1-9]\d{0,14}$/.test(spelling)) return trimZeros(spelling, '0', 0);
   const [, sign = '', whole = '', fraction = '', exponent = '0'] =
     /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(spelling) ?? [];
   const digits = (whole + fraction).replace(/^0+/, '');
   if (digits === '') return '0';
-  return trimZeros(sign + digits, BigInt(exponent.replace(/^\+/, '')) - BigInt(fraction.length));
+  return trimZeros(sign + digits, exponent, -fraction.length);
 }
 
-function trimZeros(digits: string, exponent: bigint): string {
+function trimZeros(digits: string, exponent: string, shift: number): string {
   let end = digits.length;
   while (digits.charCodeAt(end - 1) === 48) end--;
-  return `${digits.slice(0, end)}e${exponent + BigInt(digits.length - end)}`;
+  return `${digits.slice(0, end)}e${addToInteger(exponent, shift + digits.length - end)}`;
+}
+
+// Numerals with a longer exponent than this are equal to nothing but their own spelling; converting a long numeral costs
+// the square of its length, and a number like that is beyond every other program anyway.
+const exponentDigitsMax = 1000;
+
+function addToInteger(numeral: string, addend: number): string {
+  const digits = numeral.replace(/^([+-]?)0+(?=\d)/, '$1');
+  if (digits.length <= 15) return String(Number(digits) + addend);
+  if (digits.length > exponentDigitsMax) return `${digits.replace(/^\+/, '')}${addend < 0 ? '' : '+'}${addend}`;
+  return String(BigInt(digits.replace(/^\+/, '')) + BigInt(addend));
 }
 
 export function isSameNumber(left: JsonNumber, right: JsonNumber): boolean {

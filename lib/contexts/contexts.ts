@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
-import { type Database, isDatabaseError } from '../postgres/database.ts';
+import type { Database } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
 import { decodeContent, partBytes } from './content.ts';
 import { type Change, type Context, type ContextHead, isLive, type Snapshot } from './context.ts';
 import { anyItem, contextItem, headDeps, parentItem } from './items.ts';
@@ -43,12 +43,12 @@ export interface Contexts {
   read(request: RequestContext, id: string, moment?: Moment): Promise<Snapshot<Context>>;
   /** Heads in the order asked; a problem in the place of what cannot be read. */
   readMany(request: RequestContext, ids: readonly string[]): Promise<Snapshot<(Context | Problem)[]>>;
-  /** Versions as they are named, tombstones included, null for what is not there. */
+  /** Versions as they are named, tombstones included, null for what is not there; `known` tells whether the context is. */
   readExact(
     request: RequestContext,
     references: readonly Reference[],
     options?: { readonly key?: string | undefined; readonly inlineBytes?: number },
-  ): Promise<{ value: (Context | null)[]; seq: number; nowMs: number; recorded: Recorded | null }>;
+  ): Promise<{ value: (Context | null)[]; known: boolean[]; seq: number; nowMs: number; recorded: Recorded | null }>;
   /** The context with its live ancestors, root first. */
   readAncestry(request: RequestContext, id: string): Promise<Snapshot<Context[]>>;
   list(request: RequestContext, page: ListPage): Promise<Snapshot<{ items: Context[]; hasMore: boolean }>>;
@@ -64,10 +64,6 @@ export interface Contexts {
   write(request: RequestContext, operations: readonly Operation[], options: WriteOptions): Promise<WriteAnswer>;
 }
 
-// Deadlocks and serialisation failures say "again"; each time the wait doubles and is spread at random.
-const retryableStates = ['40001', '40P01'];
-const attemptsMax = 5;
-
 /**
  * @param deps.onChanges hears of committed changes, before the write is acknowledged.
  */
@@ -80,12 +76,10 @@ export function createContexts(deps: {
   const { inlineBytes } = settings.limits;
 
   async function answer<Value>(
-    request: RequestContext,
     read: Promise<Read<Value>>,
     depsOf: (value: Value) => string[],
   ): Promise<Snapshot<Value> & { nowMs: number }> {
     const { value, seq, nowMs } = await read;
-    requireClock(request, seq);
     return { value, seq, deps: depsOf(value), nowMs };
   }
 
@@ -93,14 +87,13 @@ export function createContexts(deps: {
     async read(request, id, moment) {
       if (moment === undefined) {
         const { value, seq, nowMs } = await readHead(database, request, id, inlineBytes);
-        requireClock(request, seq);
-        return { value: requireLive(value, id, nowMs), seq, deps: headDeps(requireLive(value, id, nowMs)) };
+        const head = requireLive(value, id, nowMs);
+        return { value: head, seq, deps: headDeps(head) };
       }
       const { value, isKnown, seq } =
         'version' in moment
           ? await readVersion(database, request, id, moment.version, inlineBytes)
           : await readVersionAt(database, request, id, moment.atMs, inlineBytes);
-      requireClock(request, seq);
       if (!isKnown) throw contextNotFound(id);
       if (value === null) throw versionNotFound(id);
       const isOver = 'atMs' in moment && value.expiresMs !== null && value.expiresMs <= moment.atMs;
@@ -109,7 +102,7 @@ export function createContexts(deps: {
     },
 
     async readMany(request, ids) {
-      const { value, seq, nowMs } = await answer(request, readMany(database, request, ids, inlineBytes), () => []);
+      const { value, seq, nowMs } = await answer(readMany(database, request, ids, inlineBytes), () => []);
       const items = value.map((context, index) => readable(context, ids[index] as string, nowMs));
       const deps = items.flatMap((item, index) =>
         item instanceof Problem ? [contextItem(ids[index] as string)] : headDeps(item),
@@ -120,14 +113,11 @@ export function createContexts(deps: {
     async readExact(request, references, options = {}) {
       const bytes = options.inlineBytes ?? inlineBytes;
       const answered = await readExact(database, request, references, { inlineBytes: bytes, key: options.key });
-      requireClock(request, answered.seq);
       return answered;
     },
 
     async readAncestry(request, id) {
-      const read = await answer(request, readAncestry(database, request, id, inlineBytes), (chain) =>
-        chain.flatMap(headDeps),
-      );
+      const read = await answer(readAncestry(database, request, id, inlineBytes), (chain) => chain.flatMap(headDeps));
       requireLive(read.value.at(-1) ?? null, id, read.nowMs);
       return read;
     },
@@ -135,7 +125,7 @@ export function createContexts(deps: {
     async list(request, page) {
       const { filter, of } = page;
       const isOfChildren = of !== undefined && of === filter.parentId;
-      const read = await answer(request, readList(database, request, page), () => [
+      const read = await answer(readList(database, request, page), () => [
         ...(isOfChildren ? [parentItem(of), contextItem(of)] : [anyItem]),
       ]);
       if (of !== undefined) requireLive(read.value.of, of, read.nowMs);
@@ -143,7 +133,7 @@ export function createContexts(deps: {
     },
 
     async readTree(request, id, bounds) {
-      const read = await answer(request, readTree(database, request, id, bounds), (nodes) => [
+      const read = await answer(readTree(database, request, id, bounds), (nodes) => [
         contextItem(id),
         ...nodes.map((node) => parentItem(node.id)),
       ]);
@@ -167,43 +157,19 @@ export function createContexts(deps: {
     },
 
     async write(request, operations, options) {
-      for (let attempt = 1; ; attempt++) {
-        try {
-          const written = await writeContexts(database, request, operations, {
-            ...options,
-            retained: settings.versions.retained,
-            retainedDays: settings.versions.retainedDays,
-            treeDepth: settings.limits.treeDepth,
-            cascadeContexts: settings.limits.cascadeContexts,
-          });
-          if (written.outcome === 'done' && written.changes.length > 0) onChanges(request.space, written.changes);
-          return written;
-        } catch (error) {
-          const isWorthAnother = isDatabaseError(error) && retryableStates.includes(error.sqlState);
-          if (!isWorthAnother) throw error;
-          if (attempt === attemptsMax) {
-            throw new Problem('unavailable', 'Too many writers collided here; try again.', {}, error);
-          }
-          await backOff(attempt);
-        }
-      }
+      const written = await retryLost(() =>
+        writeContexts(database, request, operations, {
+          ...options,
+          retained: settings.versions.retained,
+          retainedDays: settings.versions.retainedDays,
+          treeDepth: settings.limits.treeDepth,
+          cascadeContexts: settings.limits.cascadeContexts,
+        }),
+      );
+      if (written.outcome === 'done' && written.changes.length > 0) onChanges(request.space, written.changes);
+      return written;
     },
   };
-}
-
-/** Waits 2–10 ms after the first loss, twice as long after each further one. */
-export function backOff(attempt: number): Promise<void> {
-  return sleep((2 + Math.random() * 8) * 2 ** (attempt - 1));
-}
-
-// A tick that was never given out is a mistake of the caller's, not a state to wait for.
-function requireClock(request: RequestContext, clock: number): void {
-  if (request.seq > clock) {
-    const message = `the clock of this space stands at ${clock}`;
-    throw new Problem('invalid_request', `Context-Seq ${request.seq} was never given out: ${message}.`, {
-      errors: [{ path: 'Context-Seq', message }],
-    });
-  }
 }
 
 function readable(context: Context | null, id: string, nowMs: number): Context | Problem {

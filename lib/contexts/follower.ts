@@ -1,3 +1,4 @@
+import { Problem } from '../base/problem.ts';
 import { type Database, isDatabaseError, type Statement } from '../postgres/database.ts';
 import type { Change } from './context.ts';
 import { readChanges } from './feed.sql.ts';
@@ -11,6 +12,7 @@ export interface Follower {
    * run on several instances at once, each change's effect is committed once.
    *
    * @returns how many changes were taken, and whether more are waiting.
+   * @throws Problem `cursor_expired` for a follower that begins behind what the feed still holds; a known one is waited for.
    */
   step(space: string): Promise<{ taken: number; hasMore: boolean }>;
 }
@@ -33,11 +35,16 @@ export function createFollower(deps: {
       const request = systemRequest(space, name);
       const cursor = await readCursor(database, request, name);
       const { changes, seq, floor } = await readChanges(database, request, {
-        since: Math.max(cursor, 0),
+        since: cursor,
         limit: batch,
         isContextsOnly: false,
       });
-      const to = changes.length < batch ? Math.max(seq, floor) : (changes.at(-1)?.tick ?? cursor);
+      if (floor > cursor) {
+        throw new Problem('cursor_expired', `The feed no longer holds what ${name} has not seen; build it anew.`, {
+          resumeFrom: String(floor),
+        });
+      }
+      const to = changes.length < batch ? seq : (changes.at(-1)?.tick ?? cursor);
       if (to <= cursor) return { taken: 0, hasMore: false };
       try {
         await database.in(space).run([...(await effect(changes, space)), moveCursor(name, cursor, to)]);

@@ -30,7 +30,7 @@ export interface PutOperation extends Precondition {
 }
 
 /** Makes version `version` the head again: its content, type, kind and metadata; place and expiry stay the head's. */
-export interface RestoreOperation {
+export interface RestoreOperation extends Precondition {
   readonly op: 'restore';
   readonly id: string;
   readonly version: number;

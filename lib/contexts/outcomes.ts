@@ -39,6 +39,7 @@ export function toProblem(refusal: Refusal): Problem {
       return new Problem('already_exists', `Context ${id} exists already, at version ${head?.version}.`, {
         id,
         currentVersion: head?.version,
+        currentHash: head?.hash ? `sha256:${head.hash}` : null,
       });
     case 'stale':
       return versionConflict(id, head);

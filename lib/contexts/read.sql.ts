@@ -1,3 +1,4 @@
+import { sha256 } from '../base/hash.ts';
 import { type Database, runOne } from '../postgres/database.ts';
 import { type Fragment, join, raw, sql, toStatement } from '../postgres/sql.ts';
 import type { Context, ContextHead } from './context.ts';
@@ -51,7 +52,10 @@ export function readVersion(
   );
 }
 
-/** The version that was the head at `atMs`; null where nothing was there yet or retention has taken it. */
+/**
+ * The version that was the head at `atMs`; null where nothing was there yet, or where retention has taken it: a kept
+ * version vouches for the time until its successor, which must be kept to tell when that was.
+ */
 export function readVersionAt(
   database: Database,
   request: RequestContext,
@@ -69,7 +73,8 @@ export function readVersionAt(
           select * from context_version
           where space_id = s.id and id = ${id} and created_at <= to_timestamp(${atMs}::double precision / 1000)
           order by created_at desc limit 1
-        ) v on true
+        ) v on v.version = c.version
+          or exists (select from context_version n where n.space_id = s.id and n.id = v.id and n.version = v.version + 1)
         where s.id = ${request.space}`,
   );
 }
@@ -116,17 +121,20 @@ export async function readMany(
     sql`with wanted as (
           select id, ordinality as position from jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb) with ordinality as w (id, ordinality)
         ), found as (
-          select position, c as node, sum(c.size_bytes) over (order by position) as total
+          select position, c as node, sum(c.size_bytes) filter (where c.size_bytes <= ${inlineBytes}) over (order by position) as total
           from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id
         )
         select ${seen}, (
-          select jsonb_agg(jsonb_build_object('head', to_head(node),
-            'content', case when total <= ${inlineBytes} then content_parts((node).hash) end) order by position)
+          select jsonb_agg(jsonb_build_object('position', position, 'head', to_head(node),
+            'content', case when (node).size_bytes <= ${inlineBytes} and total <= ${inlineBytes} then content_parts((node).hash) end))
           from found)::text as items
         from space s where s.id = ${request.space}`,
   );
-  const byId = new Map(toItems(rows.items).map((context) => [context.id, context]));
-  return { ...rows, value: ids.map((id) => byId.get(id) ?? null) };
+  const value: (Context | null)[] = ids.map(() => null);
+  for (const { position, head, content } of (rows.items ?? []) as (ItemJson & { position: number })[]) {
+    if (head.state !== 'erased') value[position - 1] = toContext(head, content);
+  }
+  return { ...rows, value };
 }
 
 /** Names a version; without `version`, the head. */
@@ -136,15 +144,15 @@ export interface Reference {
 }
 
 /**
- * The versions named, in order, null where there is none; contents until together they exceed `inlineBytes`. Where a
- * key is given, also what an earlier request under it was answered.
+ * The versions named, in order, null where there is none (`known` tells whether there is the context); contents until
+ * together they exceed `inlineBytes`. Where a key is given, also what an earlier request under it was answered.
  */
 export async function readExact(
   database: Database,
   request: RequestContext,
   references: readonly Reference[],
   options: { readonly inlineBytes: number; readonly key?: string | undefined },
-): Promise<Read<(Context | null)[]> & { recorded: { fingerprint: string; answer: unknown } | null }> {
+): Promise<Read<(Context | null)[]> & { known: boolean[]; recorded: { fingerprint: string; answer: unknown } | null }> {
   const wanted = references.map(({ id, version }) => ({ id, version: version ?? null }));
   const recorded =
     options.key === undefined
@@ -160,7 +168,7 @@ export async function readExact(
         ), found as (
           select position, v as row, c as node, sum(v.size_bytes) over (order by position) as total
           from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id and c.state <> 'erased'
-          join context_version v on v.space_id = c.space_id and v.id = c.id and v.version = coalesce(wanted.version, c.version)
+          left join context_version v on v.space_id = c.space_id and v.id = c.id and v.version = coalesce(wanted.version, c.version)
         )
         select ${seen}, ${recorded}::text as recorded, (
           select jsonb_agg(jsonb_build_object('position', position, 'head', to_version(row, node),
@@ -169,10 +177,12 @@ export async function readExact(
         from space s where s.id = ${request.space}`,
   );
   const value: (Context | null)[] = references.map(() => null);
-  for (const { position, head, content } of (rows.items ?? []) as (ItemJson & { position: number })[]) {
-    value[position - 1] = toContext(head, content);
+  const known = references.map(() => false);
+  for (const { position, head, content } of (rows.items ?? []) as (Partial<ItemJson> & { position: number })[]) {
+    known[position - 1] = true;
+    if (head) value[position - 1] = toContext(head, content);
   }
-  return { ...rows, value, recorded: jsonColumn(rows.row, 'recorded') };
+  return { ...rows, value, known, recorded: jsonColumn(rows.row, 'recorded') };
 }
 
 /** What a list may be narrowed by; every member narrows further. */
@@ -214,26 +224,27 @@ export async function readList(
   if (filter.updatedSinceMs !== undefined) {
     conditions.push(sql`c.updated_at >= to_timestamp(${filter.updatedSinceMs}::double precision / 1000)`);
   }
-  for (const { path, value } of filter.metadata ?? []) conditions.push(metadataCondition(path, value));
+  for (const { path, value } of filter.metadata ?? []) conditions.push(metadataCondition(request.space, path, value));
   if (filter.subtreeOf !== undefined) conditions.push(subtreeCondition(request.space, filter.subtreeOf));
   if (after !== undefined) {
     const time = sql`to_timestamp(${after.updatedMs}::double precision / 1000)`;
     conditions.push(
       page.order === 'id'
         ? sql`c.id > ${after.id}`
-        : sql`(c.updated_at < ${time} or (c.updated_at = ${time} and c.id > ${after.id}))`,
+        : // The first comparison is the one the index can begin at.
+          sql`c.updated_at <= ${time} and (c.updated_at < ${time} or c.id > ${after.id})`,
     );
   }
   const order = page.order === 'id' ? raw('c.id') : raw('c.updated_at desc, c.id');
   const content =
     page.contentBytes === undefined
       ? raw('null')
-      : sql`case when total <= ${page.contentBytes} then content_parts((node).hash) end`;
+      : sql`case when (node).size_bytes <= ${page.contentBytes} and total <= ${page.contentBytes} then content_parts((node).hash) end`;
   const rows = await run(
     database,
     request,
     sql`with page as (
-          select node, row_number() over () as position, sum((node).size_bytes) over (rows unbounded preceding) as total
+          select node, row_number() over () as position, sum((node).size_bytes) filter (where (node).size_bytes <= ${page.contentBytes ?? 0}) over (rows unbounded preceding) as total
           from (select c as node from context c where ${join(conditions, ' and ')} order by ${order} limit ${limit + 1}) ordered
         )
         select ${seen}, (
@@ -302,22 +313,19 @@ function subtreeCondition(space: string, root: string): Fragment {
     ) select id from under)`;
 }
 
-// The containments can be answered by the index; the comparison after them is the exact meaning.
-function metadataCondition(path: readonly string[], value: string): Fragment {
-  const scalars = [JSON.stringify(value), ...(isJsonScalar(value) ? [value] : [])];
-  const nested = (inner: string) => path.reduceRight((sum, key) => `{${JSON.stringify(key)}:${sum}}`, inner);
-  const contained = scalars
-    .flatMap((scalar) => [nested(scalar), nested(`[${scalar}]`)])
-    .map((document) => sql`c.metadata @> ${document}::jsonb`);
+// The terms can be looked up; the comparison after them is the exact meaning.
+function metadataCondition(space: string, path: readonly string[], value: string): Fragment {
   const keys = sql`array(select jsonb_array_elements_text(${JSON.stringify(path)}::jsonb))`;
-  return sql`(${join(contained, ' or ')}) and (
+  return sql`c.id in (select m.id from context_term m where m.space_id = ${space} and m.term = ${toTerm(path, value)}) and (
     c.metadata #>> ${keys} = ${value}
     or jsonb_typeof(c.metadata #> ${keys}) = 'array'
       and exists (select from jsonb_array_elements_text(c.metadata #> ${keys}) as element where element = ${value}))`;
 }
 
-function isJsonScalar(value: string): boolean {
-  return /^(true|false|null|-?(0|[1-9]\d{0,20})(\.\d{1,20})?)$/.test(value);
+/** As the SQL function `metadata_terms` makes them. */
+function toTerm(path: readonly string[], value: string): string {
+  const term = `${path.join('.')}=${value}`;
+  return Buffer.byteLength(term) > 200 ? sha256(term) : term;
 }
 
 async function readItem(database: Database, request: RequestContext, fragment: Fragment) {
@@ -329,7 +337,7 @@ async function readItem(database: Database, request: RequestContext, fragment: F
 }
 
 async function run(database: Database, request: RequestContext, fragment: Fragment) {
-  const row = spaceRow(await runOne(database.in(request.space), toStatement(fragment), request));
+  const row = spaceRow(await runOne(database.in(request.space), toStatement(fragment), request), request);
   return { row, seq: Number(row['clock']), nowMs: Number(row['now_ms']), items: jsonColumn<ItemJson[]>(row, 'items') };
 }
 

@@ -1,7 +1,8 @@
 import { Problem } from '../base/problem.ts';
-import type { Row } from '../postgres/database.ts';
+import { type Row, spaceGone } from '../postgres/database.ts';
 import { decodeContent } from './content.ts';
 import type { Actor, Change, Context, ContextHead, VersionEntry } from './context.ts';
+import type { RequestContext } from './request.ts';
 
 /** The shape that the SQL functions `to_head` and `to_version` print. */
 export interface HeadJson {
@@ -50,13 +51,21 @@ export function jsonColumn<Value>(row: Row, column: string): Value | null {
 }
 
 /**
- * The row of the space itself, which every read answers with.
+ * The row of the space itself, which every read answers with, clock included.
  *
- * @throws Problem `not_found` where the space was deleted meanwhile.
+ * @throws Problem `unauthenticated` where the space was deleted meanwhile, and its keys with it.
+ * @throws Problem `invalid_request` for a `Context-Seq` that was never given out: a mistake, not a state to wait for.
  */
-export function spaceRow(rows: readonly Row[]): Row {
+export function spaceRow(rows: readonly Row[], request: RequestContext): Row {
   const [row] = rows;
-  if (row === undefined) throw new Problem('not_found', 'The space no longer exists.');
+  if (row === undefined) throw spaceGone();
+  const clock = row['clock'];
+  if (clock !== undefined && request.seq > Number(clock)) {
+    const message = `the clock of this space stands at ${clock}`;
+    throw new Problem('invalid_request', `Context-Seq ${request.seq} was never given out: ${message}.`, {
+      errors: [{ path: 'Context-Seq', message }],
+    });
+  }
   return row;
 }
 

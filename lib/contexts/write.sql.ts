@@ -39,7 +39,15 @@ export interface OperationResult {
 export interface RecordedAnswer {
   /** What was kept with it, as JSON text. */
   readonly extra: string | null;
-  readonly results: readonly { index: number; id: string; outcome: Outcome; version?: number; children?: string[] }[];
+  readonly results: readonly {
+    readonly index: number;
+    readonly id: string;
+    readonly outcome: Outcome;
+    /** What was made; absent for a refusal, which has the `head` it was refused against. */
+    readonly version?: number;
+    readonly head?: HeadJson | null;
+    readonly children?: string[];
+  }[];
 }
 
 export type WriteAnswer = { readonly seq: number } & (
@@ -111,7 +119,7 @@ export async function writeContexts(
     sql`select write_contexts(${joinOperations(sent, operations)}::jsonb, ${literal}::text[], ${JSON.stringify(sentOptions)}::jsonb)::text as answer`,
   );
   try {
-    const row = spaceRow(await runOne(database.in(request.space), statement, request));
+    const row = spaceRow(await runOne(database.in(request.space), statement, request), request);
     return toAnswer(jsonColumn<AnswerJson>(row, 'answer') as AnswerJson);
   } catch (error) {
     if (!isDatabaseError(error) || error.sqlState !== 'LM001') throw error;
@@ -139,7 +147,7 @@ function toResult(json: ResultJson): OperationResult {
 }
 
 function touchesTree(operation: Operation): boolean {
-  if (operation.op === 'put') return typeof operation.parentId === 'string';
+  if (operation.op === 'put') return operation.parentId !== undefined;
   return operation.op === 'delete';
 }
 

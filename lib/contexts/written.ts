@@ -2,8 +2,9 @@ import { Problem } from '../base/problem.ts';
 import type { Context } from './context.ts';
 import type { Contexts } from './contexts.ts';
 import type { Operation } from './operation.ts';
-import { toProblem, versionNotFound } from './outcomes.ts';
+import { toProblem } from './outcomes.ts';
 import type { RequestContext } from './request.ts';
+import { toHead } from './rows.ts';
 import type { OperationResult, RecordedAnswer, WriteAnswer, WriteOptions } from './write.sql.ts';
 
 export type Idempotency = NonNullable<WriteOptions['idempotency']>;
@@ -51,14 +52,27 @@ export async function toWritten(
   return { ...result, seq, extra };
 }
 
-/** How each of several operations ended: written, or the problem it met. */
+/**
+ * How each of several operations ended: written, or the problem it met.
+ *
+ * @throws Problem with the `operation` that failed, where all or none were to be carried out.
+ */
 export async function writeMany(
   contexts: Contexts,
   request: RequestContext,
   operations: readonly Operation[],
   options: { readonly atomic: boolean; readonly idempotency?: Idempotency | undefined },
 ): Promise<{ seq: number; results: (Omit<Written, 'seq' | 'extra'> | Problem)[] }> {
-  return settle(contexts, request, operations, await contexts.write(request, operations, options));
+  const settled = await settle(contexts, request, operations, await contexts.write(request, operations, options));
+  const [refusal] = settled.results;
+  if (settled.refusedIndex !== undefined && refusal instanceof Problem)
+    throw atOperation(refusal, settled.refusedIndex);
+  return settled;
+}
+
+/** The problem of one operation as the answer to a whole batch. */
+export function atOperation(problem: Problem, index: number): Problem {
+  return new Problem(problem.code, problem.message, { ...problem.facts, operation: index });
 }
 
 /**
@@ -79,24 +93,32 @@ export async function replay(
   return { ...result, seq, extra };
 }
 
-export const idempotencyMismatch = () =>
-  new Problem('idempotency_mismatch', 'This Idempotency-Key was used for another request within 24 hours.');
+export const idempotencyMismatch = (
+  why = 'This Idempotency-Key was used within 24 hours, for another request or for something erased since.',
+) => new Problem('idempotency_mismatch', why);
+
+interface Settled {
+  readonly seq: number;
+  readonly results: (Omit<Written, 'seq' | 'extra'> | Problem)[];
+  /** The operation for whose sake none was carried out. */
+  readonly refusedIndex?: number;
+  readonly extra: unknown;
+}
 
 async function settle(
   contexts: Contexts,
   request: RequestContext,
   operations: readonly Operation[],
   answer: WriteAnswer,
-): Promise<{ seq: number; results: (Omit<Written, 'seq' | 'extra'> | Problem)[]; extra: unknown }> {
+): Promise<Settled> {
   switch (answer.outcome) {
     case 'mismatch':
       throw idempotencyMismatch();
     case 'recorded':
       return rebuild(contexts, request, answer.answer);
     case 'refused': {
-      const problem = toProblem(answer.result);
-      if (operations.length === 1) throw problem;
-      throw new Problem(problem.code, problem.message, { ...problem.facts, operation: answer.result.index });
+      const { result } = answer;
+      return { seq: answer.seq, results: [toProblem(result)], refusedIndex: result.index, extra: undefined };
     }
     case 'done':
       return {
@@ -117,14 +139,15 @@ function toResult(result: OperationResult, operation: Operation | undefined): Om
   return { outcome, context: sent === undefined ? head : { ...head, content: sent } };
 }
 
-async function rebuild(contexts: Contexts, request: RequestContext, recorded: RecordedAnswer) {
+async function rebuild(contexts: Contexts, request: RequestContext, recorded: RecordedAnswer): Promise<Settled> {
   const written = recorded.results.filter((result) => result.version !== undefined);
   const { value, seq } = await contexts.readExact(request, written);
   const found = new Map(written.map((result, at) => [result.index, value[at] ?? null]));
   const results = recorded.results.map((result): Omit<Written, 'seq' | 'extra'> | Problem => {
-    if (result.version === undefined) return toProblem({ ...result, head: null });
+    if (result.version === undefined) return toProblem({ ...result, head: result.head && toHead(result.head) });
     const context = found.get(result.index);
-    return context ? { outcome: result.outcome as Written['outcome'], context } : versionNotFound(result.id);
+    if (!context) throw idempotencyMismatch('What this Idempotency-Key wrote is no longer kept.');
+    return { outcome: result.outcome as Written['outcome'], context };
   });
   return { seq, results, extra: recorded.extra === null ? undefined : (JSON.parse(recorded.extra) as unknown) };
 }

@@ -12,6 +12,8 @@ import { createTiming, problemAnswer, type Timing, toProblem, toResponse } from 
 import type { Answer, Call, Route } from './route.ts';
 
 const headerBytesMax = 10_240;
+// Whoever sends more mistakes than this needs no list of all.
+const errorsMax = 100;
 const anonymous: Principal = { space: '', id: 'anonymous', scopes: [], isOwner: false };
 
 /** The HTTP door: every route behind the same checks, every error a problem. */
@@ -80,7 +82,10 @@ async function serveRoute(
   const query = check(route.query ?? z.strictObject({}), readQuery(url.searchParams), '');
   const { bytes, contentType } = await takeBody(route, http, manager.settings.limits.inlineBytes);
   const schema = route.body?.schema;
-  const body = schema === undefined ? bytes : check(schema, bytes.length === 0 ? {} : parseBody(bytes), '/');
+  const body =
+    schema === undefined
+      ? bytes
+      : check(schema, bytes.length === 0 && route.body?.isOptional ? {} : parseBody(bytes), '/');
   const call: Call<unknown, unknown, unknown> = {
     manager,
     principal,
@@ -141,6 +146,7 @@ function check(schema: z.ZodType, value: unknown, root: string): unknown {
     }));
   });
   const [first] = errors;
+  errors.splice(errorsMax);
   throw new Problem('invalid_request', `${first?.path || 'The body'}: ${first?.message}.`, { errors });
 }
 
@@ -197,5 +203,9 @@ function readIdempotency(
     http.headers.get('if-none-match'),
   ];
   const identity = route.isPersonal ? principal.id : '';
-  return { key, fingerprint: sha256(`${parts.join('\n')}\n${identity}\n${contentType}\n${sha256(bytes)}`) };
+  // Kept as a digest: what a caller chose to write into it is nobody's business.
+  return {
+    key: sha256(key),
+    fingerprint: sha256(`${parts.join('\n')}\n${identity}\n${contentType}\n${sha256(bytes)}`),
+  };
 }

@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Operation } from '../contexts/operation.ts';
-import { writeMany } from '../contexts/written.ts';
+import { atOperation, writeMany } from '../contexts/written.ts';
 import { contextMembers, itemMembers } from './context-json.ts';
 import { toPut } from './put.ts';
 import { problemBody } from './respond.ts';
@@ -84,29 +85,51 @@ export const batchRoutes: readonly Route[] = [
     ],
     async handle({ manager, request, body, headers, idempotency }) {
       const { limits } = manager.settings;
-      const operations = body.operations.map((operation, index): Operation => {
-        if (operation.op === 'delete') return operation;
-        const { ifVersion } = operation;
-        const put = toPut(operation.id, operation, limits, `/operations/${index}`);
-        return { ...put, ...(ifVersion === undefined ? {} : { ifVersion }) };
-      });
-      const { results, seq } = await writeMany(manager.contexts, request, operations, {
-        atomic: body.atomic,
-        idempotency,
-      });
       const isMinimal = /\breturn=minimal\b/i.test(headers.get('prefer') ?? '');
-      const shown = results.map((result, index) => {
-        if (result instanceof Problem) return { index, status: result.status, problem: problemBody(result) };
-        const { outcome, context } = result;
-        const isSent = !isMinimal && context.content !== undefined;
-        const unchanged = outcome === 'unchanged' ? { unchanged: true } : {};
-        return {
-          index,
-          status: outcome === 'created' ? 201 : 200,
-          context: { ...contextMembers(context, isSent), ...unchanged },
-        };
+      const refused = new Map<number, Problem>();
+      const operations: Operation[] = [];
+      const places: number[] = [];
+      body.operations.forEach((operation, index) => {
+        try {
+          operations.push(toOperation(operation, limits, `/operations/${index}`));
+          places.push(index);
+        } catch (error) {
+          if (!(error instanceof Problem)) throw error;
+          if (body.atomic) throw atOperation(error, index);
+          refused.set(index, error);
+        }
       });
+      const { atomic } = body;
+      const written = await writeMany(manager.contexts, request, operations, { atomic, idempotency });
+      const results = new Map<number, (typeof written.results)[number]>(refused);
+      for (const [at, result] of written.results.entries()) results.set(places[at] ?? at, result);
+
+      let contentBytes = 0;
+      const shown = body.operations.map((_, index) => {
+        const result = results.get(index);
+        if (result === undefined || result instanceof Problem) {
+          const problem = result ?? new Problem('internal', 'The operation has no result.');
+          return { index, status: problem.status, problem: problemBody(problem) };
+        }
+        const { outcome } = result;
+        const { sizeBytes } = result.context;
+        const isFitting = contentBytes + sizeBytes <= limits.inlineBytes;
+        if (isFitting) contentBytes += sizeBytes;
+        const context = isFitting ? result.context : { ...result.context, content: undefined };
+        const unchanged = outcome === 'unchanged' ? { unchanged: true } : {};
+        const status = outcome === 'created' ? 201 : 200;
+        return { index, status, context: { ...contextMembers(context, !isMinimal), ...unchanged } };
+      });
+      const { seq } = written;
       return { seq, body: printPlain({ results: shown }) };
     },
   }),
 ];
+
+type Sent = z.output<typeof batchWriteBody>['operations'][number];
+
+function toOperation(sent: Sent, limits: Settings['limits'], path: string): Operation {
+  if (sent.op === 'delete') return sent;
+  const { ifVersion } = sent;
+  return { ...toPut(sent.id, sent, limits, path), ...(ifVersion === undefined ? {} : { ifVersion }) };
+}

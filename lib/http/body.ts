@@ -1,5 +1,5 @@
 import { promisify } from 'node:util';
-import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib';
+import { brotliDecompress, gunzip, inflate, type ZlibOptions, zstdDecompress } from 'node:zlib';
 import { isJsonNumber, isJsonObject, type Json, type JsonObject } from '../base/json.ts';
 import { parseJsonKeeping, type RawJson } from '../base/json-parse.ts';
 import { invalid, Problem } from '../base/problem.ts';
@@ -10,7 +10,7 @@ const decoders = {
   'x-gzip': promisify(gunzip),
   deflate: promisify(inflate),
   br: promisify(brotliDecompress),
-  zstd: promisify(zstdDecompress),
+  zstd: decodeZstd,
 } as const;
 
 /**
@@ -25,7 +25,7 @@ export async function readBody(request: Request, bytesMax: number): Promise<Uint
   const encoded = await collect(request.body, bytesMax);
   const encoding = request.headers.get('content-encoding')?.trim().toLowerCase() ?? 'identity';
   if (encoding === 'identity' || encoding === '') return encoded;
-  if (!(encoding in decoders)) {
+  if (!Object.hasOwn(decoders, encoding)) {
     throw new Problem('unsupported_media_type', `Content-Encoding ${encoding} is not known; use gzip or zstd.`);
   }
   try {
@@ -36,14 +36,42 @@ export async function readBody(request: Request, bytesMax: number): Promise<Uint
   }
 }
 
+interface Decoded {
+  readonly buffer: Buffer;
+  /** `bytesWritten` counts the encoded bytes taken. */
+  readonly engine: { readonly bytesWritten: number };
+}
+
+/** All frames of a zstd stream, as RFC 8878 has it; Node decodes one and keeps quiet about the rest. */
+async function decodeZstd(encoded: Uint8Array, { maxOutputLength = 0 }: ZlibOptions): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let bytes = 0;
+  for (let at = 0; at < encoded.length || at === 0; ) {
+    const options = { maxOutputLength: Math.max(maxOutputLength - bytes, 1), info: true };
+    const decode = promisify(zstdDecompress) as unknown as (from: Uint8Array, how: object) => Promise<Decoded>;
+    const { buffer, engine } = await decode(encoded.subarray(at), options);
+    if (engine.bytesWritten === 0) throw new Error('not a frame');
+    at += engine.bytesWritten;
+    bytes += buffer.length;
+    pieces.push(buffer);
+  }
+  if (bytes > maxOutputLength) throw Object.assign(new Error('too large'), { code: 'ERR_BUFFER_TOO_LARGE' });
+  return Buffer.concat(pieces);
+}
+
 async function collect(stream: ReadableStream<Uint8Array> | null, bytesMax: number): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let bytes = 0;
   if (stream !== null) {
-    for await (const piece of stream) {
-      bytes += piece.length;
-      if (bytes > bytesMax) throw contextTooLarge(bytes, bytesMax);
-      pieces.push(piece);
+    try {
+      for await (const piece of stream) {
+        bytes += piece.length;
+        if (bytes > bytesMax) throw contextTooLarge(bytes, bytesMax);
+        pieces.push(piece);
+      }
+    } catch (error) {
+      // Whoever sent it has gone away in the middle.
+      throw error instanceof Problem ? error : invalid('', 'the body ended before its end');
     }
   }
   return pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces);
@@ -57,10 +85,11 @@ async function collect(stream: ReadableStream<Uint8Array> | null, bytesMax: numb
  */
 export function requireType(header: string | null, types: readonly string[]): string {
   const [type = '', ...parameters] = (header ?? '').toLowerCase().split(';');
-  const charset = parameters.map((one) => one.trim()).find((one) => one.startsWith('charset='));
-  const named = charset?.slice('charset='.length).replaceAll('"', '');
-  if (named !== undefined && named !== 'utf-8' && named !== 'utf8') {
-    throw new Problem('unsupported_media_type', `The charset ${named} is not taken; send UTF-8.`);
+  for (const parameter of parameters) {
+    const [name = '', value = ''] = parameter.split('=').map((part) => part.trim().replaceAll('"', ''));
+    if (name === 'charset' && value !== 'utf-8' && value !== 'utf8') {
+      throw new Problem('unsupported_media_type', `The charset ${value} is not taken; send UTF-8.`);
+    }
   }
   const media = type.trim();
   const isTaken = types.some((one) => (one.endsWith('/*') ? media.startsWith(one.slice(0, -1)) : media === one));

@@ -56,7 +56,8 @@ function contentMembers(context: Context): Record<string, unknown> {
   return { content: contentType !== null && isTextType(contentType) ? text : { jsonText: text } };
 }
 
-function contentUrl(context: Context): string {
+/** Where the bytes of this very version are. */
+export function contentUrl(context: Context): string {
   return `/v1/contexts/${encodeURIComponent(context.id)}/content?version=${context.version}`;
 }
 

@@ -83,7 +83,7 @@ const listQuery = z
   .catchall(z.string().max(1000))
   .superRefine((query, context) => {
     for (const key of Object.keys(query)) {
-      if (!(key in listQuery.shape) && !/^metadata\.[^.]+(\.[^.]+){0,15}$/.test(key)) {
+      if (!Object.hasOwn(listQuery.shape, key) && !/^metadata\.[^.]+(\.[^.]+){0,15}$/.test(key)) {
         context.addIssue({ code: 'unrecognized_keys', keys: [key], input: query, message: 'is not known here' });
       }
     }
@@ -150,7 +150,7 @@ export const contextRoutes: readonly Route[] = [
     query: readQuery,
     headers: { 'If-None-Match': 'Answers 304 where the version is this one.' },
     answers: { 200: one, 304: { description: 'The version is the one named.' } },
-    problems: ['context_not_found', 'version_not_found', 'gone'],
+    problems: ['context_not_found', 'version_not_found', 'gone', 'context_too_large'],
     async handle({ manager, request, params, query, headers }) {
       const moment = toMoment(query);
       if (query.resolve === 'ancestors') {
@@ -287,14 +287,14 @@ export const contextRoutes: readonly Route[] = [
     async handle({ manager, request, principal, params, query, headers, idempotency }) {
       const { id } = params;
       const { children } = query;
+      const precondition = readPrecondition(headers);
+      if (precondition.ifAbsent) throw invalid('If-None-Match', 'has no meaning on a delete');
       if (query.erase) {
         if (!reaches(principal.scopes, 'admin'))
           throw new Problem('forbidden', 'Erasing needs the scope admin.', { needed: 'admin' });
-        const { versions, seq } = await manager.history.erase(request, { id, children }, idempotency);
+        const { versions, seq } = await manager.history.erase(request, { id, children, ...precondition }, idempotency);
         return { seq, body: printPlain({ erased: { versions, cacheEntries: 0, vectors: 0 }, pendingPeers: [] }) };
       }
-      const precondition = readPrecondition(headers);
-      if (precondition.ifAbsent) throw invalid('If-None-Match', 'has no meaning on a delete');
       const written = await writeOne(
         manager.contexts,
         request,
@@ -405,18 +405,26 @@ export const contextRoutes: readonly Route[] = [
     summary: 'List the ancestors, root first',
     scope: 'read',
     params: idParams,
+    query: z.strictObject(pageQuery),
     answers: {
       200: {
-        description: 'All of them, at most 31.',
+        description: 'One page; there are at most 31 of them.',
         schema: pageOf(contextAnswer),
         example: { items: [example], nextCursor: null },
       },
     },
     problems: ['context_not_found', 'gone'],
-    async handle({ manager, request, params }) {
+    async handle({ manager, request, params, query }) {
+      const asked = { ancestorsOf: params.id };
+      const [start = 0] = readCursor(asked, query.cursor, ['count']) ?? [];
       const { value, seq } = await manager.contexts.readAncestry(request, params.id);
-      const items = value.slice(0, -1).map((context) => contextMembers(context, false));
-      return { seq, body: printPlain({ items, nextCursor: null }) };
+      const ancestors = value.slice(0, -1);
+      const end = start + query.limit;
+      const items = ancestors.slice(start, end).map((context) => contextMembers(context, false));
+      return {
+        seq,
+        body: printPlain({ items, nextCursor: end < ancestors.length ? writeCursor(asked, [end]) : null }),
+      };
     },
   }),
 ];
@@ -445,13 +453,13 @@ async function listAnswer(
   const { manager, request } = call;
   const { order, limit, include } = query;
   const asked = { filter, order };
-  const [id, updatedMs] = readCursor(asked, query.cursor) ?? [];
+  const [id, updatedMs] = readCursor(asked, query.cursor, ['id', 'ms']) ?? [];
   const page = {
     filter,
     order,
     limit,
     of,
-    after: id === undefined ? undefined : { id: String(id), updatedMs: Number(updatedMs) },
+    after: id === undefined || updatedMs === undefined ? undefined : { id, updatedMs },
     contentBytes: include === undefined ? undefined : manager.settings.limits.inlineBytes,
   };
   const { value, seq } = await manager.contexts.list(request, page);

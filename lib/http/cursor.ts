@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { sha256 } from '../base/hash.ts';
 import { invalid } from '../base/problem.ts';
 
@@ -10,13 +11,29 @@ export function writeCursor(query: unknown, place: readonly (string | number)[])
   return Buffer.from(JSON.stringify([bindingOf(query), ...place])).toString('base64url');
 }
 
+/** What a place is made of: an id, a time in milliseconds, or a number of things. */
+const parts = {
+  id: z.string().regex(/^[\w.:~-]{1,200}$/),
+  ms: z.int().min(-62_135_596_800_000).max(253_402_300_799_999),
+  count: z.int().min(0).max(2_147_483_647),
+};
+
+type Place<Shape extends readonly (keyof typeof parts)[]> = {
+  [At in keyof Shape]: z.output<(typeof parts)[Shape[At]]>;
+};
+
 /** @throws Problem `invalid_request` for a cursor that is none of this list's. */
-export function readCursor(query: unknown, cursor: string | undefined): (string | number)[] | undefined {
+export function readCursor<const Shape extends readonly (keyof typeof parts)[]>(
+  query: unknown,
+  cursor: string | undefined,
+  shape: Shape,
+): Place<Shape> | undefined {
   if (cursor === undefined) return undefined;
   try {
-    const [binding, ...place] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as (string | number)[];
-    const isPlace = place.length > 0 && place.every((part) => typeof part === 'string' || Number.isSafeInteger(part));
-    if (binding === bindingOf(query) && isPlace) return place;
+    const [binding, ...place] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[];
+    const isPlace =
+      place.length === shape.length && shape.every((part, at) => parts[part].safeParse(place[at]).success);
+    if (binding === bindingOf(query) && isPlace) return place as never;
   } catch {
     // Falls through: what cannot be read is no cursor.
   }

@@ -4,6 +4,7 @@ import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import { toTime } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
+import { requireFuture } from './put.ts';
 import { type Route, route } from './route.ts';
 import { flag, keyAnswer, keyBody, pageOf, pageQuery, spaceBody, spaceName } from './schemas.ts';
 
@@ -32,8 +33,9 @@ export const keyRoutes: readonly Route[] = [
     isPersonal: true,
     body: { kind: 'json', types: ['application/json'], schema: keyBody, example: { name: 'ci', scopes: ['write'] } },
     answers: { 201: { description: 'The key and its token.', schema: keyAnswer, example: made } },
-    problems: ['idempotency_mismatch'],
+    problems: ['unprocessable', 'idempotency_mismatch'],
     async handle({ manager, request, body, token, idempotency }) {
+      requireFuture(body.expiresAt, '/expiresAt');
       const { key, token: secret, seq } = await manager.access.createKey(request, body, token, idempotency);
       return { status: 201, seq, body: printPlain({ ...keyMembers(key), token: secret }) };
     },
@@ -52,10 +54,10 @@ export const keyRoutes: readonly Route[] = [
     },
     problems: [],
     async handle({ manager, request, query }) {
-      const [after] = readCursor('keys', query.cursor) ?? [];
-      const page = { after: after === undefined ? undefined : String(after), limit: query.limit + 1 };
-      const keys = await manager.access.listKeys(request, page);
-      return pageAnswer(keys, query.limit, keyMembers, ({ id }) => writeCursor('keys', [id]));
+      const [after] = readCursor('keys', query.cursor, ['id']) ?? [];
+      const page = { after, limit: query.limit + 1 };
+      const { items, seq } = await manager.access.listKeys(request, page);
+      return pageAnswer({ items, seq }, query.limit, keyMembers, ({ id }) => writeCursor('keys', [id]));
     },
   }),
 
@@ -116,15 +118,15 @@ export const keyRoutes: readonly Route[] = [
     },
     problems: [],
     async handle({ manager, query }) {
-      const [after] = readCursor('spaces', query.cursor) ?? [];
-      const page = { after: after === undefined ? undefined : String(after), limit: query.limit + 1 };
+      const [after] = readCursor('spaces', query.cursor, ['id']) ?? [];
+      const page = { after, limit: query.limit + 1 };
       const spaces = await manager.access.listSpaces(page);
       const members = (one: (typeof spaces)[number]) => ({
         name: one.id,
         createdAt: toTime(one.createdMs),
         clock: one.clock,
       });
-      return pageAnswer(spaces, query.limit, members, ({ id }) => writeCursor('spaces', [id]));
+      return pageAnswer({ items: spaces }, query.limit, members, ({ id }) => writeCursor('spaces', [id]));
     },
   }),
 
@@ -145,10 +147,10 @@ export const keyRoutes: readonly Route[] = [
         example: { name: 'payments', erased: true },
       },
     },
-    problems: ['not_found', 'unprocessable'],
-    async handle({ manager, params, query }) {
+    problems: ['not_found', 'unprocessable', 'idempotency_mismatch'],
+    async handle({ manager, request, params, query, idempotency }) {
       if (!query.erase) throw new Problem('unprocessable', 'Deleting a space is for good: say erase=true.');
-      await manager.access.deleteSpace(params.name);
+      await manager.access.deleteSpace(request, params.name, idempotency);
       return { body: printPlain({ name: params.name, erased: true }) };
     },
   }),
@@ -183,11 +185,11 @@ export const keyRoutes: readonly Route[] = [
     },
     problems: [],
     async handle({ manager, request, query }) {
-      const [before] = readCursor('audit', query.cursor) ?? [];
-      const page = { before: before === undefined ? undefined : String(before), limit: query.limit + 1 };
-      const entries = await manager.access.audit(request, page);
-      const members = ({ atMs, ...entry }: (typeof entries)[number]) => ({ ...entry, at: toTime(atMs) });
-      return pageAnswer(entries, query.limit, members, ({ id }) => writeCursor('audit', [id]));
+      const [before] = readCursor('audit', query.cursor, ['id']) ?? [];
+      const page = { before, limit: query.limit + 1 };
+      const { items, seq } = await manager.access.audit(request, page);
+      const members = ({ atMs, ...entry }: (typeof items)[number]) => ({ ...entry, at: toTime(atMs) });
+      return pageAnswer({ items, seq }, query.limit, members, ({ id }) => writeCursor('audit', [id]));
     },
   }),
 ];
@@ -199,7 +201,7 @@ function keyMembers(key: ApiKey): Record<string, unknown> {
 
 /** One page of what was read with one item more than `limit`, to know whether another follows. */
 function pageAnswer<Item>(
-  found: readonly Item[],
+  { items: found, seq }: { readonly items: readonly Item[]; readonly seq?: number },
   limit: number,
   members: (item: Item) => Record<string, unknown>,
   cursorAt: (item: Item) => string,
@@ -207,5 +209,5 @@ function pageAnswer<Item>(
   const items = found.slice(0, limit);
   const last = items.at(-1);
   const nextCursor = found.length > limit && last ? cursorAt(last) : null;
-  return { body: printPlain({ items: items.map(members), nextCursor }) };
+  return { seq, body: printPlain({ items: items.map(members), nextCursor }) };
 }

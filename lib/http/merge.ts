@@ -4,8 +4,8 @@ import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import { printConflicts } from '../merge/conflict.ts';
 import { isTextType, jsonType } from '../merge/document.ts';
-import type { MergeSource } from '../versions/revisions.ts';
-import { contextMembers } from './context-json.ts';
+import { contextTooLarge, type MergeSource } from '../versions/revisions.ts';
+import { contentUrl, contextMembers } from './context-json.ts';
 import { toContent } from './put.ts';
 import { type Call, type Route, route } from './route.ts';
 import { conflict, contextAnswer, mergeBody } from './schemas.ts';
@@ -37,6 +37,10 @@ export const mergeRoutes: readonly Route[] = [
         description: 'The merged content.',
         schema: z.strictObject({
           content: z.json(),
+          contentUrl: z
+            .string()
+            .optional()
+            .meta({ description: 'Where the content is, when it is too large for this answer.' }),
           contentType: z.string(),
           strategy: z.string(),
           conflicts: z.array(conflict),
@@ -72,11 +76,14 @@ export const mergeRoutes: readonly Route[] = [
       const made = merged?.document ?? { bytes: written?.context.content, contentType: written?.context.contentType };
       const text = Buffer.from(made.bytes ?? []).toString();
       const isText = isTextType(made.contentType ?? jsonType);
-      const isLarge = text.length > manager.settings.limits.inlineBytes;
+      const { inlineBytes } = manager.settings.limits;
+      const isLarge = text.length > inlineBytes;
+      if (isLarge && written === null) throw contextTooLarge(text.length, inlineBytes);
       return {
         seq,
         body: printPlain({
           content: isLarge ? null : isText ? text : { jsonText: text },
+          ...(isLarge && written ? { contentUrl: contentUrl(written.context) } : {}),
           contentType: made.contentType,
           strategy: body.strategy,
           conflicts: merged ? printConflicts(merged.conflicts) : (report?.conflicts ?? []),

@@ -1,7 +1,7 @@
-import { isJsonNumber, isJsonObject, type Json } from '../base/json.ts';
 import { parseJson, type RawJson } from '../base/json-parse.ts';
-import { invalid, Problem } from '../base/problem.ts';
+import { invalid } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
+import { checkMetadata, unstorable } from '../contexts/metadata.ts';
 import type { PutOperation } from '../contexts/operation.ts';
 import { isTextType, jsonType } from '../merge/document.ts';
 import { contextTooLarge } from '../versions/revisions.ts';
@@ -15,11 +15,7 @@ import type { PutFields } from './schemas.ts';
  */
 export function toPut(id: string, body: PutFields, limits: Settings['limits'], path = ''): PutOperation {
   const { content, contentType, metadata, parentId, kind, expiresAt, ttlSeconds, message } = body;
-  if (typeof expiresAt === 'string' && Date.parse(expiresAt) <= Date.now()) {
-    throw new Problem('unprocessable', `${path}/expiresAt lies in the past.`, {
-      errors: [{ path: `${path}/expiresAt`, message: 'lies in the past' }],
-    });
-  }
+  requireFuture(expiresAt, `${path}/expiresAt`);
   return {
     op: 'put',
     id,
@@ -29,10 +25,15 @@ export function toPut(id: string, body: PutFields, limits: Settings['limits'], p
     ...(metadata === undefined ? {} : { metadata: toMetadata(metadata, limits.metadataBytes, `${path}/metadata`) }),
     ...(parentId === undefined ? {} : { parentId }),
     ...(kind === undefined ? {} : { kind }),
-    ...(expiresAt === undefined ? {} : { expiresAt }),
-    ...(ttlSeconds === undefined ? {} : { ttlSeconds }),
+    ...(expiresAt === undefined && ttlSeconds !== null ? {} : { expiresAt: expiresAt ?? null }),
+    ...(typeof ttlSeconds === 'number' ? { ttlSeconds } : {}),
     ...(message === undefined ? {} : { message }),
   };
+}
+
+/** @throws Problem `unprocessable` for a time that is over. */
+export function requireFuture(time: string | null | undefined, path: string): void {
+  if (typeof time === 'string' && Date.parse(time) <= Date.now()) throw unstorable(path, 'lies in the past');
 }
 
 /** The bytes a JSON member stands for: JSON as it was sent, or the characters of a string. */
@@ -69,47 +70,8 @@ function requireNoNul(text: string, path: string): string {
   return text;
 }
 
-const tagsMax = 64;
-const tagLengthMax = 128;
-
 function toMetadata(metadata: RawJson, bytesMax: number, path: string): string | null {
-  const { raw, value } = metadata;
-  if (value === null) return null;
-  if (!isJsonObject(value)) throw invalid(path, 'is a JSON object or null');
-  if (Buffer.byteLength(raw) > bytesMax) throw invalid(path, `has at most ${bytesMax} bytes`);
-  const tags = value.get('tags');
-  if (Array.isArray(tags)) {
-    if (tags.length > tagsMax) throw invalid(`${path}/tags`, `has at most ${tagsMax} tags`);
-    const isLong = tags.some((tag) => typeof tag === 'string' && tag.length > tagLengthMax);
-    if (isLong) throw invalid(`${path}/tags`, `a tag has at most ${tagLengthMax} characters`);
-  }
-  requireStorable(value, path);
-  return raw;
-}
-
-// jsonb keeps numbers as decimals: an exponent of a million would become a million digits.
-const exponentMax = 1000;
-
-function requireStorable(value: Json, path: string): void {
-  if (typeof value === 'string' && value.includes('\u0000'))
-    throw unstorable(path, 'U+0000 cannot be kept in metadata');
-  if (isJsonNumber(value)) {
-    const exponent = Number(/[eE]([+-]?\d+)$/.exec(value.number)?.[1] ?? 0);
-    if (Math.abs(exponent) > exponentMax || value.number.length > exponentMax) {
-      throw unstorable(path, `a number has at most ${exponentMax} digits and an exponent of at most ${exponentMax}`);
-    }
-  } else if (Array.isArray(value)) {
-    value.forEach((element, index) => {
-      requireStorable(element, `${path}/${index}`);
-    });
-  } else if (isJsonObject(value)) {
-    for (const [key, member] of value) {
-      requireStorable(key, path);
-      requireStorable(member, `${path}/${key}`);
-    }
-  }
-}
-
-function unstorable(path: string, message: string): Problem {
-  return new Problem('unprocessable', `${path || 'The content'}: ${message}.`, { errors: [{ path, message }] });
+  if (metadata.value === null) return null;
+  checkMetadata(metadata, bytesMax, path);
+  return metadata.raw;
 }

@@ -32,12 +32,21 @@ const metadata = rawJson.meta({
   examples: [{ team: 'payments' }],
 });
 export const versionNumber = z.int('is a whole number').min(1).max(999_999_999);
-const time = z.iso.datetime({ offset: true, error: 'is a time in ISO 8601, such as 2026-01-31T12:00:00Z' });
+// JavaScript and PostgreSQL read times differently at the edges (offsets, fractions, years), so one reading is passed on.
+const time = z.iso
+  .datetime({ offset: true, error: 'is a time in ISO 8601, such as 2026-01-31T12:00:00Z' })
+  .max(40, 'is a time to the millisecond')
+  .refine((text) => {
+    const ms = Date.parse(text);
+    return ms >= Date.parse('0001-01-01T00:00:00Z') && ms <= Date.parse('9999-12-31T23:59:59.999Z');
+  }, 'lies in the years 1 to 9999')
+  .transform((text) => new Date(text).toISOString());
 const ttlSeconds = z
   .number()
   .positive()
   .max(315_360_000)
-  .meta({ description: 'Seconds from the write until it expires; not together with `expiresAt`.' });
+  .nullable()
+  .meta({ description: 'Seconds from the write until it expires; not together with `expiresAt`; null is never.' });
 
 const message = z
   .string()
@@ -77,12 +86,15 @@ export const createBody = z
   .meta({ id: 'ContextCreate', description: 'A new context; without `id` a sortable one is made.' });
 
 const operation = z.discriminatedUnion('op', [
-  z.strictObject({
-    op: z.literal('put'),
-    id: contextId,
-    ifVersion: versionNumber.or(z.literal(0)).optional(),
-    ...putFields,
-  }),
+  z
+    .strictObject({
+      op: z.literal('put'),
+      id: contextId,
+      ifVersion: versionNumber.or(z.literal(0)).optional(),
+      ...putFields,
+    })
+    .refine(isOneExpiry, expiryMessage)
+    .refine(isTyped, typeMessage),
   z.strictObject({
     op: z.literal('delete'),
     id: contextId,

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { printPlain } from '../base/json.ts';
+import { invalid } from '../base/problem.ts';
 import { versionMembers, writtenAnswer } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
+import { readPrecondition } from './preconditions.ts';
 import { type Route, route } from './route.ts';
 import {
   contextAnswer,
@@ -47,8 +49,8 @@ export const versionRoutes: readonly Route[] = [
     problems: ['context_not_found'],
     async handle({ manager, request, params, query }) {
       const asked = { versionsOf: params.id };
-      const [before] = readCursor(asked, query.cursor) ?? [];
-      const page = { id: params.id, limit: query.limit, before: before === undefined ? undefined : Number(before) };
+      const [before] = readCursor(asked, query.cursor, ['count']) ?? [];
+      const page = { id: params.id, limit: query.limit, before };
       const { items, hasMore, seq } = await manager.history.versions(request, page);
       const last = items.at(-1);
       const nextCursor = hasMore && last ? writeCursor(asked, [last.version]) : null;
@@ -90,11 +92,14 @@ export const versionRoutes: readonly Route[] = [
       'A new version with the content, content type, kind and metadata of the old one; parent and expiry stay as they are. Revives a deleted context.',
     scope: 'write',
     params: idParams,
+    headers: { 'If-Match': 'The version the restore is based on, such as `"3"`; `*` asks for a live context.' },
     body: { kind: 'json', types: ['application/json'], schema: restoreBody, example: { version: 3 } },
     answers: { 200: { description: 'The context.', schema: contextAnswer } },
-    problems: ['context_not_found', 'version_not_found', 'unprocessable', 'idempotency_mismatch'],
+    problems: ['context_not_found', 'version_not_found', 'version_conflict', 'unprocessable', 'idempotency_mismatch'],
     async handle({ manager, request, params, body, headers, idempotency }) {
-      const written = await manager.history.restore(request, params.id, body.version, idempotency);
+      const restore = { id: params.id, version: body.version, ...readPrecondition(headers) };
+      if (restore.ifAbsent) throw invalid('If-None-Match', 'has no meaning on a restore');
+      const written = await manager.history.restore(request, restore, idempotency);
       return { ...writtenAnswer(written, headers, manager.settings.limits), status: 200 };
     },
   }),

@@ -1,3 +1,6 @@
+/** What is compared: a line, or the number of a value. */
+export type Token = string | number;
+
 /** A run of `length` equal tokens: `left[leftAt + i] === right[rightAt + i]`. */
 export interface Match {
   leftAt: number;
@@ -25,9 +28,9 @@ const differencesMax = 1000;
  * are the anchors (patience diff, Bram Cohen), what lies between them is aligned by Myers' greedy algorithm ("An O(ND)
  * Difference Algorithm", 1986). Deterministic, and close to linear in the length for any input.
  */
-export function align(left: readonly string[], right: readonly string[]): Match[] {
-  const intern = new Map<string, number>();
-  const number = (token: string) => {
+export function align(left: readonly Token[], right: readonly Token[]): Match[] {
+  const intern = new Map<Token, number>();
+  const number = (token: Token) => {
     const known = intern.get(token);
     if (known !== undefined) return known;
     intern.set(token, intern.size);
@@ -39,7 +42,7 @@ export function align(left: readonly string[], right: readonly string[]): Match[
 }
 
 /** What `side` changed in `base`, in order: the gaps of their alignment. */
-export function edits(base: readonly string[], side: readonly string[]): Edit[] {
+export function edits(base: readonly Token[], side: readonly Token[]): Edit[] {
   const found: Edit[] = [];
   let baseAt = 0;
   let sideAt = 0;

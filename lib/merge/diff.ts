@@ -1,6 +1,7 @@
-import { canonicalJson, isJsonObject, isSameJson, type Json, pointer } from '../base/json.ts';
+import { isJsonObject, type Json, pointer } from '../base/json.ts';
 import { align, type Edit, edits } from './align.ts';
 import { toLines } from './document.ts';
+import { createIdentify, type Identify, isSameAt } from './identity.ts';
 
 /** An operation of RFC 6902 as a JSON value. */
 type Operation = Map<string, Json>;
@@ -8,32 +9,39 @@ type Path = readonly (string | number)[];
 
 /** A JSON Patch that turns `from` into `to`; arrays are aligned, so that an insertion is one operation. */
 export function jsonPatch(from: Json, to: Json): Json[] {
-  const operations: Operation[] = [];
-  compare(from, to, [], operations);
-  return operations;
+  const comparing = { operations: [], identify: createIdentify() };
+  compare(from, to, [], comparing);
+  return comparing.operations;
 }
 
-function compare(from: Json, to: Json, path: Path, operations: Operation[]): void {
-  if (isSameJson(from, to)) return;
+interface Comparing {
+  readonly operations: Operation[];
+  readonly identify: Identify;
+}
+
+function compare(from: Json, to: Json, path: Path, comparing: Comparing): void {
+  const { operations, identify } = comparing;
+  if (isSameAt(path.length, from, to, identify)) return;
   if (isJsonObject(from) && isJsonObject(to)) {
     for (const key of from.keys()) if (!to.has(key)) operations.push(operation('remove', [...path, key]));
     for (const [key, value] of to) {
       const before = from.get(key);
       if (before === undefined) operations.push(operation('add', [...path, key], value));
-      else compare(before, value, [...path, key], operations);
+      else compare(before, value, [...path, key], comparing);
     }
-  } else if (Array.isArray(from) && Array.isArray(to)) compareArrays(from, to, path, operations);
+  } else if (Array.isArray(from) && Array.isArray(to)) compareArrays(from, to, path, comparing);
   else operations.push(operation('replace', path, to));
 }
 
-function compareArrays(from: readonly Json[], to: readonly Json[], path: Path, operations: Operation[]): void {
+function compareArrays(from: readonly Json[], to: readonly Json[], path: Path, comparing: Comparing): void {
+  const { operations, identify } = comparing;
   let fromAt = 0;
   let toAt = 0;
-  const matches = align(from.map(canonicalJson), to.map(canonicalJson));
+  const matches = align(from.map(identify), to.map(identify));
   for (const match of [...matches, { leftAt: from.length, rightAt: to.length, length: 0 }]) {
     // Up to `toAt` the array under the patch is already what it shall be, so places are counted there.
     while (fromAt < match.leftAt && toAt < match.rightAt) {
-      compare(from[fromAt++] as Json, to[toAt] as Json, [...path, toAt], operations);
+      compare(from[fromAt++] as Json, to[toAt] as Json, [...path, toAt], comparing);
       toAt++;
     }
     for (; fromAt < match.leftAt; fromAt++) operations.push(operation('remove', [...path, toAt]));

@@ -1,4 +1,4 @@
-import { type Edit, edits, type Span } from './align.ts';
+import { type Edit, edits, type Span, type Token } from './align.ts';
 
 /** A stretch of a three-way comparison, as ranges into base, ours and theirs. */
 export interface Chunk {
@@ -13,7 +13,7 @@ export interface Chunk {
  * Cuts three sequences into stretches (diff3: Khanna, Kunal, Pierce, "A Formal Investigation of Diff3", 2007). Edits
  * that overlap or touch in the base belong to one stretch, as in git.
  */
-export function diff3(base: readonly string[], ours: readonly string[], theirs: readonly string[]): Chunk[] {
+export function diff3(base: readonly Token[], ours: readonly Token[], theirs: readonly Token[]): Chunk[] {
   const left = edits(base, ours);
   const right = edits(base, theirs);
   const chunks: Chunk[] = [];

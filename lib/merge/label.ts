@@ -1,10 +1,11 @@
-import { canonicalJson, isJsonObject, type Json } from '../base/json.ts';
+import { isJsonObject, type Json } from '../base/json.ts';
+import type { Identify } from './identity.ts';
 
 /** For each side the labels of its elements: an element that is still the same thing as one of the base has its label. */
 export interface Labels {
-  readonly base: readonly string[];
-  readonly ours: readonly string[];
-  readonly theirs: readonly string[];
+  readonly base: readonly number[];
+  readonly ours: readonly number[];
+  readonly theirs: readonly number[];
 }
 
 /**
@@ -15,24 +16,27 @@ export interface Labels {
  * @returns undefined where no element is recognised.
  */
 export function labelElements(
-  base: readonly Json[],
-  ours: readonly Json[],
-  theirs: readonly Json[],
+  { base, ours, theirs }: Readonly<Record<'base' | 'ours' | 'theirs', readonly Json[]>>,
+  identify: Identify,
 ): Labels | undefined {
   const known = identities(base);
-  const [ourLabels, theirLabels] = [labelSide(known, ours), labelSide(known, theirs)];
+  const [ourLabels, theirLabels] = [labelSide(known, ours, identify), labelSide(known, theirs, identify)];
   if (ourLabels === undefined && theirLabels === undefined) return undefined;
   return {
     base: base.map((_, index) => labelOf(index)),
-    ours: ourLabels ?? ours.map(canonicalJson),
-    theirs: theirLabels ?? theirs.map(canonicalJson),
+    ours: ourLabels ?? ours.map(identify),
+    theirs: theirLabels ?? theirs.map(identify),
   };
 }
 
-// No canonical JSON begins with this letter and a number, so no label is taken for the text of an element.
-const labelOf = (index: number) => `b${index}`;
+// Below zero, so that no label is taken for the number of a value.
+const labelOf = (index: number) => -1 - index;
 
-function labelSide(known: ReadonlyMap<string, number>, side: readonly Json[]): string[] | undefined {
+function labelSide(
+  known: ReadonlyMap<string, number>,
+  side: readonly Json[],
+  identify: Identify,
+): number[] | undefined {
   const taken = new Set<number>();
   const votes: Map<number, number>[] = side.map(() => new Map());
   for (const [identity, at] of identities(side)) {
@@ -43,7 +47,7 @@ function labelSide(known: ReadonlyMap<string, number>, side: readonly Json[]): s
   const labels = side.map((element, at) => {
     const ranked = [...(votes[at] ?? [])].sort(([left, more], [right, fewer]) => fewer - more || left - right);
     const index = ranked.find(([candidate]) => !taken.has(candidate))?.[0];
-    if (index === undefined) return canonicalJson(element);
+    if (index === undefined) return identify(element);
     taken.add(index);
     return labelOf(index);
   });

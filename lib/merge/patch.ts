@@ -1,4 +1,5 @@
 import { isJsonObject, isSameJson, type Json, type JsonObject } from '../base/json.ts';
+import { jsonDepthMax } from '../base/json-parse.ts';
 import { invalid, Problem } from '../base/problem.ts';
 
 /** RFC 7396: members replace members, null removes, anything that is no object replaces the whole. */
@@ -14,8 +15,8 @@ export function applyMergePatch(target: Json, patch: Json): Json {
 
 /** More operations than this are refused. */
 export const patchOperationsMax = 10_000;
-// What `copy` may add in all, in values: a few operations could otherwise double a document thirty times.
-const copiedValuesMax = 1_000_000;
+// What `copy` may add in all, in characters: a few operations could otherwise double a document thirty times.
+const copiedCharactersMax = 10_485_760;
 
 /**
  * RFC 6902: the operations in order, all or none. The target is not changed.
@@ -85,7 +86,7 @@ function createEditor(target: Json) {
   let root = target;
   let label = '';
   let errorPath = '';
-  let copiedValues = 0;
+  let copied = 0;
 
   function unfit(why: string): Problem {
     return new Problem('unprocessable', `Operation ${label}: ${why}.`, { errors: [{ path: errorPath, message: why }] });
@@ -122,16 +123,28 @@ function createEditor(target: Json) {
     return parent;
   }
 
-  function clone(value: Json): Json {
-    if (++copiedValues > copiedValuesMax) throw unfit('the copies grow too large');
-    if (Array.isArray(value)) return value.map(clone);
-    return isJsonObject(value) ? new Map([...value].map(([key, member]) => [key, clone(member)])) : value;
+  function clone(value: Json, depth: number): Json {
+    if (depth > jsonDepthMax) throw unfit(`nesting is at most ${jsonDepthMax}`);
+    copied += typeof value === 'string' ? value.length + 2 : 1;
+    if (copied > copiedCharactersMax) throw unfit('the copies grow too large');
+    if (Array.isArray(value)) return value.map((element) => clone(element, depth + 1));
+    if (!isJsonObject(value)) return value;
+    return new Map(
+      [...value].map(([key, member]) => {
+        copied += key.length + 3;
+        return [key, clone(member, depth + 1)];
+      }),
+    );
   }
 
   const find = (path: readonly string[]) => path.reduce<Json>(step, root);
 
   const editor = {
-    document: () => root,
+    /** @throws Problem `unprocessable` where moves have nested it too deep. */
+    document(): Json {
+      if (isDeeper(root, jsonDepthMax)) throw unfit(`nesting is at most ${jsonDepthMax}`);
+      return root;
+    },
 
     at(index: number, op: string): void {
       label = `${index} (${op})`;
@@ -169,7 +182,7 @@ function createEditor(target: Json) {
     },
 
     copy(from: readonly string[], path: readonly string[]): void {
-      editor.put(path, clone(find(from)), 'insert');
+      editor.put(path, clone(find(from), path.length), 'insert');
     },
 
     test(path: readonly string[], value: Json): void {
@@ -177,4 +190,17 @@ function createEditor(target: Json) {
     },
   };
   return editor;
+}
+
+/** Whether containers are nested more than `depth` deep; looks without recursion, since that is what is in question. */
+function isDeeper(value: Json, depth: number): boolean {
+  const stack: [Json, number][] = [[value, 1]];
+  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
+    const [container, level] = next;
+    const members = Array.isArray(container) ? container : isJsonObject(container) ? container.values() : undefined;
+    if (members === undefined) continue;
+    if (level > depth) return true;
+    for (const member of members) if (typeof member === 'object' && member !== null) stack.push([member, level + 1]);
+  }
+  return false;
 }

@@ -1,15 +1,20 @@
-import { canonicalJson, isJsonObject, isSameJson, type Json, type JsonObject, pointer } from '../base/json.ts';
+import { isJsonObject, type Json, type JsonObject, pointer } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import { type Conflict, printConflicts } from './conflict.ts';
 import { type Chunk, diff3 } from './diff3.ts';
 import { type Document, fromJson, fromText, isSameDocument, toLines, toValue } from './document.ts';
+import { createIdentify, type Identify, isSameAt } from './identity.ts';
 import { idsOf } from './ids.ts';
 import { labelElements } from './label.ts';
 
 type Side = 'ours' | 'theirs';
 type Path = readonly (string | number)[];
-/** Settles a collision: notes it and says which side the result takes. */
-type Settle = (conflict: Omit<Conflict, 'chosen'>) => Side;
+
+interface Merging {
+  /** Settles a collision: notes it and says which side the result takes. */
+  readonly settle: (conflict: Omit<Conflict, 'chosen'>) => Side;
+  readonly identify: Identify;
+}
 
 /**
  * Joins two changes of one base. A change on one side only is taken, the same change on both sides is taken once, a
@@ -25,16 +30,20 @@ export function threeWay(
 ): { document: Document; conflicts: Conflict[] } {
   const conflicts: Conflict[] = [];
   const chosen = prefer === 'fail' ? undefined : prefer;
-  const settle: Settle = (conflict) => {
-    conflicts.push({ ...conflict, chosen });
-    return chosen ?? 'ours';
+  const merging: Merging = {
+    identify: createIdentify(),
+    settle(conflict) {
+      conflicts.push({ ...conflict, chosen });
+      return chosen ?? 'ours';
+    },
   };
-  const document = mergeDocuments(base, ours, theirs, settle);
+  const document = mergeDocuments(base, ours, theirs, merging);
   if (prefer === 'fail' && conflicts.length > 0) throw mergeConflict(conflicts);
   return { document, conflicts };
 }
 
-function mergeConflict(conflicts: readonly Conflict[]): Problem {
+/** The refusal that names what collided. */
+export function mergeConflict(conflicts: readonly Conflict[]): Problem {
   const where = conflicts[0]?.path || 'the root';
   const more = conflicts.length > 1 ? ` and ${conflicts.length - 1} more` : '';
   return new Problem('merge_conflict', `Both sides changed ${where}${more}; nothing was written.`, {
@@ -42,21 +51,21 @@ function mergeConflict(conflicts: readonly Conflict[]): Problem {
   });
 }
 
-function mergeDocuments(base: Document, ours: Document, theirs: Document, settle: Settle): Document {
+function mergeDocuments(base: Document, ours: Document, theirs: Document, merging: Merging): Document {
   // A side that only spelled something otherwise has changed it, as long as the other side has not touched a byte.
   if (Buffer.compare(base.bytes, ours.bytes) === 0 && base.contentType === ours.contentType) return theirs;
   if (isSameDocument(ours, theirs) || isSameDocument(base, theirs)) return ours;
   if (isSameDocument(base, ours)) return theirs;
   if (ours.kind === 'text' && theirs.kind === 'text') {
-    const text = mergeText(base.kind === 'text' ? base.text : '', ours.text, theirs.text, settle);
+    const text = mergeText(base.kind === 'text' ? base.text : '', ours.text, theirs.text, merging);
     const contentType = base.contentType === ours.contentType ? theirs.contentType : ours.contentType;
     return fromText(text, contentType, [ours, theirs]);
   }
   if (base.kind === 'json' && ours.kind === 'json' && theirs.kind === 'json') {
-    const value = mergeValues(base.value, ours.value, theirs.value, [], settle);
+    const value = mergeValues(base.value, ours.value, theirs.value, [], merging);
     return fromJson(value as Json, [ours, theirs]);
   }
-  const side = settle({ path: '', base: toValue(base), ours: toValue(ours), theirs: toValue(theirs) });
+  const side = merging.settle({ path: '', base: toValue(base), ours: toValue(ours), theirs: toValue(theirs) });
   return side === 'ours' ? ours : theirs;
 }
 
@@ -66,44 +75,48 @@ function mergeValues(
   ours: Json | undefined,
   theirs: Json | undefined,
   path: Path,
-  settle: Settle,
+  merging: Merging,
 ): Json | undefined {
+  const isSame = (left: Json | undefined, right: Json | undefined) =>
+    left === undefined || right === undefined ? left === right : isSameAt(path.length, left, right, merging.identify);
   if (isSame(ours, theirs) || isSame(base, theirs)) return ours;
   if (isSame(base, ours)) return theirs;
   if (isJsonObject(ours) && isJsonObject(theirs) && (base === undefined || isJsonObject(base))) {
-    return mergeObjects(base ?? new Map(), ours, theirs, path, settle);
+    return mergeObjects(base ?? new Map(), ours, theirs, path, merging);
   }
   if (Array.isArray(ours) && Array.isArray(theirs) && (base === undefined || Array.isArray(base))) {
-    return mergeArrays(base ?? [], ours, theirs, path, settle);
+    return mergeArrays(base ?? [], ours, theirs, path, merging);
   }
-  return settle({ path: pointer(path), base, ours, theirs }) === 'ours' ? ours : theirs;
+  return merging.settle({ path: pointer(path), base, ours, theirs }) === 'ours' ? ours : theirs;
 }
 
-function isSame(left: Json | undefined, right: Json | undefined): boolean {
-  return left === undefined || right === undefined ? left === right : isSameJson(left, right);
-}
-
-function mergeObjects(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, settle: Settle): JsonObject {
+function mergeObjects(
+  base: JsonObject,
+  ours: JsonObject,
+  theirs: JsonObject,
+  path: Path,
+  merging: Merging,
+): JsonObject {
   const merged: JsonObject = new Map();
   for (const key of new Set([...ours.keys(), ...theirs.keys()])) {
-    const value = mergeValues(base.get(key), ours.get(key), theirs.get(key), [...path, key], settle);
+    const value = mergeValues(base.get(key), ours.get(key), theirs.get(key), [...path, key], merging);
     if (value !== undefined) merged.set(key, value);
   }
   return merged;
 }
 
-function mergeArrays(base: Json[], ours: Json[], theirs: Json[], path: Path, settle: Settle): Json[] {
+function mergeArrays(base: Json[], ours: Json[], theirs: Json[], path: Path, merging: Merging): Json[] {
   const ids = [base, ours, theirs].map(idsOf);
   const [baseIds, ourIds, theirIds] = ids;
   if (ids.every((own) => own?.every((id) => id !== undefined)) && baseIds && ourIds && theirIds) {
-    return mergeById(toMap(base, baseIds), toMap(ours, ourIds), toMap(theirs, theirIds), path, settle);
+    return mergeById(toMap(base, baseIds), toMap(ours, ourIds), toMap(theirs, theirIds), path, merging);
   }
   const parts = { base, ours, theirs };
-  const texts = { base: base.map(canonicalJson), ours: ours.map(canonicalJson), theirs: theirs.map(canonicalJson) };
-  return diff3(texts.base, texts.ours, texts.theirs).flatMap((chunk) => {
+  const { identify } = merging;
+  return diff3(base.map(identify), ours.map(identify), theirs.map(identify)).flatMap((chunk) => {
     const cut = cutAt(parts, chunk);
     if (chunk.changed !== 'both') return chunk.changed === 'theirs' ? cut.theirs : cut.ours;
-    return mergeStretch(cut, path, chunk.ours.from, settle);
+    return mergeStretch(cut, path, chunk.ours.from, merging);
   });
 }
 
@@ -122,46 +135,47 @@ function cutAt({ base, ours, theirs }: Parts, chunk: Chunk): Parts {
 }
 
 /** A stretch of an array that both sides changed: elements known to be the same thing are documents of their own. */
-function mergeStretch(parts: Parts, path: Path, from: number, settle: Settle): Json[] {
-  const labels = labelElements(parts.base, parts.ours, parts.theirs);
-  if (labels === undefined) return mergeWhole(parts, path, from, settle);
+function mergeStretch(parts: Parts, path: Path, from: number, merging: Merging): Json[] {
+  const labels = labelElements(parts, merging.identify);
+  if (labels === undefined) return mergeWhole(parts, path, from, merging);
+  const isSame = (left: Json[], right: Json[]) => isSameAt(path.length, left, right, merging.identify);
   return diff3(labels.base, labels.ours, labels.theirs).flatMap((chunk) => {
     const cut = cutAt(parts, chunk);
     // Equal labels say "the same thing", not "the same value": a side counts as unchanged only by its values.
-    if (chunk.changed === 'ours' && isSameJson(cut.base, cut.theirs)) return cut.ours;
-    if (chunk.changed === 'theirs' && isSameJson(cut.base, cut.ours)) return cut.theirs;
-    return mergeWhole(cut, path, from + chunk.ours.from, settle);
+    if (chunk.changed === 'ours' && isSame(cut.base, cut.theirs)) return cut.ours;
+    if (chunk.changed === 'theirs' && isSame(cut.base, cut.ours)) return cut.theirs;
+    return mergeWhole(cut, path, from + chunk.ours.from, merging);
   });
 }
 
-function mergeWhole(parts: Parts, path: Path, from: number, settle: Settle): Json[] {
+function mergeWhole(parts: Parts, path: Path, from: number, merging: Merging): Json[] {
   const { base, ours, theirs } = parts;
-  if (isSameJson(ours, theirs)) return ours;
+  if (isSameAt(path.length, ours, theirs, merging.identify)) return ours;
   if (base.length === ours.length && base.length === theirs.length) {
     return base.map((element, index) => {
-      return mergeValues(element, ours[index], theirs[index], [...path, from + index], settle) as Json;
+      return mergeValues(element, ours[index], theirs[index], [...path, from + index], merging) as Json;
     });
   }
-  return parts[settle({ path: pointer([...path, from]), ...parts })];
+  return parts[merging.settle({ path: pointer([...path, from]), ...parts })];
 }
 
 function toMap(elements: readonly Json[], ids: readonly (string | undefined)[]): JsonObject {
   return new Map(elements.map((element, index) => [ids[index] as string, element]));
 }
 
-function mergeById(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, settle: Settle): Json[] {
+function mergeById(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, merging: Merging): Json[] {
   // A conflict inside an element is told by its place in ours, or in theirs where ours lacks it.
   const places = new Map([...[...theirs.keys()].entries(), ...[...ours.keys()].entries()].map(([at, id]) => [id, at]));
   const merged: JsonObject = new Map();
   for (const [id, place] of places) {
-    const value = mergeValues(base.get(id), ours.get(id), theirs.get(id), [...path, place], settle);
+    const value = mergeValues(base.get(id), ours.get(id), theirs.get(id), [...path, place], merging);
     if (value !== undefined) merged.set(id, value);
   }
-  return mergeOrder(base, ours, theirs, path, settle).flatMap((id) => merged.get(id) ?? []);
+  return mergeOrder(base, ours, theirs, path, merging).flatMap((id) => merged.get(id) ?? []);
 }
 
 /** The order of all ids: that of the side which moved any; new ones stay behind what they followed on their side. */
-function mergeOrder(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, settle: Settle): string[] {
+function mergeOrder(base: JsonObject, ours: JsonObject, theirs: JsonObject, path: Path, merging: Merging): string[] {
   const shared = (side: JsonObject) => [...side.keys()].filter((id) => ours.has(id) && theirs.has(id));
   const known = (side: JsonObject) =>
     shared(side)
@@ -171,7 +185,7 @@ function mergeOrder(base: JsonObject, ours: JsonObject, theirs: JsonObject, path
   let lead: Side = haveMoved.theirs ? 'theirs' : 'ours';
   if (haveMoved.ours === haveMoved.theirs && shared(ours).join() !== shared(theirs).join()) {
     const values = { base: [...base.values()], ours: [...ours.values()], theirs: [...theirs.values()] };
-    lead = settle({ path: pointer(path), ...values });
+    lead = merging.settle({ path: pointer(path), ...values });
   }
   const [first, second] = lead === 'ours' ? [ours, theirs] : [theirs, ours];
   const [leading, following] = [groupBehind(first, second), groupBehind(second, first)];
@@ -197,7 +211,7 @@ function groupBehind(side: JsonObject, other: JsonObject): Map<string, string[]>
   return groups;
 }
 
-function mergeText(base: string, ours: string, theirs: string, settle: Settle): string {
+function mergeText(base: string, ours: string, theirs: string, merging: Merging): string {
   const lines = { base: toLines(base), ours: toLines(ours), theirs: toLines(theirs) };
   return diff3(lines.base, lines.ours, lines.theirs)
     .map((chunk) => {
@@ -208,7 +222,7 @@ function mergeText(base: string, ours: string, theirs: string, settle: Settle): 
       };
       if (chunk.changed !== 'both') return chunk.changed === 'theirs' ? parts.theirs : parts.ours;
       if (parts.ours === parts.theirs) return parts.ours;
-      return parts[settle({ path: lineRange(chunk), ...parts })];
+      return parts[merging.settle({ path: lineRange(chunk), ...parts })];
     })
     .join('');
 }

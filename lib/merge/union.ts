@@ -2,6 +2,7 @@ import { canonicalJson, isJsonObject, isSameJson, type Json, pointer } from '../
 import { align } from './align.ts';
 import type { Conflict } from './conflict.ts';
 import { areTexts, type Document, fromJson, fromText, type Source, toLines, toValue } from './document.ts';
+import { createIdentify, type Identify } from './identity.ts';
 import { idsOf } from './ids.ts';
 import { compareAge } from './latest.ts';
 
@@ -34,7 +35,7 @@ export function union(sources: readonly [Source, ...Source[]]): { document: Docu
       // Contents sent along are as old as their place in the list.
       rank: Number.isFinite(source.updatedMs) ? rank : rank + index,
     }));
-    return { document: fromJson(unite(values, [], conflicts), sources), conflicts };
+    return { document: fromJson(unite(values, [], { conflicts, identify: createIdentify() }), sources), conflicts };
   }
   const chosen = ranked.reduce((best, one) => (one.rank >= best.rank ? one : best)).source;
   const other = sources.find((source) => source !== sources[0] && source.kind !== sources[0].kind) ?? chosen;
@@ -48,16 +49,21 @@ export function union(sources: readonly [Source, ...Source[]]): { document: Docu
   return { document: chosen, conflicts };
 }
 
-function unite(values: readonly Ranked[], path: readonly (string | number)[], conflicts: Conflict[]): Json {
+interface Uniting {
+  readonly conflicts: Conflict[];
+  readonly identify: Identify;
+}
+
+function unite(values: readonly Ranked[], path: readonly (string | number)[], uniting: Uniting): Json {
   const first = (values[0] as Ranked).value;
   if (values.length === 1) return first;
-  if (values.every(({ value }) => isJsonObject(value))) return uniteObjects(values, path, conflicts);
-  if (values.every(({ value }) => Array.isArray(value))) return uniteArrays(values, path, conflicts);
+  if (values.every(({ value }) => isJsonObject(value))) return uniteObjects(values, path, uniting);
+  if (values.every(({ value }) => Array.isArray(value))) return uniteArrays(values, path, uniting);
   const different = values.find(({ value }) => !isSameJson(value, first));
   if (different === undefined) return first;
   const chosen = values.reduce((best, one) => (isLater(one, best) ? one : best)).value;
   const isOurs = isSameJson(chosen, first);
-  conflicts.push({
+  uniting.conflicts.push({
     path: pointer(path),
     ours: first,
     theirs: isOurs ? different.value : chosen,
@@ -71,7 +77,7 @@ function isLater(one: Ranked, best: Ranked): boolean {
   return one.rank > best.rank || (one.rank === best.rank && canonicalJson(one.value) > canonicalJson(best.value));
 }
 
-function uniteObjects(values: readonly Ranked[], path: readonly (string | number)[], conflicts: Conflict[]): Json {
+function uniteObjects(values: readonly Ranked[], path: readonly (string | number)[], uniting: Uniting): Json {
   const members = new Map<string, Ranked[]>();
   for (const { value, rank } of values) {
     for (const [key, member] of value as Map<string, Json>) {
@@ -81,31 +87,34 @@ function uniteObjects(values: readonly Ranked[], path: readonly (string | number
     }
   }
   const united = new Map<string, Json>();
-  for (const [key, own] of members) united.set(key, unite(own, [...path, key], conflicts));
+  for (const [key, own] of members) united.set(key, unite(own, [...path, key], uniting));
   return united;
 }
 
-function uniteArrays(values: readonly Ranked[], path: readonly (string | number)[], conflicts: Conflict[]): Json {
+function uniteArrays(values: readonly Ranked[], path: readonly (string | number)[], uniting: Uniting): Json {
   const ids = values.map(({ value }) => idsOf(value as Json[]));
   const isMatchedById = ids.every((own) => own !== undefined);
   const slots = new Map<string, Ranked[]>();
   values.forEach(({ value, rank }, source) => {
-    const seen = new Map<string, number>();
+    const seen = new Map<number, number>();
     (value as Json[]).forEach((element, index) => {
       const id = isMatchedById ? ids[source]?.[index] : undefined;
       let slot = `id ${id}`;
       if (id === undefined) {
-        const text = canonicalJson(element);
-        const nth = seen.get(text) ?? 0;
-        seen.set(text, nth + 1);
-        slot = `${nth} ${text}`;
+        const number = uniting.identify(element);
+        const nth = seen.get(number) ?? 0;
+        seen.set(number, nth + 1);
+        slot = `${nth} ${number}`;
       }
       const own = slots.get(slot);
       if (own === undefined) slots.set(slot, [{ value: element, rank }]);
       else own.push({ value: element, rank });
     });
   });
-  return [...slots.values()].map((own, index) => unite(own, [...path, index], conflicts));
+  return [...slots].map(([slot, own], index) =>
+    // What shares a slot without an id is equal already.
+    slot.startsWith('id ') ? unite(own, [...path, index], uniting) : (own[0] as Ranked).value,
+  );
 }
 
 function unionLines(left: string, right: string): string {

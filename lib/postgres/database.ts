@@ -68,9 +68,16 @@ interface RefusalFields {
 // Lost connections, exhausted resources, shutdowns and failovers say nothing about the statement.
 const unavailableStates = /^(08|53|57)|^25006$|^40003$/;
 
+/** A token whose space was deleted is a token no more. */
+export function spaceGone(): Problem {
+  return new Problem('unauthenticated', 'The space of this token no longer exists.');
+}
+
 /** Turns what a driver throws into what the port promises: a DatabaseError with its SQLSTATE, or `unavailable`. */
 export function refuse(error: unknown): never {
   const { code, message, detail, constraint } = error as Partial<Record<string, string>>;
+  // What comes too late for a space that is being removed: its clock moves no more, and no row may refer to it.
+  if (code === 'LM003' || (code === '23503' && constraint?.endsWith('_space_id_fkey'))) throw spaceGone();
   if (typeof code !== 'string' || !/^[0-9A-Z]{5}$/.test(code) || unavailableStates.test(code)) {
     throw databaseUnavailable(error);
   }

@@ -11,8 +11,8 @@ interface Migration {
 }
 
 /**
- * Brings the schema up to date: the numbered files once each, in order; the files of `functions/` whenever they have
- * changed. Each file is one transaction. Two deployers at once are safe: the second waits for the first and finds its
+ * Brings the schema up to date: the numbered files once each, in order, each in a transaction of its own; the files of
+ * `functions/` whenever they have changed, together. Where a newer release has migrated, nothing is done. Two deployers at once are safe: the second waits for the first and finds its
  * work done.
  *
  * @returns the names of what was applied now.
@@ -25,15 +25,20 @@ export async function migrate(database: Database, folder: string): Promise<strin
     params: [],
   }).catch(ignoreRace);
   const applied = await readApplied(database);
+  const known = new Set(migrations.map(({ name }) => name));
+  // A newer release has been here: its functions are not to be put back to ours.
+  if ([...applied.keys()].some((name) => !isRepeatable(name) && !known.has(name))) return [];
   const done: string[] = [];
-  for (const migration of migrations) {
+  for (const migration of migrations.filter(({ name }) => !isRepeatable(name))) {
     const checksum = applied.get(migration.name);
-    if (checksum === migration.checksum) continue;
-    if (checksum !== undefined && !isRepeatable(migration.name)) {
+    if (checksum !== undefined && checksum !== migration.checksum) {
       throw new Error(`migrations/${migration.name} was changed after it was applied; write a new one instead.`);
     }
-    if (await apply(database, migration, checksum)) done.push(migration.name);
+    if (checksum === undefined && (await apply(database, [migration], applied))) done.push(migration.name);
   }
+  // Functions call one another, so all that have changed come in together.
+  const changed = migrations.filter(({ name, checksum }) => isRepeatable(name) && applied.get(name) !== checksum);
+  if (changed.length > 0 && (await apply(database, changed, applied))) done.push(...changed.map(({ name }) => name));
   return done;
 }
 
@@ -77,21 +82,27 @@ async function readApplied(database: Database): Promise<Map<string, string>> {
   return new Map(rows.map((row) => [String(row['name']), String(row['checksum'])]));
 }
 
-async function apply(database: Database, migration: Migration, before: string | undefined): Promise<boolean> {
-  // The record goes first: of two deployers one waits here for the other, and then breaks on it before doing anything.
-  const record: Statement =
-    before === undefined
-      ? { text: 'insert into migration (name, checksum) values ($1, $2)', params: [migration.name, migration.checksum] }
-      : {
-          text: 'update migration set checksum = $2, applied_at = clock_timestamp() where name = $1',
-          params: [migration.name, migration.checksum],
-        };
+async function apply(
+  database: Database,
+  migrations: readonly Migration[],
+  applied: ReadonlyMap<string, string>,
+): Promise<boolean> {
+  // The records go first: of two deployers one waits here for the other, and then breaks on it before doing anything.
+  const records = migrations.map(
+    ({ name, checksum }): Statement => ({
+      text: applied.has(name)
+        ? 'update migration set checksum = $2, applied_at = clock_timestamp() where name = $1'
+        : 'insert into migration (name, checksum) values ($1, $2)',
+      params: [name, checksum],
+    }),
+  );
+  const statements = migrations.flatMap((one) => one.statements.map((text): Statement => ({ text, params: [] })));
   try {
-    await database.owner.run([record, ...migration.statements.map((text) => ({ text, params: [] }))]);
+    await database.owner.run([...records, ...statements]);
     return true;
   } catch (error) {
-    const after = (await readApplied(database)).get(migration.name);
-    if (after === migration.checksum) return false;
+    const after = await readApplied(database);
+    if (migrations.every(({ name, checksum }) => after.get(name) === checksum)) return false;
     throw error;
   }
 }

@@ -40,7 +40,10 @@ export function createNeonDatabase(deps: {
         const deadline = AbortSignal.timeout(timeoutMs);
         const signal = options?.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
         const queries = all.map((statement) => client.query(statement.text, [...statement.params], { types }));
-        const answers = (await client.transaction(queries, { fetchOptions: { signal } }).catch(refuse)) as Row[][];
+        // Each statement inside a function must see what was committed while it waited for its lock.
+        const answers = (await client
+          .transaction(queries, { isolationLevel: 'ReadCommitted', fetchOptions: { signal } })
+          .catch(refuse)) as Row[][];
         return first === undefined ? answers : answers.slice(1);
       },
     });

@@ -16,15 +16,14 @@ export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?
 
   function door(first: Statement | undefined): Door {
     return metered(telemetry, {
-      run(statements) {
-        return pglite
-          .transaction(async (transaction) => {
-            if (first !== undefined) await query(transaction, first);
-            const answers: Row[][] = [];
-            for (const statement of statements) answers.push(await query(transaction, statement));
-            return answers;
-          })
-          .catch(refuse);
+      run(statements, options) {
+        const work = pglite.transaction(async (transaction) => {
+          if (first !== undefined) await query(transaction, first);
+          const answers: Row[][] = [];
+          for (const statement of statements) answers.push(await query(transaction, statement));
+          return answers;
+        });
+        return unlessAborted(work, options?.signal).catch(refuse);
       },
     });
   }
@@ -34,6 +33,17 @@ export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?
     owner: door(undefined),
     close: () => pglite.close(),
   };
+}
+
+/** Ends the wait, not the work: what has begun in the one session goes on. */
+function unlessAborted<Value>(work: Promise<Value>, signal: AbortSignal | undefined): Promise<Value> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
 }
 
 async function query(transaction: Transaction, statement: Statement): Promise<Row[]> {

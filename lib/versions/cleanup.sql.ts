@@ -1,6 +1,6 @@
 import type { RequestContext } from '../contexts/request.ts';
 import { type Database, runOne } from '../postgres/database.ts';
-import { raw, sql, toStatement } from '../postgres/sql.ts';
+import { type Fragment, sql, toStatement } from '../postgres/sql.ts';
 
 /** Ids of contexts whose time is over and that have no tombstone yet. */
 export async function findExpired(database: Database, request: RequestContext, limit: number): Promise<string[]> {
@@ -13,42 +13,36 @@ export async function findExpired(database: Database, request: RequestContext, l
   return rows.map((row) => String(row['id']));
 }
 
-/** What one batch removed. */
-export interface Removed {
-  readonly tombstones: number;
-  readonly versions: number;
-  readonly contents: number;
-  readonly idempotencyKeys: number;
-  readonly changes: number;
+/** What retention keeps, as the settings have it. */
+export interface Bounds {
+  readonly tombstoneDays: number;
+  readonly retained: number;
+  readonly retainedDays: number | null;
+  readonly feedDays: number | null;
 }
 
-/** Removes one bounded batch of everything whose time is over. */
+/** What cleanup removes, kind by kind, in this order: what goes first may leave something for what follows. */
+export const kinds = ['tombstones', 'versions', 'contents', 'idempotencyKeys', 'changes'] as const;
+export type Kind = (typeof kinds)[number];
+
+/** Removes one bounded batch of one kind: one request. `isDone` where nothing was left to look at. */
 export async function removeBatch(
   database: Database,
   request: RequestContext,
-  bounds: {
-    readonly tombstoneDays: number;
-    readonly retained: number;
-    readonly retainedDays: number | null;
-    readonly feedDays: number | null;
-    readonly limit: number;
-  },
-): Promise<Removed> {
-  const { limit } = bounds;
-  const feed = bounds.feedDays === null ? raw('0') : sql`prune_feed(${bounds.feedDays}::double precision, ${limit})`;
-  const rows = await runOne(
-    database.in(request.space),
-    toStatement(sql`select purge_tombstones(${bounds.tombstoneDays}::double precision, ${limit}) as tombstones,
-      trim_versions(${bounds.retained}, ${bounds.retainedDays}::double precision, ${limit}) as versions,
-      forget_keys(${limit}) as keys, collect_orphans(${limit}) as contents, ${feed} as changes`),
-    request,
-  );
-  const count = (column: string) => Number(rows[0]?.[column] ?? 0);
-  return {
-    tombstones: count('tombstones'),
-    versions: count('versions'),
-    contents: count('contents'),
-    idempotencyKeys: count('keys'),
-    changes: count('changes'),
+  kind: Kind,
+  bounds: Bounds,
+): Promise<{ removed: number; isDone: boolean }> {
+  const limit = 500;
+  const statements: Record<Kind, Fragment | null> = {
+    tombstones: sql`purge_tombstones(${bounds.tombstoneDays}::double precision, ${limit})`,
+    versions: sql`trim_versions(${bounds.retained}, ${bounds.retainedDays}::double precision, ${limit})`,
+    contents: sql`collect_garbage(${limit})`,
+    idempotencyKeys: sql`forget_keys(${limit})`,
+    changes: bounds.feedDays === null ? null : sql`prune_feed(${bounds.feedDays}::double precision, ${limit})`,
   };
+  const call = statements[kind];
+  if (call === null) return { removed: 0, isDone: true };
+  const [row = {}] = await runOne(database.in(request.space), toStatement(sql`select * from ${call} done`), request);
+  const removed = Number(row['removed'] ?? row['done'] ?? 0);
+  return { removed, isDone: Number(row['looked'] ?? removed) === 0 };
 }

@@ -1,4 +1,5 @@
 import type { VersionEntry } from '../contexts/context.ts';
+import type { Precondition } from '../contexts/operation.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type HeadJson, jsonColumn, spaceRow, toVersionEntry } from '../contexts/rows.ts';
 import type { Idempotency } from '../contexts/written.ts';
@@ -22,7 +23,7 @@ export async function readVersions(
       from space s left join context c on c.space_id = s.id and c.id = ${page.id} where s.id = ${request.space}`),
     request,
   );
-  const row = spaceRow(rows);
+  const row = spaceRow(rows, request);
   const items = (jsonColumn<HeadJson[]>(row, 'versions') ?? []).map(toVersionEntry);
   return {
     seq: Number(row['clock']),
@@ -47,7 +48,7 @@ export async function pinVersion(
     request,
   );
   const answer = jsonColumn<{ clock: number; known?: boolean; version?: HeadJson | null; recorded?: unknown }>(
-    spaceRow(rows),
+    spaceRow(rows, request),
     'answer',
   );
   return {
@@ -67,9 +68,9 @@ export interface EraseOptions extends Partial<Idempotency> {
   readonly cascade: number;
 }
 
-export type EraseAnswer = { readonly clock: number; readonly children?: string[] } & (
+export type EraseAnswer = { readonly clock: number; readonly children?: string[]; readonly head?: HeadJson } & (
   | { readonly outcome: 'erased'; readonly versions: number }
-  | { readonly outcome: 'not_found' | 'has_children' }
+  | { readonly outcome: 'not_found' | 'has_children' | 'stale' | 'cascade_too_large' }
   | { readonly outcome?: undefined; readonly recorded: { outcome: 'erased'; versions: number } | null }
 );
 
@@ -77,15 +78,15 @@ export type EraseAnswer = { readonly clock: number; readonly children?: string[]
 export async function eraseContext(
   database: Database,
   request: RequestContext,
-  erase: { readonly id: string; readonly children: 'fail' | 'delete' | 'orphan' },
+  erase: Precondition & { readonly id: string; readonly children: 'fail' | 'delete' | 'orphan' },
   options: EraseOptions,
 ): Promise<EraseAnswer> {
   const rows = await runOne(
     database.in(request.space),
     toStatement(
-      sql`select erase_context(${erase.id}, ${erase.children}, ${JSON.stringify(options)}::jsonb)::text as answer`,
+      sql`select erase_context(${JSON.stringify(erase)}::jsonb, ${JSON.stringify(options)}::jsonb)::text as answer`,
     ),
     request,
   );
-  return jsonColumn<EraseAnswer>(spaceRow(rows), 'answer') as EraseAnswer;
+  return jsonColumn<EraseAnswer>(spaceRow(rows, request), 'answer') as EraseAnswer;
 }

@@ -4,12 +4,15 @@ import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import type { VersionEntry } from '../contexts/context.ts';
 import type { Contexts } from '../contexts/contexts.ts';
+import type { Precondition } from '../contexts/operation.ts';
 import { contextNotFound, gone, toProblem, versionNotFound } from '../contexts/outcomes.ts';
 import type { RequestContext } from '../contexts/request.ts';
+import { toHead } from '../contexts/rows.ts';
 import { type Idempotency, idempotencyMismatch, type Written, writeOne } from '../contexts/written.ts';
 import { jsonPatch, unifiedDiff } from '../merge/diff.ts';
 import { jsonType, toDocument } from '../merge/document.ts';
-import { type Database, isDatabaseError } from '../postgres/database.ts';
+import type { Database } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
 import { eraseContext, pinVersion, readVersions } from './history.sql.ts';
 
 export type ChildrenMode = 'fail' | 'delete' | 'orphan';
@@ -32,7 +35,11 @@ export interface History {
     between: { readonly from: number; readonly to: number },
   ): Promise<{ patch: { readonly json: string } | { readonly text: string }; seq: number }>;
   /** Makes an old version the newest again: its content, type, kind and metadata; place and expiry stay. */
-  restore(request: RequestContext, id: string, version: number, idempotency?: Idempotency): Promise<Written>;
+  restore(
+    request: RequestContext,
+    restore: Precondition & { readonly id: string; readonly version: number },
+    idempotency?: Idempotency,
+  ): Promise<Written>;
   /** A pinned version survives retention and does not count for it. */
   pin(
     request: RequestContext,
@@ -42,7 +49,7 @@ export interface History {
   /** Removes every trace but the highest version number; for good. */
   erase(
     request: RequestContext,
-    erase: { readonly id: string; readonly children: ChildrenMode },
+    erase: Precondition & { readonly id: string; readonly children: ChildrenMode },
     idempotency?: Idempotency,
   ): Promise<{ versions: number; seq: number }>;
 }
@@ -67,7 +74,7 @@ export function createHistory(deps: {
     },
 
     async diff(request, id, { from, to }) {
-      const { value, seq } = await contexts.readExact(
+      const { value, known, seq } = await contexts.readExact(
         request,
         [
           { id, version: from },
@@ -76,7 +83,7 @@ export function createHistory(deps: {
         { inlineBytes: 2 * settings.limits.contextBytes },
       );
       const [before, after] = value.map((context) => {
-        if (context === null) throw versionNotFound(id);
+        if (context === null) throw known.includes(true) ? versionNotFound(id) : contextNotFound(id);
         if (context.content === undefined) throw gone(context);
         return toDocument(context.content, context.contentType ?? jsonType);
       });
@@ -88,12 +95,12 @@ export function createHistory(deps: {
       return { patch: { text: unifiedDiff(texts[0] ?? '', texts[1] ?? '', labels) }, seq };
     },
 
-    restore(request, id, version, idempotency) {
-      return writeOne(contexts, request, { op: 'restore', id, version, withContent: true }, { idempotency });
+    restore(request, restore, idempotency) {
+      return writeOne(contexts, request, { op: 'restore', ...restore, withContent: true }, { idempotency });
     },
 
     async pin(request, pin, idempotency) {
-      const answer = await pinVersion(database, request, pin, { ...idempotency });
+      const answer = await retryLost(() => pinVersion(database, request, pin, { ...idempotency }));
       if ('recorded' in answer) {
         if (answer.recorded === null) throw idempotencyMismatch();
         const { items } = await readVersions(database, request, { id: pin.id, before: pin.version + 1, limit: 1 });
@@ -107,27 +114,24 @@ export function createHistory(deps: {
     },
 
     async erase(request, erase, idempotency) {
-      const answer = await eraseContext(database, request, erase, {
-        ...idempotency,
-        actor: request.actor,
-        origin: request.actor.kind,
-        auditId: ids.sortable(),
-        retained: settings.versions.retained,
-        retainedDays: settings.versions.retainedDays,
-        cascade: settings.limits.cascadeContexts,
-      }).catch((error) => {
-        if (isDatabaseError(error) && error.sqlState === 'LM001') {
-          throw toProblem({ id: erase.id, outcome: 'cascade_too_large' });
-        }
-        throw error;
-      });
+      const answer = await retryLost(() =>
+        eraseContext(database, request, erase, {
+          ...idempotency,
+          actor: request.actor,
+          origin: request.actor.kind,
+          auditId: ids.sortable(),
+          retained: settings.versions.retained,
+          retainedDays: settings.versions.retainedDays,
+          cascade: settings.limits.cascadeContexts,
+        }),
+      );
       if ('recorded' in answer) {
         if (answer.recorded === null) throw idempotencyMismatch();
         return { versions: answer.recorded.versions, seq: answer.clock };
       }
-      if (answer.outcome === 'not_found') throw contextNotFound(erase.id);
-      if (answer.outcome === 'has_children') {
-        throw toProblem({ id: erase.id, outcome: 'has_children', children: answer.children });
+      if (answer.outcome !== 'erased' && answer.outcome !== undefined) {
+        const head = answer.head && toHead(answer.head);
+        throw toProblem({ id: erase.id, outcome: answer.outcome, head, children: answer.children });
       }
       if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
       onErased(request.space);

@@ -3,15 +3,19 @@ import { parseJson } from '../base/json-parse.ts';
 import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import { type Context, isLive } from '../contexts/context.ts';
-import { backOff, type Contexts } from '../contexts/contexts.ts';
+import type { Contexts } from '../contexts/contexts.ts';
+import { checkMetadata } from '../contexts/metadata.ts';
 import type { PutOperation } from '../contexts/operation.ts';
 import { contextNotFound, gone, versionConflict, versionNotFound } from '../contexts/outcomes.ts';
 import type { Reference } from '../contexts/read.sql.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type Idempotency, replay, toWritten, type Written, writeOne } from '../contexts/written.ts';
-import { type PrintedConflict, printConflicts } from '../merge/conflict.ts';
-import { type Document, jsonType, type Source, toDocument, toValue } from '../merge/document.ts';
+import { type Conflict, type PrintedConflict, printConflicts } from '../merge/conflict.ts';
+import { type Document, fromJson, jsonType, type Source, toDocument, toValue } from '../merge/document.ts';
 import { type Merged, merge, type Preference, type Strategy } from '../merge/merge.ts';
+import { mergeConflict } from '../merge/three-way.ts';
+
+import { attemptsMax, backOff } from '../postgres/retry.ts';
 
 /** What a merge tells of itself. */
 export interface MergeReport {
@@ -64,7 +68,6 @@ export interface Revisions {
   ): Promise<{ merged: Merged | null; written: Written | null; seq: number }>;
 }
 
-const attemptsMax = 5;
 // Sources are read in one request; together they may be this large.
 const sourceBytesMax = 64 * 1024 * 1024;
 
@@ -102,13 +105,10 @@ export function createRevisions(deps: { contexts: Contexts; settings: Settings }
         if (document.kind === 'text') {
           throw new Problem('unprocessable', `Context ${id} holds ${head.contentType}; a patch takes JSON.`, { id });
         }
-        const bytes = requireSize(Buffer.from(printJson(requireDepth(change.apply(document.value)))));
-        const operation = {
-          op: 'put',
-          id,
-          ifVersion: head.version,
-          content: { bytes, contentType: jsonType },
-        } as const;
+        // A patch that changes nothing leaves every byte as it is.
+        const patched = fromJson(change.apply(document.value), [document]);
+        requireSize(patched.bytes);
+        const operation = { op: 'put', id, ifVersion: head.version, content: patched } as const;
         return writeOne(contexts, request, operation, { idempotency }).catch((error) => {
           if (change.ifVersion === undefined && isLost(error) && !isLast) return 'lost' as const;
           throw error;
@@ -128,10 +128,13 @@ export function createRevisions(deps: { contexts: Contexts; settings: Settings }
         });
         const [base = null, head = null] = value;
         if (head === null || !isLive(head, nowMs)) throw versionConflict(id, head);
-        if (base === null || base.content === undefined) throw versionConflict(id, head, { baseKept: false });
+        if (base === null || base.content === undefined) {
+          throw versionConflict(id, head, ifVersion < head.version ? { baseKept: false } : {});
+        }
         const { put, report } = mergePut(operation, base, head, strategy);
-        requireSize(put.content?.bytes ?? new Uint8Array());
-        requireMetadata(put.metadata ?? '', metadataBytes);
+        if (put.content) requireSize(put.content.bytes);
+        if (put.metadata)
+          checkMetadata({ raw: put.metadata, value: parseJson(put.metadata) }, metadataBytes, '/metadata');
         return writeOne(contexts, request, put, { idempotency, extra: report }).catch((error) => {
           if (isLost(error) && !isLast) return 'lost' as const;
           throw error;
@@ -139,93 +142,100 @@ export function createRevisions(deps: { contexts: Contexts; settings: Settings }
       });
     },
 
-    async merge(request, plan, idempotency) {
-      const named = [...plan.sources, ...(plan.base ? [plan.base] : [])];
-      const references = named.filter((source): source is Reference => 'id' in source);
-      const read = await contexts.readExact(request, references, {
-        key: idempotency?.key,
-        inlineBytes: sourceBytesMax,
-      });
-      if (read.recorded !== null && idempotency) {
-        const written = await replay(contexts, request, read.recorded, idempotency.fingerprint);
-        return { merged: null, written, seq: written.seq };
-      }
-      const stored = new Map(references.map((reference, at) => [reference, read.value[at] ?? null]));
-      const sources = named.map((source): Source => {
-        if (!('id' in source)) {
-          return { ...toDocument(source.bytes, source.contentType), updatedMs: Number.POSITIVE_INFINITY, version: 0 };
+    merge(request, plan, idempotency) {
+      return retrying(async (isLast) => {
+        const named = [...plan.sources, ...(plan.base ? [plan.base] : [])];
+        const references = named.filter((source): source is Reference => 'id' in source);
+        const read = await contexts.readExact(request, references, {
+          key: idempotency?.key,
+          inlineBytes: sourceBytesMax,
+        });
+        if (read.recorded !== null && idempotency) {
+          const written = await replay(contexts, request, read.recorded, idempotency.fingerprint);
+          return { merged: null, written, seq: written.seq };
         }
-        const context = requireSource(stored.get(source) ?? null, source, read.nowMs);
-        const bytes = context.content;
-        if (bytes === undefined) throw contextTooLarge(sourceBytesMax + 1, sourceBytesMax);
-        return {
-          ...toDocument(bytes, context.contentType ?? jsonType),
-          updatedMs: context.updatedMs,
-          version: context.version,
+        const stored = new Map(
+          references.map((reference, at) => [
+            reference,
+            requireSource(read.value[at] ?? null, reference, { ...read, at }),
+          ]),
+        );
+        const sources = named.map((source): Source => {
+          const context = 'id' in source ? stored.get(source) : undefined;
+          if (context !== undefined) return toSource(context);
+          const { bytes, contentType } = source as Exclude<MergeSource, Reference>;
+          return { ...toDocument(bytes, contentType), updatedMs: Number.POSITIVE_INFINITY, version: 0 };
+        });
+        const base = plan.base ? sources.pop() : undefined;
+        const merged = merge({ strategy: plan.strategy, sources, base, prefer: plan.prefer });
+        requireSize(merged.document.bytes);
+        if (plan.target === undefined) return { merged, written: null, seq: read.seq };
+
+        const { id, ifVersion } = plan.target;
+        // A merge into the head of one of its sources must not write over what has come to that head meanwhile.
+        const own = references.find((reference) => reference.id === id && reference.version === undefined);
+        const operation: PutOperation = {
+          op: 'put',
+          id,
+          ifVersion: ifVersion ?? (own && stored.get(own)?.version),
+          content: merged.document,
+          operation: 'merge',
+          mergedFrom: plan.sources.map((source) =>
+            'id' in source ? { id: source.id, version: stored.get(source)?.version } : { content: true },
+          ),
         };
+        const report = { strategy: plan.strategy, conflicts: printConflicts(merged.conflicts) };
+        const written = await writeOne(contexts, request, operation, { idempotency, extra: report }).catch((error) => {
+          if (ifVersion === undefined && own !== undefined && isLost(error) && !isLast) return 'lost' as const;
+          throw error;
+        });
+        return written === 'lost' ? written : { merged, written, seq: written.seq };
       });
-      const base = plan.base ? sources.pop() : undefined;
-      const merged = merge({ strategy: plan.strategy, sources, base, prefer: plan.prefer });
-      requireSize(merged.document.bytes);
-      if (plan.target === undefined) return { merged, written: null, seq: read.seq };
-      const { id, ifVersion } = plan.target;
-      const mergedFrom = plan.sources.map((source) =>
-        'id' in source ? { id: source.id, version: stored.get(source)?.version } : { content: true },
-      );
-      const operation: PutOperation = {
-        op: 'put',
-        id,
-        ifVersion,
-        content: merged.document,
-        operation: 'merge',
-        mergedFrom,
-      };
-      const report = { strategy: plan.strategy, conflicts: printConflicts(merged.conflicts) };
-      const written = await writeOne(contexts, request, operation, { idempotency, extra: report });
-      return { merged, written, seq: written.seq };
     },
   };
 }
 
+function toSource(context: Context): Source {
+  const { content, contentType, updatedMs, version } = context;
+  if (content === undefined) throw contextTooLarge(sourceBytesMax + 1, sourceBytesMax);
+  return { ...toDocument(content, contentType ?? jsonType), updatedMs, version };
+}
+
+/** What was sent joined with the head; what was not sent keeps the head's. */
 function mergePut(
   sent: PutOperation,
   base: Context,
   head: Context,
   strategy: Strategy,
-): { put: PutOperation; report: unknown } {
-  const toSource = (context: Context): Source => ({
-    ...toDocument(context.content as Uint8Array, context.contentType ?? jsonType),
-    updatedMs: context.updatedMs,
-    version: context.version,
-  });
-  const [was, theirs] = [toSource(base), toSource(head)];
-  const newest = { updatedMs: Number.POSITIVE_INFINITY, version: 0 };
-  const ours: Source = sent.content
-    ? { ...toDocument(sent.content.bytes, sent.content.contentType), ...newest }
-    : { ...was, ...newest };
-  const join = (one: Source, two: Source, from: Document) =>
-    merge({ strategy, sources: [one, two], base: from, prefer: 'fail' });
-  const content = join(ours, theirs, was);
-  const asSource = (metadata: string, of: Source): Source => ({
-    ...toDocument(Buffer.from(metadata), jsonType),
-    updatedMs: of.updatedMs,
-    version: of.version,
-  });
-  const metadata = join(
-    asSource(sent.metadata === undefined ? base.metadata : (sent.metadata ?? '{}'), ours),
-    asSource(head.metadata, theirs),
-    asSource(base.metadata, was),
-  );
-  const conflicts = [
-    ...content.conflicts,
-    ...metadata.conflicts.map((one) => ({ ...one, path: `/metadata${one.path}` })),
-  ];
+): { put: PutOperation; report: MergeReport } {
+  const conflicts: Conflict[] = [];
+  const join = (ours: Document, theirs: Document, from: Document, path: string) => {
+    const sources = [
+      { ...ours, updatedMs: Number.POSITIVE_INFINITY, version: 0 },
+      { ...theirs, updatedMs: head.updatedMs, version: head.version },
+    ];
+    const merged = merge({ strategy, sources, base: from, prefer: 'ours' });
+    conflicts.push(...merged.conflicts.map((one) => ({ ...one, path: path + one.path })));
+    return merged.document;
+  };
+  const contentOf = (context: Context) => toDocument(context.content as Uint8Array, context.contentType ?? jsonType);
+  const metadataOf = (metadata: string) => toDocument(Buffer.from(metadata), jsonType);
+  const content =
+    sent.content &&
+    join(toDocument(sent.content.bytes, sent.content.contentType), contentOf(head), contentOf(base), '');
+  const metadata =
+    sent.metadata === undefined
+      ? undefined
+      : join(metadataOf(sent.metadata ?? '{}'), metadataOf(head.metadata), metadataOf(base.metadata), '/metadata');
+  if (strategy === 'three-way' && conflicts.length > 0) {
+    throw mergeConflict(conflicts.map(({ chosen: _, ...open }) => open));
+  }
   const put: PutOperation = {
     op: 'put',
     id: sent.id,
     ifVersion: head.version,
-    content: content.document,
-    metadata: Buffer.from(metadata.document.bytes).toString(),
+    content,
+    ...(metadata === undefined ? {} : { metadata: Buffer.from(metadata.bytes).toString() }),
     ...(sent.kind !== undefined && sent.kind !== base.kind ? { kind: sent.kind } : {}),
     ...(sent.parentId !== undefined && sent.parentId !== base.parentId ? { parentId: sent.parentId } : {}),
     ...(sent.ttlSeconds === undefined ? {} : { ttlSeconds: sent.ttlSeconds }),
@@ -233,14 +243,14 @@ function mergePut(
       ? {}
       : { expiresAt: sent.expiresAt }),
     ...(sent.message === undefined ? {} : { message: sent.message }),
+    ...(content === undefined ? { withContent: true } : {}),
     operation: 'merge',
     mergedFrom: [
       { id: sent.id, version: base.version },
       { id: sent.id, version: head.version },
     ],
   };
-  const report = { strategy, base: base.version, head: head.version, conflicts: printConflicts(conflicts) };
-  return { put, report };
+  return { put, report: { strategy, base: base.version, head: head.version, conflicts: printConflicts(conflicts) } };
 }
 
 function isSameTime(sent: string | null, ms: number | null): boolean {
@@ -297,10 +307,13 @@ function requireReadable(context: Context | null, id: string, nowMs: number): Co
   return context;
 }
 
-function requireSource(context: Context | null, reference: Reference, nowMs: number): Context {
-  if (context === null)
-    throw reference.version === undefined ? contextNotFound(reference.id) : versionNotFound(reference.id);
-  const isReadable = reference.version === undefined ? isLive(context, nowMs) : context.state === 'live';
+function requireSource(
+  context: Context | null,
+  reference: Reference,
+  read: { readonly nowMs: number; readonly known: readonly boolean[]; readonly at: number },
+): Context {
+  if (context === null) throw read.known[read.at] ? versionNotFound(reference.id) : contextNotFound(reference.id);
+  const isReadable = reference.version === undefined ? isLive(context, read.nowMs) : context.state === 'live';
   if (!isReadable) throw gone(context);
   return context;
 }
@@ -310,18 +323,4 @@ export function contextTooLarge(sizeBytes: number, limitBytes: number): Problem 
     sizeBytes,
     limitBytes,
   });
-}
-
-// What patches and merges make must be able to come in again by the front door.
-function requireDepth(value: Json): Json {
-  parseJson(printJson(value));
-  return value;
-}
-
-function requireMetadata(text: string, bytesMax: number): void {
-  if (Buffer.byteLength(text) > bytesMax) {
-    throw new Problem('unprocessable', `The merged metadata is larger than ${bytesMax} bytes.`, {
-      limitBytes: bytesMax,
-    });
-  }
 }

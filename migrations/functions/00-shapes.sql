@@ -29,9 +29,31 @@ create or replace function content_parts(p_hash bytea) returns jsonb language sq
   from content where space_id = current_setting('lamina.space') and hash = p_hash;
 $$;
 
-create or replace function to_change_json(p_change change, p_tick bigint) returns jsonb language sql as $$
-  select jsonb_build_object('tick', p_tick, 'kind', p_change.kind, 'id', p_change.id, 'version', p_change.version,
+create or replace function to_change_json(p_change change) returns jsonb language sql as $$
+  select jsonb_build_object('tick', p_change.tick, 'kind', p_change.kind, 'id', p_change.id, 'version', p_change.version,
     'operation', p_change.operation, 'hash', encode(p_change.hash, 'hex'), 'parentBefore', p_change.parent_before,
     'parentAfter', p_change.parent_after, 'items', p_change.items, 'actorKind', p_change.actor_kind,
     'actorId', p_change.actor_id, 'origin', p_change.origin, 'atMs', to_ms(p_change.at));
+$$;
+
+-- What metadata can be found by: see context_term. lib/contexts/read.sql.ts makes the same terms to search for.
+create or replace function metadata_terms(p_metadata jsonb) returns setof text language sql immutable as $$
+  with recursive member (path, value) as (
+    select key, value from jsonb_each(p_metadata)
+    union all
+    select m.path || '.' || e.key, e.value
+    from member m cross join lateral jsonb_each(case jsonb_typeof(m.value) when 'object' then m.value else '{}' end) e
+  ), scalar (path, text) as (
+    select m.path, e.value #>> '{}'
+    from member m cross join lateral jsonb_array_elements(
+      case jsonb_typeof(m.value) when 'array' then m.value when 'object' then '[]' else jsonb_build_array(m.value) end) e
+    where jsonb_typeof(e.value) in ('string', 'number', 'boolean')
+  )
+  select distinct case when octet_length(term) > 200 then encode(sha256(convert_to(term, 'UTF8')), 'hex') else term end
+  from (select path || '=' || text as term from scalar) terms;
+$$;
+
+-- Whether a context can be read as a head now: an expired one is a deleted one from that instant.
+create or replace function is_live(p_context context) returns boolean language sql as $$
+  select coalesce(p_context.state = 'live' and (p_context.expires_at is null or p_context.expires_at > clock_timestamp()), false);
 $$;

@@ -1,31 +1,48 @@
 -- Locks, taken in this order everywhere: tree, idempotency key, contexts, contents, the space's clock.
--- Only a holder of the tree lock ever holds more than one context, so contexts need no order among themselves;
--- contents are shared by writers and only tried, never waited for, by whoever collects garbage.
+-- Only a holder of the tree lock ever holds more than one context, so contexts need no order among themselves, and it
+-- takes all of them before it touches a content. Cleanup takes what is free and leaves the rest for its next run.
 
 create or replace function lock_tree() returns void language sql as $$
   select pg_advisory_xact_lock(hashtextextended('tree ' || current_setting('lamina.space'), 0));
 $$;
 
-create or replace function lock_context(p_id text) returns void language sql as $$
-  select pg_advisory_xact_lock(hashtextextended('context ' || current_setting('lamina.space') || ' ' || p_id, 0));
-$$;
-
-create or replace function content_lock(p_hash bytea) returns bigint language sql as $$
-  select hashtextextended('content ' || current_setting('lamina.space') || ' ' || encode(p_hash, 'hex'), 0);
-$$;
-
--- Removes contents that no version holds any more; those somebody is writing just now are left for the next cleanup.
-create or replace function collect_contents(p_hashes bytea[]) returns integer language plpgsql as $$
+-- The head, locked until commit. Where there is no row yet, the id itself is locked, so that one creates and the others
+-- find what it made.
+create or replace function lock_head(p_id text) returns context language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
-  v_hash bytea;
-  v_count integer := 0;
+  v_head context;
 begin
-  foreach v_hash in array p_hashes loop
-    continue when v_hash is null or not pg_try_advisory_xact_lock(content_lock(v_hash));
-    delete from content where space_id = v_space and hash = v_hash
-      and not exists (select from context_version where space_id = v_space and hash = v_hash);
-    if found then v_count := v_count + 1; end if;
-  end loop;
-  return v_count;
+  select * into v_head from context where space_id = v_space and id = p_id for update;
+  if not found then
+    perform pg_advisory_xact_lock(hashtextextended('context ' || v_space || ' ' || p_id, 0));
+    select * into v_head from context where space_id = v_space and id = p_id for update;
+  end if;
+  return v_head;
 end $$;
+
+-- Keeps a content's parts until commit and beyond, whether they are new or there already: a row that is referred to
+-- from now on is locked against collect_garbage, which may just have taken it away.
+create or replace function keep_content(p_hash bytea, p_content jsonb, p_parts text[]) returns void language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_parts integer := (p_content ->> 'parts')::integer;
+  v_inserted integer;
+begin
+  loop
+    insert into content (space_id, hash, part, encoding, bytes)
+    select v_space, p_hash, p, p_content ->> 'encoding', decode(p_parts[(p_content ->> 'first')::integer + p], 'base64')
+    from generate_series(0, v_parts - 1) p
+    on conflict do nothing;
+    get diagnostics v_inserted = row_count;
+    exit when v_inserted = v_parts;
+    perform from content where space_id = v_space and hash = p_hash and part = 0 for key share;
+    exit when found;
+  end loop;
+end $$;
+
+-- Notes contents that may have lost their last version; collect_garbage looks later.
+create or replace function note_garbage(p_hashes bytea[]) returns void language sql as $$
+  insert into garbage (space_id, hash)
+  select distinct current_setting('lamina.space'), hash from unnest(p_hashes) hash where hash is not null;
+$$;

@@ -14,8 +14,7 @@ begin
     where idempotency.created_at < clock_timestamp() - interval '24 hours';
   if found then return null; end if;
   select * into v_recorded from idempotency where space_id = v_space and key = v_key;
-  return jsonb_build_object('clock', (select clock from space where id = v_space),
-    'recorded', case when v_recorded.fingerprint = p_options ->> 'fingerprint' then v_recorded.answer end);
+  return jsonb_build_object('clock', space_clock(), 'recorded', case when v_recorded.fingerprint = p_options ->> 'fingerprint' then v_recorded.answer end);
 end $$;
 
 create or replace function keep_answer(p_options jsonb, p_answer jsonb) returns void language sql as $$

@@ -1,9 +1,11 @@
 -- Makes p_next the head: its row, its version, and the retention that follows from it, at a cost that does not depend
 -- on how many versions there are. Called under the context's lock.
 create or replace function store_version(
-  p_next context, p_operation text, p_merged_from jsonb, p_message text, p_retained integer, p_retained_days double precision
+  p_before context, p_next context, p_operation text, p_options jsonb, p_merged_from jsonb default null, p_message text default null
 ) returns void language plpgsql as $$
 declare
+  v_retained integer := (p_options ->> 'retained')::integer;
+  v_retained_days double precision := (p_options ->> 'retainedDays')::double precision;
   v_gone bytea[];
   v_count integer;
 begin
@@ -13,20 +15,20 @@ begin
       p_next.kind, p_next.parent_id, p_next.metadata, p_next.expires_at, p_next.actor_kind, p_next.actor_id,
       p_next.updated_at, p_merged_from, p_message);
 
-  if p_next.kept_versions > p_retained then
+  if p_next.kept_versions > v_retained then
     with oldest as (
       select version from context_version
       where space_id = p_next.space_id and id = p_next.id and version < p_next.version and not pinned
-      order by version limit least(p_next.kept_versions - p_retained, 16)
+      order by version limit least(p_next.kept_versions - v_retained, 16)
     ), deleted as (
       delete from context_version v using oldest
       where v.space_id = p_next.space_id and v.id = p_next.id and v.version = oldest.version
-        and (p_retained_days is null or v.created_at < clock_timestamp() - make_interval(secs => p_retained_days * 86400))
+        and (v_retained_days is null or v.created_at < clock_timestamp() - make_interval(secs => v_retained_days * 86400))
       returning v.hash
     )
     select array_agg(hash), count(*) into v_gone, v_count from deleted;
     p_next.kept_versions := p_next.kept_versions - v_count;
-    if v_count > 0 then perform collect_contents(v_gone); end if;
+    if v_count > 0 then perform note_garbage(v_gone); end if;
   end if;
 
   insert into context values (p_next.*)
@@ -35,7 +37,20 @@ begin
     size_bytes = excluded.size_bytes, kind = excluded.kind, parent_id = excluded.parent_id, metadata = excluded.metadata,
     expires_at = excluded.expires_at, actor_kind = excluded.actor_kind, actor_id = excluded.actor_id,
     created_at = excluded.created_at, updated_at = excluded.updated_at, kept_versions = excluded.kept_versions;
+
+  -- A tombstone's metadata is empty, so these two lines hold the terms of live heads and no others.
+  if p_before.metadata <> '{}' and p_before.metadata <> p_next.metadata then
+    delete from context_term where space_id = p_next.space_id and id = p_next.id;
+  end if;
+  if p_next.metadata <> '{}' and p_before.metadata is distinct from p_next.metadata then
+    insert into context_term (space_id, term, id)
+    select p_next.space_id, term, p_next.id from metadata_terms(p_next.metadata) term;
+  end if;
 end $$;
+
+create or replace function space_clock() returns bigint language sql stable as $$
+  select clock from space where id = current_setting('lamina.space');
+$$;
 
 -- The head after p_head, written now by this actor; time only moves forward, by a millisecond at least.
 create or replace function next_head(p_head context, p_id text, p_actor jsonb) returns context language plpgsql as $$
@@ -53,8 +68,10 @@ begin
   return v_next;
 end $$;
 
-create or replace function is_live(p_context context) returns boolean language sql as $$
-  select coalesce(p_context.state = 'live' and (p_context.expires_at is null or p_context.expires_at > clock_timestamp()), false);
+-- Whether a precondition on a version or on a live head does not hold; what was erased never was.
+create or replace function is_stale(p_op jsonb, p_head context) returns boolean language sql as $$
+  select (p_op ? 'ifLive' and not is_live(p_head)) or (p_op ? 'ifVersion' and (p_op ->> 'ifVersion')::integer <>
+    case when p_head.version is null or p_head.state = 'erased' then 0 else p_head.version end);
 $$;
 
 create or replace function tombstone_of(p_head context, p_actor jsonb) returns context language plpgsql as $$
@@ -77,21 +94,19 @@ language sql as $$
     p_after.parent_id, null, p_after.actor_kind, p_after.actor_id, p_origin, p_after.updated_at)::change;
 $$;
 
--- Gives each change its tick, in the order it stands, and moves the clock once. Answers with the clock.
-create or replace function record_changes(p_changes change[]) returns bigint language plpgsql as $$
+-- Gives each change its tick, in the order it stands, and moves the clock once. Answers {clock, changes}.
+create or replace function record_changes(p_changes change[]) returns jsonb language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
   v_count integer := coalesce(array_length(p_changes, 1), 0);
   v_clock bigint;
 begin
-  if v_count = 0 then
-    select clock into v_clock from space where id = v_space;
-    return v_clock;
-  end if;
+  if v_count = 0 then return jsonb_build_object('clock', space_clock(), 'changes', '[]'::jsonb); end if;
   update space set clock = clock + v_count where id = v_space returning clock into v_clock;
-  insert into change
-  select c.space_id, v_clock - v_count + c.ordinality, c.kind, c.id, c.version, c.operation, c.hash, c.parent_before,
-    c.parent_after, c.items, c.actor_kind, c.actor_id, c.origin, c.at
-  from unnest(p_changes) with ordinality c;
-  return v_clock;
+  if not found then raise exception 'the space is closed' using errcode = 'LM003'; end if;
+  for v_index in 1 .. v_count loop
+    p_changes[v_index].tick := v_clock - v_count + v_index;
+  end loop;
+  insert into change select c.* from unnest(p_changes) c;
+  return jsonb_build_object('clock', v_clock, 'changes', (select jsonb_agg(to_change_json(c) order by c.tick) from unnest(p_changes) c));
 end $$;

@@ -66,6 +66,16 @@ describe('parsing JSON', () => {
 });
 
 describe('numbers', () => {
+  test('with exponents beyond all measure are compared without converting them', () => {
+    const long = '9'.repeat(400_000);
+    const started = performance.now();
+    expect(canonicalNumber(`1e${long}`)).toBe(canonicalNumber(`1.0e${long}`.replace('1.0', '1')));
+    expect(canonicalNumber(`1e${long}`)).not.toBe(canonicalNumber(`2e${long}`));
+    expect(canonicalNumber('1e00000000000000000001')).toBe(canonicalNumber('10'));
+    expect(canonicalNumber(`1e${'9'.repeat(40)}`)).toBe(canonicalNumber(`0.1e1${'0'.repeat(40)}`));
+    expect(performance.now() - started).toBeLessThan(1000);
+  });
+
   test('are equal by decimal value, whatever their spelling', () => {
     for (const [one, two] of [
       ['1', '1.0'],
