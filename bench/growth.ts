@@ -54,6 +54,12 @@ async function growWith(
         [{ op: 'put', id, content: { bytes: Buffer.from(`{"round":${round}}`), contentType: 'application/json' } }],
         { atomic: true },
       ),
+    'by metadata': ({ manager }) =>
+      manager.contexts.list(request, {
+        filter: { metadata: [{ path: ['team'], value: 'team-7' }] },
+        order: 'id',
+        limit: 1,
+      }),
     'list 50': ({ manager }) => manager.contexts.list(request, { filter: {}, order: 'id', limit: 50 }),
   };
   const times = new Map(
@@ -104,6 +110,7 @@ async function layOut(store: RealStore, { contexts, versions }: Layout): Promise
     insert into context (space_id, id, version, state, hash, content_type, size_bytes, kind, metadata, actor_kind, actor_id, created_at, updated_at, kept_versions)
       select 'default', id, ${versions}, 'live', hash, content_type, size_bytes, kind, metadata, actor_kind, actor_id, created_at, created_at, ${versions}
       from context_version where version = ${versions};
+    insert into context_term select 'default', t, id from context cross join lateral metadata_terms(metadata) t;
     insert into change (space_id, tick, kind, id, version, operation, hash, actor_kind, actor_id, at)
       select 'default', row_number() over (order by created_at), 'context', id, version, 'put', hash, 'api', 'bench', created_at from context_version;
     update space set clock = (select max(tick) from change) where id = 'default';

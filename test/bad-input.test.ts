@@ -1,5 +1,6 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { sha256 } from '../lib/base/hash.ts';
 import { openStore, type SendOptions, type TestStore } from './support/client.ts';
 import { engines } from './support/engines.ts';
 
@@ -14,6 +15,28 @@ const put = (raw: string | Uint8Array, headers: Record<string, string> = json): 
   { raw, headers },
 ];
 const post = (path: string, body: unknown): [string, string, SendOptions] => ['POST', path, { body }];
+
+const patchOf = (operations: unknown, id: string): [string, string, SendOptions] => [
+  'PATCH',
+  `/v1/contexts/${id}`,
+  { raw: JSON.stringify(operations), headers: { 'content-type': 'application/json-patch+json' } },
+];
+
+/** Each copies the whole document to its deepest place, and so doubles its depth. */
+function nestingCopies() {
+  const operations = [];
+  for (let path = '', step = 0; step < 12; step++) {
+    operations.push({ op: 'copy', from: '', path: `${path}/c` });
+    path += `${path}/c`;
+  }
+  return operations;
+}
+
+function nestingMoves() {
+  const makes = Array.from({ length: 500 }, (_, at) => ({ op: 'add', path: `/m${at}`, value: {} }));
+  const moves = Array.from({ length: 499 }, (_, at) => ({ op: 'move', from: `/m${at}`, path: `/m${at + 1}/in` }));
+  return [...makes, ...moves];
+}
 
 /** What is sent, the status it gets, and the code. */
 const cases: [
@@ -316,6 +339,69 @@ const cases: [
     404,
     'version_not_found',
   ],
+  ['a time beyond all years', put('{"content":1,"expiresAt":"9999-12-31T23:59:59-12:00"}'), 400, 'invalid_request'],
+  [
+    'a time before all years',
+    post('/v1/keys', { name: 'x', scopes: ['read'], expiresAt: '0000-01-01T00:00:00Z' }),
+    400,
+    'invalid_request',
+  ],
+  [
+    'a time with 300 digits',
+    put(`{"content":1,"expiresAt":"2030-01-01T00:00:00.${'0'.repeat(300)}Z"}`),
+    400,
+    'invalid_request',
+  ],
+  [
+    'a key that has expired already',
+    post('/v1/keys', { name: 'x', scopes: ['read'], expiresAt: '2020-01-01T00:00:00Z' }),
+    422,
+    'unprocessable',
+  ],
+  ['a query that every object has', ['GET', '/v1/contexts?toString=1'], 400, 'invalid_request'],
+  ['a query named __proto__', ['GET', '/v1/contexts?__proto__=1'], 400, 'invalid_request'],
+  [
+    'an encoding that every object has',
+    put('{"content":1}', { ...json, 'content-encoding': 'constructor' }),
+    415,
+    'unsupported_media_type',
+  ],
+  [
+    'two charsets',
+    put('{"content":1}', { 'content-type': 'application/json; charset=utf-8; charset=latin1' }),
+    415,
+    'unsupported_media_type',
+  ],
+  [
+    'a charset with spaces around',
+    put('{"content":1}', { 'content-type': 'application/json; charset = latin1' }),
+    415,
+    'unsupported_media_type',
+  ],
+  [
+    'metadata whose numbers grow',
+    put(`{"content":1,"metadata":{"n":[${Array(8000).fill('1e1000').join()}]}}`),
+    400,
+    'invalid_request',
+  ],
+  ['a diff of nothing', ['GET', '/v1/contexts/nothing/diff?from=1&to=2'], 404, 'context_not_found'],
+  [
+    'a merge of a version of nothing',
+    post('/v1/merge', { strategy: 'latest', sources: [{ id: 'nothing', version: 2 }, { content: 1 }] }),
+    404,
+    'context_not_found',
+  ],
+  [
+    'copies of copies',
+    patchOf(
+      Array.from({ length: 9000 }, (_, at) => ({ op: 'copy', from: '/a', path: `/b${at}` })),
+      'large',
+    ),
+    422,
+    'unprocessable',
+  ],
+  ['copies nested in copies', patchOf(nestingCopies(), 'fixed'), 422, 'unprocessable'],
+  ['moves nested in moves', patchOf(nestingMoves(), 'fixed'), 422, 'unprocessable'],
 ];
 
 describe.each(engines)('bad input on $name', (engine) => {
@@ -323,6 +409,7 @@ describe.each(engines)('bad input on $name', (engine) => {
   beforeAll(async () => {
     store = await openStore(engine);
     await store.send('PUT', '/v1/contexts/fixed', { body: { content: { a: 1 } } });
+    await store.send('PUT', '/v1/contexts/large', { body: { content: { a: 'x'.repeat(1_000_000) } } });
     await store.send('PUT', '/v1/contexts/words', { body: { content: 'a', contentType: 'text/plain' } });
   });
 
@@ -339,5 +426,33 @@ describe.each(engines)('bad input on $name', (engine) => {
     expect(answer.text).not.toMatch(/select |insert |at .*\.ts|\/node_modules\//);
     const after = (await store.send('GET', '/v1/changes?since=latest')).json.nextCursor;
     expect(after).toBe(before);
+  });
+
+  test('a cursor that nobody gave out is refused, whatever it looks like', async () => {
+    const forged = async (list: string, query: unknown, place: unknown[]) => {
+      const binding = sha256(JSON.stringify(query)).slice(0, 12);
+      const cursor = Buffer.from(JSON.stringify([binding, ...place])).toString('base64url');
+      return (await store.send('GET', `${list}${list.includes('?') ? '&' : '?'}cursor=${cursor}`)).json.code;
+    };
+    const listed = (order: string) => ({ filter: { metadata: [] }, order });
+    const versions = { versionsOf: 'fixed' };
+    for (const [list, query, place] of [
+      ['/v1/contexts?order=updated', listed('updated'), ['x']],
+      ['/v1/contexts?order=updated', listed('updated'), ['x', -9e15]],
+      ['/v1/contexts', listed('id'), ['a\u0000', 1]],
+      ['/v1/contexts/fixed/versions', versions, ['abc']],
+      ['/v1/contexts/fixed/versions', versions, [9e15]],
+      ['/v1/keys', 'keys', ['a\u0000']],
+      ['/v1/audit', 'audit', [1]],
+    ] as const) {
+      expect([list, place, await forged(list, query, [...place])]).toEqual([list, place, 'invalid_request']);
+    }
+    // A place that fits is taken, so what was refused above was refused for its place.
+    expect(await forged('/v1/contexts/fixed/versions', versions, [5])).toBeUndefined();
+  });
+
+  test('as many mistakes as a body can hold are answered with a hundred', async () => {
+    const body = Object.fromEntries(Array.from({ length: 5000 }, (_, at) => [`k${at}`, 1]));
+    expect((await store.send('PUT', '/v1/contexts/fixed', { body })).json.errors).toHaveLength(100);
   });
 });

@@ -63,6 +63,48 @@ describe.each(engines)('batches on $name', (engine) => {
     ).toBe(200);
   });
 
+  test('what one operation cannot be is its own problem; atomic names it', async () => {
+    const [good, bad] = [newId(), newId()];
+    const operations = [
+      { op: 'put', id: bad, content: 'a\u0000', contentType: 'text/plain' },
+      { op: 'put', id: good, content: 1 },
+    ];
+    const { json } = await store.send('POST', '/v1/batch/write', { body: { operations } });
+    expect(json.results).toMatchObject([
+      { index: 0, status: 422, problem: { code: 'unprocessable' } },
+      { index: 1, status: 201, context: { id: good } },
+    ]);
+    const all = await store.send('POST', '/v1/batch/write', {
+      body: { operations: operations.reverse(), atomic: true },
+    });
+    expect(all.json).toMatchObject({ code: 'unprocessable', operation: 1 });
+    const single = { operations: [{ op: 'delete', id: 'nothing-here' }], atomic: true };
+    expect((await store.send('POST', '/v1/batch/write', { body: single })).json).toMatchObject({
+      code: 'context_not_found',
+      operation: 0,
+    });
+    for (const wrong of [
+      { op: 'put', id: good, content: 1, ttlSeconds: 5, expiresAt: '2100-01-01T00:00:00Z' },
+      { op: 'put', id: good, contentType: 'text/plain' },
+    ]) {
+      const answer = await store.send('POST', '/v1/batch/write', { body: { operations: [wrong] } });
+      expect(answer.json.code).toBe('invalid_request');
+    }
+  });
+
+  test('the answer to a batch holds at most 4 MiB of contents', async () => {
+    const ids = Array.from({ length: 3 }, () => newId());
+    for (const id of ids) await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 'x'.repeat(3_000_000) } });
+    const operations = ids.map((id) => ({ op: 'put', id, kind: 'memo' }));
+    const answer = await store.send('POST', '/v1/batch/write', { body: { operations } });
+    expect(answer.text.length).toBeLessThan(4_300_000);
+    expect(answer.json.results.map((one: { context: { contentUrl?: string } }) => 'contentUrl' in one.context)).toEqual(
+      [false, true, true],
+    );
+    const twice = await store.send('POST', '/v1/batch/get', { body: { ids: [ids[0], ids[0]] } });
+    expect(twice.json.items.map((one: { content: string | null }) => one.content === null)).toEqual([false, true]);
+  });
+
   test('each change has its own tick, in the order sent', async () => {
     const ids = [newId('z'), newId('a'), newId('m')];
     const since = (await store.send('GET', '/v1/changes?since=latest')).json.nextCursor;

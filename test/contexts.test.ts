@@ -360,6 +360,58 @@ describe.each(engines)('contexts on $name', (engine) => {
     expect((await get(json, '?resolve=ancestors')).json.content).toEqual({ a: 1 });
   });
 
+  test('all frames of a zstd body are read, and what follows them is refused', async () => {
+    const id = newId();
+    const send = (raw: Uint8Array) =>
+      store.send('PUT', `/v1/contexts/${id}/content`, {
+        raw,
+        headers: { 'content-encoding': 'zstd', 'content-type': 'text/plain' },
+      });
+    expect((await send(Buffer.concat([zstdCompressSync('ab'), zstdCompressSync('cd')]))).status).toBe(201);
+    expect((await store.send('GET', `/v1/contexts/${id}/content`)).text).toBe('abcd');
+    expect((await send(Buffer.concat([zstdCompressSync('ab'), Buffer.from('rest')]))).json.code).toBe(
+      'invalid_request',
+    );
+    const bomb = Buffer.concat(Array.from({ length: 5 }, () => zstdCompressSync(Buffer.alloc(1_000_000))));
+    expect((await send(bomb)).json.code).toBe('context_too_large');
+  });
+
+  test('null for ttlSeconds clears the expiry, as null for expiresAt does', async () => {
+    const id = newId();
+    expect((await put(id, { content: 1, ttlSeconds: 60 })).json.expiresAt).not.toBeNull();
+    expect((await put(id, { ttlSeconds: null })).json.expiresAt).toBeNull();
+  });
+
+  test('an erase and a restore obey If-Match', async () => {
+    const id = newId();
+    await put(id, { content: 1 });
+    await put(id, { content: 2 });
+    const stale = { headers: { 'if-match': '"1"' } };
+    const erase = await store.send('DELETE', `/v1/contexts/${id}?erase=true`, stale);
+    expect(erase.json).toMatchObject({ code: 'version_conflict', currentVersion: 2 });
+    const restore = await store.send('POST', `/v1/contexts/${id}/restore`, { body: { version: 1 }, ...stale });
+    expect(restore.json).toMatchObject({ code: 'version_conflict', currentVersion: 2 });
+    const created = await put(id, { content: 3 }, { 'if-none-match': '*' });
+    expect(created.json).toMatchObject({
+      code: 'version_conflict',
+      currentVersion: 2,
+      currentHash: expect.stringMatching(/^sha256:/),
+    });
+  });
+
+  test('Context-Seq is held against the clock by every read of a space', async () => {
+    const id = newId();
+    await put(id, { content: 1 });
+    const ahead = { headers: { 'context-seq': '999999999' } };
+    for (const path of [`/${id}`, `/${id}/versions`, `/${id}/diff?from=1&to=1`, `/${id}/children`, '']) {
+      expect((await store.send('GET', `/v1/contexts${path}`, ahead)).json.code).toBe('invalid_request');
+    }
+    for (const path of ['/v1/changes', '/v1/keys', '/v1/audit']) {
+      expect((await store.send('GET', path, ahead)).json.code).toBe('invalid_request');
+      expect(Number((await store.send('GET', path)).headers.get('context-seq'))).toBeGreaterThan(0);
+    }
+  });
+
   test('an actor cannot be sent', async () => {
     const refused = await put(newId(), { content: 1, actor: { kind: 'system', id: 'me' } });
     expect(refused.json).toMatchObject({ code: 'invalid_request', errors: [{ path: '/actor' }] });

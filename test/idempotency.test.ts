@@ -86,6 +86,49 @@ describe.each(engines)('idempotency keys on $name', (engine) => {
     expect((await store.send('DELETE', `/v1/contexts/${id}`, { headers })).json.code).toBe('idempotency_mismatch');
   });
 
+  test('a batch that was refused in part is answered the same again', async () => {
+    const [stale, deleted] = [newId(), newId()];
+    for (const content of [1, 2]) await store.send('PUT', `/v1/contexts/${stale}`, { body: { content } });
+    await store.send('PUT', `/v1/contexts/${deleted}`, { body: { content: 1 } });
+    await store.send('DELETE', `/v1/contexts/${deleted}`);
+    const operations = [
+      { op: 'put', id: stale, content: 3, ifVersion: 1 },
+      { op: 'delete', id: deleted },
+      { op: 'put', id: newId(), content: 1 },
+    ];
+    const first = await twice('POST', '/v1/batch/write', { body: { operations } });
+    expect(first.json.results).toMatchObject([
+      { problem: { code: 'version_conflict', currentVersion: 2 } },
+      { problem: { code: 'gone', version: 2 } },
+      { status: 201 },
+    ]);
+  });
+
+  test('what was erased is not written again by a request that is sent again', async () => {
+    const id = newId();
+    const headers = { 'idempotency-key': `erased-${id}` };
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 'private' }, headers });
+    await store.send('DELETE', `/v1/contexts/${id}?erase=true`);
+    const again = await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 'private' }, headers });
+    expect(again.json.code).toBe('idempotency_mismatch');
+    expect((await store.send('GET', `/v1/contexts/${id}`)).json.code).toBe('context_not_found');
+  });
+
+  test('spaces are made and removed once under a key of whoever asks', async () => {
+    const owner = { token: store.ownerToken };
+    const [one, two] = [`one-${process.pid}-${newId()}`, `two-${process.pid}-${newId()}`];
+    const make = (name: string) =>
+      store.send('POST', '/v1/spaces', { body: { name }, headers: { 'idempotency-key': `make-${one}` }, ...owner });
+    const [first, second] = [await make(one), await make(one)];
+    expect(second.json).toEqual(first.json);
+    expect((await make(two)).json.code).toBe('idempotency_mismatch');
+    const remove = () =>
+      store.send('DELETE', `/v1/spaces/${one}?erase=true`, { headers: { 'idempotency-key': `drop-${one}` }, ...owner });
+    expect([(await remove()).status, (await remove()).status]).toEqual([200, 200]);
+    const late = await store.send('PUT', '/v1/contexts/late', { body: { content: 1 }, token: first.json.key.token });
+    expect(late.json.code).toBe('unauthenticated');
+  });
+
   test('a refusal is not remembered', async () => {
     const [id, headers] = [newId(), { 'idempotency-key': newKey(), 'if-match': '"1"' }];
     expect((await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 2 }, headers })).status).toBe(412);

@@ -73,6 +73,34 @@ describe.each(engines)('lists on $name', (engine) => {
     expect(await pages(`metadata.team=${encodeURIComponent("o'dd\\")}`)).toEqual([]);
   });
 
+  test('by metadata of any length, and with characters that paths and terms are made of', async () => {
+    const id = newId();
+    const number = '0.1234567890123456789012345678901234567890';
+    const long = 'ü'.repeat(400);
+    await store.send('PUT', `/v1/contexts/${id}`, {
+      raw: `{"content":1,"metadata":{"n":${number},"long":"${long}","a":{"b=c":"d"},"list":[true,"${long}",3]}}`,
+    });
+    const found = async (path: string, value: string) => {
+      const query = `metadata.${encodeURIComponent(path)}=${encodeURIComponent(value)}`;
+      return (await store.send('GET', `/v1/contexts?${query}`)).json.items.map((one: { id: string }) => one.id);
+    };
+    for (const [path, value] of [
+      ['n', number],
+      ['long', long],
+      ['a.b=c', 'd'],
+      ['list', 'true'],
+      ['list', long],
+      ['list', '3'],
+    ] as const) {
+      expect([path, await found(path, value)]).toEqual([path, [id]]);
+    }
+    expect(await found('a', 'b=c=d')).toEqual([]);
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { metadata: { n: 2 } } });
+    expect([await found('n', number), await found('n', '2')]).toEqual([[], [id]]);
+    await store.send('DELETE', `/v1/contexts/${id}`);
+    expect(await found('n', '2')).toEqual([]);
+  });
+
   test('contents come when they are asked for', async () => {
     expect((await list('limit=1')).items[0]).not.toHaveProperty('content');
     expect((await list('limit=1&include=content')).items[0].content).toEqual({ at: expect.any(Number) });

@@ -40,6 +40,73 @@ describe.each(engines)('merging on $name', (engine) => {
     });
   });
 
+  test.each(['latest', 'union', 'intersection', 'three-way'])(
+    'what a put on a stale base leaves out keeps the head’s, by %s too',
+    async (strategy) => {
+      const id = newId();
+      await put(id, { content: { v: 1 }, metadata: { m: 1 } });
+      await put(id, { content: { v: 2 }, metadata: { m: 2 } });
+      const kind = await put(id, { kind: 'memo' }, base, `?onConflict=${strategy}`);
+      expect(kind.json).toMatchObject({ version: 3, kind: 'memo', content: { v: 2 }, metadata: { m: 2 } });
+      const content = await put(id, { content: { v: 2, w: 1 } }, { 'if-match': '"2"' }, `?onConflict=${strategy}`);
+      expect(content.json).toMatchObject({ kind: 'memo', metadata: { m: 2 } });
+    },
+  );
+
+  test('metadata that collides is told apart from content, both in one answer', async () => {
+    const id = newId();
+    await put(id, { content: { a: 1 }, metadata: { team: 'x' } });
+    await put(id, { content: { a: 2 }, metadata: { team: 'y' } });
+    const refused = await put(id, { content: { a: 3 }, metadata: { team: 'z' } }, base, '?onConflict=three-way');
+    expect(refused.json.code).toBe('merge_conflict');
+    expect(refused.json.conflicts).toEqual([
+      { path: '/a', base: 1, ours: 3, theirs: 2 },
+      { path: '/metadata/team', base: 'x', ours: 'z', theirs: 'y' },
+    ]);
+    const tags = (from: number) => ({ tags: Array.from({ length: 64 }, (_, at) => `t${from + at}`) });
+    await put(id, { metadata: tags(0) });
+    const { version } = (await put(id, { metadata: tags(64) })).json;
+    const sent = { metadata: tags(128) };
+    const tooMany = await put(id, sent, { 'if-match': `"${version - 1}"` }, '?onConflict=union');
+    expect(tooMany.json).toMatchObject({ code: 'invalid_request', errors: [{ path: '/metadata/tags' }] });
+  });
+
+  test('a base that never was is an ordinary 412', async () => {
+    const id = newId();
+    await put(id, { content: 1 });
+    const refused = await put(id, { content: 2 }, { 'if-match': '"99"' }, '?onConflict=union');
+    expect([refused.json.code, refused.json.currentVersion, 'baseKept' in refused.json]).toEqual([
+      'version_conflict',
+      1,
+      false,
+    ]);
+  });
+
+  test('merges into one of their own sources at once lose nothing', async () => {
+    const id = newId();
+    await put(id, { content: {} });
+    const adding = Array.from({ length: 5 }, (_, at) =>
+      merge({ strategy: 'union', sources: [{ id }, { content: { [`k${at}`]: at } }], target: { id } }),
+    );
+    for (const answer of await Promise.all(adding)) expect(answer.status).toBe(200);
+    const { content } = (await store.send('GET', `/v1/contexts/${id}`)).json;
+    expect(Object.keys(content).sort()).toEqual(['k0', 'k1', 'k2', 'k3', 'k4']);
+  });
+
+  test('a patch that changes nothing makes no version and leaves every byte', async () => {
+    const id = newId();
+    await store.send('PUT', `/v1/contexts/${id}/content`, { raw: '{ "a": 1.0, "b": "\\u00e9" }' });
+    for (const [type, raw] of [
+      ['application/merge-patch+json', '{}'],
+      ['application/json-patch+json', '[]'],
+      ['application/json-patch+json', '[{"op":"replace","path":"/a","value":1}]'],
+    ] as const) {
+      const patched = await store.send('PATCH', `/v1/contexts/${id}`, { raw, headers: { 'content-type': type } });
+      expect(patched.json).toMatchObject({ version: 1, unchanged: true });
+    }
+    expect((await store.send('GET', `/v1/contexts/${id}/content`)).text).toBe('{ "a": 1.0, "b": "\\u00e9" }');
+  });
+
   test('a put on the head itself is an ordinary write', async () => {
     const id = newId();
     await put(id, { content: 1 });

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { newId, openStore, type TestStore } from './support/client.ts';
 import { engines } from './support/engines.ts';
@@ -83,5 +84,35 @@ describe.each(engines)('trees on $name', (engine) => {
       expect((await small.send('DELETE', `/v1/contexts/${root}?children=${children}`)).json.code).toBe('unprocessable');
     }
     expect((await small.send('GET', `/v1/contexts/${root}/children`)).json.items).toHaveLength(4);
+  });
+
+  test('what has expired is in no tree, counts for no depth, and cannot come back above its own child', async () => {
+    const [parent, child, other] = [newId(), newId(), newId()];
+    await put(parent, { content: 1, ttlSeconds: 0.3 });
+    await put(child, { content: 1, parentId: parent });
+    await put(other, { content: 1 });
+    await sleep(350);
+    expect((await store.send('GET', `/v1/contexts/${child}/ancestors`)).json.items).toEqual([]);
+    expect((await put(parent, { content: 2, parentId: child })).json.code).toBe('parent_cycle');
+    await store.send('POST', '/v1/maintenance/run', { body: { task: 'cleanup' } });
+    expect((await put(parent, { content: 2, parentId: child })).json.code).toBe('parent_cycle');
+    expect((await put(parent, { content: 2, parentId: other })).status).toBe(201);
+    // A chain of 32 whose last has expired may move below one more.
+    const ids = Array.from({ length: 32 }, () => newId());
+    for (const [at, id] of ids.entries()) {
+      await put(id, {
+        content: at,
+        ...(at > 0 ? { parentId: ids[at - 1] } : {}),
+        ...(at === 31 ? { ttlSeconds: 0.3 } : {}),
+      });
+    }
+    await sleep(350);
+    expect((await put(ids[0]!, { parentId: other })).status).toBe(200);
+    // An erase minds the living children only.
+    const [top, dead] = [newId(), newId()];
+    await put(top, { content: 1 });
+    await put(dead, { content: 1, parentId: top, ttlSeconds: 0.2 });
+    await sleep(250);
+    expect((await store.send('DELETE', `/v1/contexts/${top}?erase=true`)).json.erased.versions).toBe(1);
   });
 });

@@ -59,6 +59,25 @@ describe.each(engines)('versions on $name', (engine) => {
     expect((await pin(3, true)).json.code).toBe('version_not_found');
   });
 
+  test('?at= tells nothing of a time whose version is gone, though an older one is pinned', async () => {
+    const id = newId();
+    const times: string[] = [];
+    for (let n = 1; n <= 12; n++) {
+      times.push((await store.send('PUT', `/v1/contexts/${id}`, { body: { content: n } })).json.updatedAt);
+      if (n === 1) await store.send('POST', `/v1/contexts/${id}/versions/1/pin`, { body: { pinned: true } });
+    }
+    const { items } = (await store.send('GET', `/v1/contexts/${id}/versions`)).json;
+    const kept = new Set(items.map((one: { version: number }) => one.version));
+    expect(kept.has(1) && !kept.has(2)).toBe(true);
+    for (const [index, at] of times.entries()) {
+      const version = index + 1;
+      const read = await store.send('GET', `/v1/contexts/${id}?at=${at}`);
+      // The pinned first was the head until a time that nobody knows any more.
+      const isTold = kept.has(version) && version !== 1;
+      expect([version, read.json.code ?? read.json.version]).toEqual([version, isTold ? version : 'version_not_found']);
+    }
+  });
+
   test('a content that other versions hold stays when one of them goes', async () => {
     const [a, b] = [newId(), newId()];
     await put(a, { content: 'shared', contentType: 'text/plain' });

@@ -136,6 +136,8 @@ async function takeBody(route: Route, http: Request, bytesMax: number) {
 
 /** @throws Problem `invalid_request` with every place that does not fit the schema. */
 function check(schema: z.ZodType, value: unknown, root: string): unknown {
+  // Schemas pass over this key without a word.
+  if (Object.hasOwn(Object(value), '__proto__')) throw invalid(`${root}__proto__`, 'is not known here');
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const errors = result.error.issues.flatMap((issue) => {
