@@ -7,6 +7,7 @@ import { createPgliteDatabase } from '../../lib/postgres/pglite.ts';
 import { noTelemetry, type Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { type NeonEndpoint, startNeonEndpoint } from '../servers/neon-endpoint.ts';
 import { findPostgres, type PostgresServer, startPostgres } from '../servers/postgres.ts';
+import { findRedis } from '../servers/redis.ts';
 
 /** An engine the suites run on. */
 export interface TestEngine {
@@ -23,6 +24,12 @@ const programs = await findPostgres();
 const isRequired = process.env['LAMINA_REQUIRE_SERVERS'] === '1';
 if (programs === undefined && isRequired) throw new Error('LAMINA_REQUIRE_SERVERS=1, and there is no PostgreSQL here.');
 if (programs === undefined) console.warn('No PostgreSQL found: the suites that need a real server are skipped.');
+
+/** Where `redis-server` is; undefined where suites that need it cannot run. */
+export const redisProgram = await findRedis();
+if (redisProgram === undefined && isRequired)
+  throw new Error('LAMINA_REQUIRE_SERVERS=1, and there is no redis-server here.');
+if (redisProgram === undefined) console.warn('No redis-server found: the suites that need a real Redis are skipped.');
 
 /** Whether suites that need a real server can run. */
 export const hasPostgres = programs !== undefined;

@@ -1,0 +1,194 @@
+import type {
+  Bounds,
+  Found,
+  GetReply,
+  GetRequest,
+  NewEntry,
+  Redis,
+  Reply,
+  StoreReply,
+  StoreRequest,
+  Touch,
+} from './redis.ts';
+
+/** The state of a space as Redis keeps it in two keys, which are lost together or not at all. */
+interface SpaceState {
+  inc: string;
+  rev: number;
+  applied: number;
+  floor: number;
+  verifiedMs: number;
+  /** Item → the last tick that touched it. */
+  readonly touched: Map<string, number>;
+  /** Ticks stored ahead of a gap. */
+  readonly marks: Set<number>;
+}
+
+interface Kept {
+  inc: string;
+  at: number;
+  deps: readonly string[];
+  body: string;
+  expiresMs: number;
+}
+
+/** Layer 2 in the process, with what tests do to it. */
+export interface InProcessRedis extends Redis {
+  /** Loses the state of a space, as a flush does; its entries may stay behind. */
+  lose(space: string, options?: { readonly entries: boolean }): void;
+  /** Loses one entry, as eviction does. */
+  evict(space: string, key: string): void;
+  /** What is held of a space, for looking at. */
+  inspect(space: string): { state: Readonly<SpaceState> | undefined; entries: ReadonlyMap<string, Readonly<Kept>> };
+}
+
+/**
+ * The protocol's two scripts in TypeScript: the specification that the Lua scripts of `scripts.ts` are held against, and
+ * layer 2 wherever there is no Redis.
+ *
+ * @param deps.entriesMax how many entries all spaces together may hold; the least recently stored go first.
+ */
+export function createInProcessRedis(deps: {
+  bounds: Bounds;
+  clock: () => number;
+  entriesMax?: number;
+}): InProcessRedis {
+  const { bounds, clock, entriesMax = 50_000 } = deps;
+  const states = new Map<string, SpaceState>();
+  const entries = new Map<string, Kept>();
+  const leases = new Map<string, number>();
+  let openings = 0;
+  const slot = (space: string, key: string) => `${space}\n${key}`;
+
+  function open(space: string, since: number, nonce: string): SpaceState {
+    const known = states.get(space);
+    if (known !== undefined) return known;
+    const state: SpaceState = {
+      // Made here for each opening: a message that is repeated after a loss must not find the old name again.
+      inc: `${clock()}.${++openings}:${nonce}`,
+      rev: 0,
+      applied: since,
+      floor: since,
+      verifiedMs: 0,
+      touched: new Map(),
+      marks: new Set(),
+    };
+    states.set(space, state);
+    return state;
+  }
+
+  function isUntouched(state: SpaceState, deps: readonly string[], at: number): boolean {
+    return deps.every((dep) => (state.touched.get(dep) ?? 0) <= at);
+  }
+
+  function valid(state: SpaceState, space: string, key: string): Kept | undefined {
+    const entry = entries.get(slot(space, key));
+    if (entry === undefined || entry.expiresMs <= clock()) return undefined;
+    return entry.inc === state.inc && entry.at >= state.floor && isUntouched(state, entry.deps, entry.at)
+      ? entry
+      : undefined;
+  }
+
+  function changedSince(state: SpaceState, since: number): readonly Touch[] | 'reset' {
+    if (since < state.floor) return 'reset';
+    const changed = [...state.touched].filter(([, tick]) => tick > since).map(([item, tick]) => ({ item, tick }));
+    return changed.length > bounds.listed ? 'reset' : changed;
+  }
+
+  function reply(state: SpaceState, since: number): Reply {
+    const { inc, rev, applied, verifiedMs } = state;
+    return { inc, rev, applied, verifiedMs, nowMs: clock(), changed: changedSince(state, since) };
+  }
+
+  /** Forgets the oldest touches beyond the bound; what is older than the floor is a miss from then on. */
+  function trim(state: SpaceState): void {
+    while (state.touched.size > bounds.items) {
+      let oldest: readonly [string, number] = ['', Number.POSITIVE_INFINITY];
+      for (const touch of state.touched) if (isOlder(touch, oldest)) oldest = touch;
+      state.touched.delete(oldest[0]);
+      state.floor = Math.max(state.floor, oldest[1]);
+    }
+    for (const [item, tick] of state.touched) if (tick <= state.floor) state.touched.delete(item);
+  }
+
+  function keep(state: SpaceState, space: string, token: string | null, entry: NewEntry): boolean {
+    const { key, at, deps: items, body, ttlMs } = entry;
+    if (token !== state.inc || at < state.floor || !isUntouched(state, items, at)) return false;
+    const before = valid(state, space, key);
+    if (before !== undefined && before.at > at) return false;
+    entries.delete(slot(space, key));
+    entries.set(slot(space, key), { inc: state.inc, at, deps: items, body, expiresMs: clock() + ttlMs });
+    for (const oldest of entries.keys()) {
+      if (entries.size <= entriesMax) break;
+      entries.delete(oldest);
+    }
+    return true;
+  }
+
+  function lease(space: string, key: string, leaseMs: number): Found {
+    if (leaseMs === 0) return 'missing';
+    const until = leases.get(slot(space, key)) ?? 0;
+    if (until > clock()) return 'held';
+    leases.set(slot(space, key), clock() + leaseMs);
+    return 'granted';
+  }
+
+  return {
+    async get(space: string, request: GetRequest): Promise<GetReply> {
+      const state = open(space, request.since, request.nonce);
+      const found = request.keys.map((key): Found => {
+        const entry = valid(state, space, key);
+        if (entry === undefined) return lease(space, key, request.leaseMs);
+        const at = Math.max(entry.at, state.applied);
+        // Renewal keeps a living entry above the floor; written back rarely, since it is a write.
+        if (at - entry.at > bounds.items / 2) entry.at = at;
+        return { at, deps: entry.deps, body: entry.body };
+      });
+      return { ...reply(state, request.since), found };
+    },
+
+    async store(space: string, request: StoreRequest): Promise<StoreReply> {
+      const state = open(space, request.since, request.nonce);
+      state.rev += 1;
+      for (const { item, tick } of request.changes) {
+        if (item === '*') state.floor = Math.max(state.floor, tick);
+        else state.touched.set(item, Math.max(state.touched.get(item) ?? 0, tick));
+      }
+      if (request.from <= state.applied) {
+        state.applied = Math.max(state.applied, request.to);
+        state.verifiedMs = Math.max(state.verifiedMs, request.gotAtMs);
+      } else {
+        for (let tick = request.from + 1; tick <= request.to && state.marks.size < bounds.marks; tick++)
+          state.marks.add(tick);
+      }
+      while (state.marks.has(state.applied + 1)) state.applied += 1;
+      for (const tick of state.marks) if (tick <= state.applied) state.marks.delete(tick);
+      trim(state);
+      const accepted = request.entries.map((entry) => keep(state, space, request.token, entry));
+      for (const { key } of request.entries) leases.delete(slot(space, key));
+      for (const key of request.erased) entries.delete(slot(space, key));
+      return { ...reply(state, request.since), accepted };
+    },
+
+    lose(space, { entries: withEntries } = { entries: false }) {
+      states.delete(space);
+      if (!withEntries) return;
+      for (const key of entries.keys()) if (key.startsWith(`${space}\n`)) entries.delete(key);
+    },
+
+    evict: (space, key) => void entries.delete(slot(space, key)),
+
+    inspect(space) {
+      const own = [...entries].filter(([key]) => key.startsWith(`${space}\n`));
+      return {
+        state: states.get(space),
+        entries: new Map(own.map(([key, kept]) => [key.slice(space.length + 1), kept])),
+      };
+    },
+  };
+}
+
+// Of items touched by one tick the first by name, as a sorted set has them.
+function isOlder([item, tick]: readonly [string, number], [other, than]: readonly [string, number]): boolean {
+  return tick < than || (tick === than && item < other);
+}
