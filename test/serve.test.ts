@@ -137,7 +137,18 @@ describe('the server on embedded engines', () => {
     expect(await raw('GET /v1/contexts/%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')).toMatch(
       /^HTTP\/1.1 4\d\d /,
     );
-    expect(await raw('nonsense\r\n\r\n')).toMatch(/^HTTP\/1.1 4\d\d /);
+    for (const request of [
+      'nonsense\r\n\r\n',
+      'GET /v1/contexts HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n',
+      'GET /v1\\contexts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+      `GET / HTTP/1.1\r\nHost: x\r\nX-Large: ${'x'.repeat(70_000)}\r\n\r\n`,
+    ]) {
+      const answer = await raw(request);
+      expect([request.slice(0, 40), answer]).toEqual([
+        request.slice(0, 40),
+        expect.stringMatching(/^HTTP\/1.1 400 [\s\S]*x-request-id: [\s\S]*"code":"invalid_request"/i),
+      ]);
+    }
     expect((await served.send('GET', '/v1/contexts')).status).toBe(200);
   });
 });

@@ -42,7 +42,7 @@ export function buildOpenApi(routes: readonly Route[], version: string): Json {
       version,
       summary: 'A serverless, versioned context store for AI agents',
       description:
-        'Contexts with history, merge and search. Every write answers with `Context-Seq`, the tick of the space after it; a read that sends it back never sees an older state. Errors are RFC 9457 problems with a stable `code`. Every list takes `limit` and `cursor`.',
+        'Contexts with history and merge. Every write answers with `Context-Seq`, the tick of the space after it; a read that sends it back never sees an older state. Errors are RFC 9457 problems with a stable `code`. Every list takes `limit` and `cursor`.',
       license: { name: 'MIT', identifier: 'MIT' },
     },
     servers: [{ url: '/', description: 'This server' }],
