@@ -14,6 +14,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/postgres': ['lib/base', 'lib/telemetry'],
   'lib/merge': ['lib/base'],
   'lib/redis': ['lib/base', 'lib/telemetry'],
+  'lib/cache': ['lib/base', 'lib/config', 'lib/redis', 'lib/telemetry'],
   'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres'],
   'lib/versions': ['lib/base', 'lib/config', 'lib/postgres', 'lib/merge', 'lib/contexts'],
   'lib/access': ['lib/base', 'lib/postgres', 'lib/contexts'],
@@ -41,7 +42,7 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   '@hono/node-server': ['functions'],
   '@redocly/openapi-core': ['tools'],
   hono: ['lib/http'],
-  'lru-cache': ['lib/access'],
+  'lru-cache': ['lib/access', 'lib/cache'],
   yaml: ['lib/config'],
   zod: ['lib/http', 'lib/config', 'tools'],
 };

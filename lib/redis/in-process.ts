@@ -39,7 +39,15 @@ export interface InProcessRedis extends Redis {
   /** Loses one entry, as eviction does. */
   evict(space: string, key: string): void;
   /** What is held of a space, for looking at. */
-  inspect(space: string): { state: Readonly<SpaceState> | undefined; entries: ReadonlyMap<string, Readonly<Kept>> };
+  inspect(space: string): { state: Readonly<SpaceState> | undefined; entry(key: string): Readonly<Kept> | undefined };
+  /** All that is held, to fall back to later as a replica does. */
+  snapshot(): Snapshot;
+  restore(snapshot: Snapshot): void;
+}
+
+interface Snapshot {
+  readonly states: ReadonlyMap<string, SpaceState>;
+  readonly entries: ReadonlyMap<string, Kept>;
 }
 
 /**
@@ -178,12 +186,15 @@ export function createInProcessRedis(deps: {
 
     evict: (space, key) => void entries.delete(slot(space, key)),
 
-    inspect(space) {
-      const own = [...entries].filter(([key]) => key.startsWith(`${space}\n`));
-      return {
-        state: states.get(space),
-        entries: new Map(own.map(([key, kept]) => [key.slice(space.length + 1), kept])),
-      };
+    inspect: (space) => ({ state: states.get(space), entry: (key) => entries.get(slot(space, key)) }),
+
+    snapshot: () => structuredClone({ states, entries }),
+
+    restore(snapshot) {
+      states.clear();
+      entries.clear();
+      for (const [space, state] of structuredClone(snapshot.states)) states.set(space, state);
+      for (const [key, entry] of structuredClone(snapshot.entries)) entries.set(key, entry);
     },
   };
 }

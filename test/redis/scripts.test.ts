@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createInProcessRedis, type InProcessRedis } from '../../lib/redis/in-process.ts';
 import type { GetRequest, Redis, Reply, StoreRequest } from '../../lib/redis/redis.ts';
 import { createUpstashRedis } from '../../lib/redis/upstash.ts';
+import { isNameReused } from '../cache/schedules.ts';
 import { type RedisEndpoint, type RedisServer, startRedis, startRedisEndpoint } from '../servers/redis.ts';
 import { redisProgram } from '../support/engines.ts';
 
@@ -147,6 +148,12 @@ describe.skipIf(redisProgram === undefined)(
         }),
         { numRuns: 300 },
       );
+    });
+
+    test('an incarnation is named anew for each opening, also by a repeated message', async () => {
+      const bounds = { items: 9, marks: 9, listed: 9 };
+      const real = createUpstashRedis({ url: endpoint.url, token: endpoint.token, bounds });
+      expect(await isNameReused(real, () => server.command('DEL', '{s}:s'))).toBe(false);
     });
   },
 );

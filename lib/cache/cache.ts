@@ -1,0 +1,304 @@
+import type { NewEntry, Redis, Reply, Touch } from '../redis/redis.ts';
+import { createBreaker } from './breaker.ts';
+import type { Kind } from './kind.ts';
+import { createLayer1, type Layer1 } from './layer1.ts';
+import { createView, type Entry, type View } from './view.ts';
+
+/** Where an answer came from. */
+export type Layer = 'l1' | 'l2' | 'origin';
+
+export interface CacheRequest {
+  readonly space: string;
+  /** The tick the answer must not be older than; 0 asks for none. */
+  readonly seq: number;
+  /** Ask past every layer. */
+  readonly noCache: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Values as PostgreSQL gave them in one snapshot, in the order asked. */
+export interface Loaded<Value> {
+  readonly values: readonly { readonly value: Value; readonly deps: readonly string[] }[];
+  /** The clock of that snapshot. */
+  readonly seq: number;
+  /** Every touch of the ticks after the one asked for up to `seq`; `too long` where they are too many or no longer kept. */
+  readonly feed: readonly Touch[] | 'too long';
+}
+
+export interface Cached<Value> {
+  readonly values: readonly Value[];
+  /** A tick as of which all of them are true. */
+  readonly seq: number;
+  /** Where each came from. */
+  readonly layers: readonly Layer[];
+}
+
+/** What a write has committed, as its answer tells. */
+export interface Committed<Value> {
+  readonly from: number;
+  readonly to: number;
+  readonly changes: readonly Touch[];
+  /** Values that the write itself has made and that are true as of `to`. */
+  readonly values: readonly { readonly key: string; readonly deps: readonly string[]; readonly value: Value }[];
+}
+
+/** The coherent cache in front of PostgreSQL: the client's half of the protocol of SPEC.md. */
+export interface Cache {
+  /**
+   * Values by key, from layer 1, layer 2 or, all of what is missing in one request, from `load`.
+   *
+   * @param load reads the keys named, and the feed after the tick given.
+   */
+  read<Value>(
+    request: CacheRequest,
+    kind: Kind<Value>,
+    keys: readonly string[],
+    load: (keys: readonly string[], feedAfter: number) => Promise<Loaded<Value>>,
+  ): Promise<Cached<Value>>;
+  /** Runs a write, and tells layer 2 of what it committed before the write is acknowledged. */
+  write<Value, Answer>(
+    request: CacheRequest,
+    kind: Kind<Value>,
+    run: () => Promise<Answer>,
+    committed: (answer: Answer) => Committed<Value> | null,
+  ): Promise<Answer>;
+  /** Brings layer 2 up to PostgreSQL's clock. */
+  repair(request: CacheRequest, load: (feedAfter: number) => Promise<Loaded<unknown>>): Promise<void>;
+  readonly layer1: Layer1;
+  readonly breaker: 'closed' | 'open' | 'half-open';
+}
+
+export interface CacheLimits {
+  readonly windowMs: number;
+  readonly repairMs: number;
+  readonly layer1Bytes: number;
+  readonly deadlineMs: number;
+  readonly leaseMs: number;
+  readonly breaker: { readonly failures: number; readonly withinMs: number; readonly openMs: number };
+}
+
+/**
+ * @param deps.nonce never gives the same text twice.
+ * @param deps.onFailure hears of calls to layer 2 that failed, and of entries that could not be read.
+ */
+export function createCache(deps: {
+  redis: Redis;
+  limits: CacheLimits;
+  clock: () => number;
+  nonce: () => string;
+  onFailure: (error: unknown) => void;
+}): Cache {
+  const { redis, limits, clock, nonce, onFailure } = deps;
+  const layer1 = createLayer1({ bytesMax: limits.layer1Bytes });
+  const views = new Map<string, View>();
+  const breaker = createBreaker({ clock, ...limits.breaker, onFailure });
+  // Nothing is served from a Redis that nobody has compared with PostgreSQL for this long.
+  const verifyMs = Math.max(limits.repairMs - limits.windowMs - 1000, 0);
+
+  function viewOf(space: string): View {
+    const known = views.get(space);
+    if (known !== undefined) return known;
+    const view = createView(layer1.of(space));
+    views.set(space, view);
+    return view;
+  }
+
+  const keyOf = (kind: { readonly name: string }, key: string) => `${kind.name}:${key}`;
+  function isFresh<Value>(kind: Kind<Value>, value: Value): boolean {
+    const expiresMs = kind.expiresMs(value);
+    return expiresMs === null || clock() < expiresMs;
+  }
+
+  function decode<Value>(kind: Kind<Value>, text: string): { value: Value } | undefined {
+    try {
+      return { value: kind.decode(text) };
+    } catch (error) {
+      onFailure(error);
+      return undefined;
+    }
+  }
+
+  /** What a value is in layer 1. */
+  function toEntry<Value>(kind: Kind<Value>, at: number, deps: readonly string[], value: Value): Entry {
+    return { at, deps, value, bytes: kind.bytesOf(value) };
+  }
+
+  async function store(
+    space: string,
+    call: {
+      readonly token: string | null;
+      readonly from: number;
+      readonly to: number;
+      readonly changes: readonly Touch[];
+      readonly gotAtMs: number;
+      readonly entries: readonly { readonly stored: NewEntry; readonly kept: Entry }[];
+      readonly signal?: AbortSignal | undefined;
+    },
+  ): Promise<void> {
+    const view = viewOf(space);
+    const sent = { since: view.tick, sentAtMs: clock() };
+    const { entries, signal, ...rest } = call;
+    const request = {
+      ...rest,
+      since: sent.since,
+      nonce: nonce(),
+      entries: entries.map((one) => one.stored),
+      erased: [],
+    };
+    const reply = await breaker.call(() => redis.store(space, request, { deadlineMs: limits.deadlineMs, signal }));
+    // P20: nothing enters layer 1 but what was accepted, and by a reply that is fit.
+    if (reply === null || !view.apply(sent, reply)) return;
+    entries.forEach(({ stored, kept }, index) => {
+      if (reply.accepted[index]) view.keep(stored.key, kept);
+    });
+  }
+
+  function toStore<Value>(kind: Kind<Value>, key: string, at: number, items: readonly string[], value: Value) {
+    const body = kind.encode(value);
+    if (body === null) return [];
+    // P11: a value names every item it was made of; jitter keeps what was stored together from ending together.
+    const ttlMs = kind.ttlMs * (0.9 + Math.random() * 0.2);
+    const stored: NewEntry = { key, at, deps: items, body, ttlMs };
+    return [{ stored, kept: toEntry(kind, at, items, value) }];
+  }
+
+  return {
+    layer1,
+    get breaker() {
+      return breaker.state;
+    },
+
+    async read<Value>(
+      request: CacheRequest,
+      kind: Kind<Value>,
+      ids: readonly string[],
+      load: (keys: readonly string[], feedAfter: number) => Promise<Loaded<Value>>,
+    ): Promise<Cached<Value>> {
+      const view = viewOf(request.space);
+      const keys = ids.map((id) => keyOf(kind, id));
+      const { signal } = request;
+      const need = Math.max(request.seq, view.own); // P16
+      // Of several values all must be true as of one tick; one alone may be ahead of layer 1.
+      const isAlone = keys.length === 1;
+      const fromLayer1 = (): { entries: Entry[]; seq: number } | undefined => {
+        const entries: Entry[] = [];
+        for (const key of keys) {
+          const entry = view.get(key);
+          if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
+          if (!view.isEnough(entry, need) || (!isAlone && entry.at > view.tick)) return undefined; // P22
+          entries.push(entry);
+        }
+        return { entries, seq: Math.max(view.tick, ...entries.map(({ at }) => at)) };
+      };
+      const answer = (found: { entries: Entry[]; seq: number }): Cached<Value> => ({
+        values: found.entries.map(({ value }) => value as Value),
+        seq: found.seq,
+        layers: found.entries.map(() => 'l1'),
+      });
+
+      if (request.noCache) {
+        const before = { token: view.inc, from: view.tick };
+        const loaded = await load(ids, before.from);
+        await fill(before, loaded, 0);
+        return origin(loaded);
+      }
+      if (clock() - view.validatedAtMs < limits.windowMs) {
+        const found = fromLayer1();
+        if (found) return answer(found);
+      }
+
+      const sent = { since: view.tick, sentAtMs: clock() };
+      const call = { since: sent.since, nonce: nonce(), keys, leaseMs: 0 };
+      const reply = await breaker.call(() => redis.get(request.space, call, { deadlineMs: limits.deadlineMs, signal }));
+      if (reply === null) return origin(await load(ids, Number.MAX_SAFE_INTEGER));
+      const isFit = view.apply(sent, reply);
+      if (reply.nowMs - reply.verifiedMs <= verifyMs) {
+        const found = isFit ? fromLayer1() : undefined;
+        if (found) return answer(found);
+        const hit = fromLayer2(reply, isFit);
+        if (hit) return hit;
+      }
+      const loaded = await load(ids, reply.applied);
+      await fill({ token: reply.inc, from: reply.applied }, loaded, reply.nowMs);
+      return origin(loaded);
+
+      function fromLayer2(got: Awaited<ReturnType<Redis['get']>>, isFitToFill: boolean): Cached<Value> | undefined {
+        const values: Value[] = [];
+        const kept: (readonly [string, Entry])[] = [];
+        let seq = got.applied;
+        for (const [index, key] of keys.entries()) {
+          const one = got.found[index];
+          if (one === undefined || typeof one === 'string') return undefined;
+          // P1: as of the watermark, or newer by itself.
+          if (!view.isEnough(one, need, got.applied) || (!isAlone && one.at > got.applied)) return undefined;
+          const decoded = decode(kind, one.body);
+          if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
+          values.push(decoded.value);
+          kept.push([key, toEntry(kind, one.at, one.deps, decoded.value)]);
+          seq = Math.max(seq, one.at);
+        }
+        if (isFitToFill) for (const [key, entry] of kept) view.keep(key, entry);
+        return { values, seq, layers: values.map(() => 'l2') };
+      }
+
+      function origin({ values, seq }: Loaded<Value>): Cached<Value> {
+        return { values: values.map(({ value }) => value), seq, layers: values.map(() => 'origin') };
+      }
+
+      async function fill(before: { token: string | null; from: number }, loaded: Loaded<Value>, gotAtMs: number) {
+        if (before.token === null) return;
+        const entries = keys.flatMap((key, index) => {
+          const one = loaded.values[index];
+          return one === undefined ? [] : toStore(kind, key, loaded.seq, one.deps, one.value);
+        });
+        await store(request.space, {
+          ...toStretch(before.from, loaded),
+          token: before.token,
+          gotAtMs,
+          entries,
+          signal,
+        });
+      }
+    },
+
+    async write(request, kind, run, committed) {
+      const view = viewOf(request.space);
+      // P4: the incarnation that is known before the statement is sent.
+      const token = view.inc;
+      const answer = await run();
+      const done = committed(answer);
+      if (done === null) return answer;
+      view.wrote(done.to);
+      const entries = done.values.flatMap(({ key, deps: items, value }) =>
+        toStore(kind, keyOf(kind, key), done.to, items, value),
+      );
+      const { from, to, changes } = done;
+      // Without a signal: what is committed is told whether or not the caller still waits.
+      await store(request.space, { token, from, to, changes, gotAtMs: 0, entries });
+      return answer;
+    },
+
+    async repair(request, load) {
+      const view = viewOf(request.space);
+      const sent = { since: view.tick, sentAtMs: clock() };
+      const call = { since: sent.since, nonce: nonce(), keys: [], leaseMs: 0 };
+      const reply: Reply | null = await breaker.call(() =>
+        redis.get(request.space, call, { deadlineMs: limits.deadlineMs, signal: request.signal }),
+      );
+      if (reply === null) return;
+      view.apply(sent, reply);
+      const loaded = await load(reply.applied);
+      const stretch = toStretch(reply.applied, loaded);
+      await store(request.space, { ...stretch, token: reply.inc, gotAtMs: reply.nowMs, entries: [] });
+    },
+  };
+}
+
+/** P10: no value without the history that leads up to it; P9: too long a one is told as "forget everything older". */
+function toStretch(
+  from: number,
+  { seq, feed }: Loaded<unknown>,
+): { from: number; to: number; changes: readonly Touch[] } {
+  if (feed === 'too long') return { from: 0, to: seq, changes: [{ item: '*', tick: seq }] };
+  return { from: Math.min(from, seq), to: seq, changes: feed };
+}

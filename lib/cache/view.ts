@@ -1,0 +1,112 @@
+import type { Reply } from '../redis/redis.ts';
+
+/** A value in layer 1. */
+export interface Entry {
+  readonly at: number;
+  readonly deps: readonly string[];
+  readonly value: unknown;
+  /** What it weighs, about. */
+  readonly bytes: number;
+}
+
+/** What an instance sends along with a call, and needs again when the reply comes. */
+export interface Sent {
+  readonly since: number;
+  /** When the call was sent: a window counts from here, since the reply may have been long under way. */
+  readonly sentAtMs: number;
+}
+
+/**
+ * What one instance knows of one space: its layer 1 and as of which tick it is true. Pure but for itself; every reply of
+ * layer 2 validates all of it. See SPEC.md for the rules (P…) and what breaks without each.
+ */
+export interface View {
+  /** The incarnation the view is of; null before the first reply. */
+  readonly inc: string | null;
+  /** Layer 1 is true as of this tick. */
+  readonly tick: number;
+  /** When the reply that validated it last was asked for; -Infinity is never. */
+  readonly validatedAtMs: number;
+  /** The highest tick written through this instance. */
+  readonly own: number;
+  get(key: string): Entry | undefined;
+  /** Keeps a value that layer 2 has accepted or found, unless a later one is there. */
+  keep(key: string, entry: Entry): void;
+  drop(key: string): void;
+  /** Whether a value is new enough for whoever needs the state of tick `need`. */
+  isEnough(entry: { readonly at: number }, need: number, tick?: number): boolean;
+  /** Before a write is acknowledged to anyone. */
+  wrote(tick: number): void;
+  /** Takes a reply in. Says whether it is fit to fill layer 1: a late one may answer its own reader and nothing more. */
+  apply(sent: Sent, reply: Reply): boolean;
+}
+
+/** Where a view keeps its entries: bounded in bytes together with those of all other spaces. */
+export interface EntryStore {
+  get(key: string): Entry | undefined;
+  set(key: string, entry: Entry): void;
+  delete(key: string): void;
+  clear(): void;
+  /** The keys of entries that depend on the item. */
+  dependents(item: string): Iterable<string>;
+}
+
+export function createView(store: EntryStore): View {
+  let inc: string | null = null;
+  let rev = 0;
+  let tick = 0;
+  let validatedAtMs = Number.NEGATIVE_INFINITY;
+  let own = 0;
+
+  return {
+    get inc() {
+      return inc;
+    },
+    get tick() {
+      return tick;
+    },
+    get validatedAtMs() {
+      return validatedAtMs;
+    },
+    get own() {
+      return own;
+    },
+    get: (key) => store.get(key),
+    keep(key, entry) {
+      const before = store.get(key);
+      if (before === undefined || before.at <= entry.at) store.set(key, entry);
+    },
+    drop: (key) => store.delete(key),
+    isEnough: (entry, need, asOf = tick) => asOf >= need || entry.at >= need,
+    wrote(written) {
+      own = Math.max(own, written);
+    },
+    apply(sent, reply) {
+      if (reply.inc !== inc) {
+        // P17: another incarnation knows nothing of the touches that came before it.
+        store.clear();
+        inc = reply.inc;
+        rev = reply.rev;
+        tick = reply.applied;
+        validatedAtMs = sent.sentAtMs;
+        return true;
+      }
+      // P19, P19b, P19c: out of Redis's order, behind layer 1, or asked from ahead of it.
+      if (reply.rev < rev || reply.applied < tick || sent.since > tick) return false;
+      if (reply.changed === 'reset')
+        store.clear(); // P18
+      else {
+        for (const touch of reply.changed) {
+          for (const key of [...store.dependents(touch.item)]) {
+            const entry = store.get(key);
+            if (entry !== undefined && touch.tick > entry.at) store.delete(key);
+          }
+        }
+      }
+      rev = reply.rev;
+      tick = reply.applied;
+      validatedAtMs = Math.max(validatedAtMs, sent.sentAtMs); // P21
+      return true;
+    },
+  };
+}
