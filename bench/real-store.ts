@@ -24,7 +24,7 @@ export interface RealStore {
   lay(text: string): Promise<void>;
 }
 
-export const request = systemRequest('default', 'bench');
+export const request = systemRequest({ space: 'default', slot: 'default' }, 'bench');
 
 export async function startServer(): Promise<RealServer> {
   const programs = await findPostgres();

@@ -4,6 +4,7 @@ import type { LogEvent, Telemetry } from '../lib/telemetry/telemetry.ts';
 export function createConsoleTelemetry(): Telemetry {
   return {
     engineCall() {},
+    cacheRead() {},
     log(event: LogEvent) {
       const { error, facts, ...rest } = event;
       const line = { at: new Date().toISOString(), ...rest, ...facts, ...(error === undefined ? {} : describe(error)) };

@@ -8,6 +8,7 @@ import type { Settings } from '../lib/config/settings.ts';
 import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
+import { createUpstashRedis } from '../lib/redis/upstash.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
 import { lockFolder } from './folder-lock.ts';
@@ -25,6 +26,8 @@ export interface Environment {
   readonly dataFolder: string | undefined;
   readonly databaseUrl: string | undefined;
   readonly neonEndpoint: string | undefined;
+  /** Layer 2; undefined keeps it in the process. */
+  readonly redis: { readonly url: string; readonly token: string } | undefined;
   readonly ownerToken: string | undefined;
   /** A running server, for what would rather talk to one than open a store. */
   readonly serverUrl: string | undefined;
@@ -41,6 +44,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
   if (ownerToken !== undefined && (ownerToken.length < 16 || /\s/.test(ownerToken))) {
     throw new Error('LAMINA_TOKEN needs 16 characters or more and no spaces; leave it out to have one made.');
   }
+  const redisUrl = text('UPSTASH_REDIS_REST_URL');
+  const redisToken = text('UPSTASH_REDIS_REST_TOKEN');
+  if ((redisUrl === undefined) !== (redisToken === undefined)) {
+    throw new Error('UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN go together; only one of them is set.');
+  }
   const data = text('LAMINA_DATA') ?? '.lamina';
   return {
     host: text('HOST') ?? '127.0.0.1',
@@ -48,6 +56,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     dataFolder: data === 'memory' ? undefined : resolve(data),
     databaseUrl: text('DATABASE_URL'),
     neonEndpoint: text('LAMINA_NEON_ENDPOINT'),
+    redis: redisUrl && redisToken ? { url: redisUrl, token: redisToken } : undefined,
     ownerToken,
     serverUrl: text('LAMINA_URL'),
     settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
@@ -74,8 +83,10 @@ export async function openRuntime(
   try {
     const ownerToken = environment.ownerToken ?? (await keepToken(environment.dataFolder));
     const database = await openDatabase(environment, deps);
+    const { redis } = environment;
     const manager = await createUnifiedContextManager({
       database,
+      redis: redis && ((bounds) => createUpstashRedis({ ...redis, bounds, telemetry: deps.telemetry })),
       settings,
       telemetry: deps.telemetry,
       ownerToken,

@@ -1,11 +1,16 @@
 import { type Access, createAccess } from './access/access.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
+import { createCache } from './cache/cache.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
 import { createFeed, type Feed } from './contexts/feed.ts';
+import { createHeadKind } from './contexts/head-kind.ts';
 import { createNudges, type Nudges } from './contexts/nudges.ts';
+import { type SpaceRef, slotOf } from './contexts/request.ts';
 import { type Database, runOne } from './postgres/database.ts';
+import { createInProcessRedis } from './redis/in-process.ts';
+import type { Bounds, Redis } from './redis/redis.ts';
 import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { createHistory, type History } from './versions/history.ts';
 import { type CleanupReport, cleanSpace } from './versions/maintenance.ts';
@@ -41,7 +46,7 @@ export interface UnifiedContextManager {
   /** Asks each engine whether it answers. */
   health(): Promise<{ postgres: EngineHealth }>;
   /** Cleans one space, or all of them one after another. */
-  cleanup(options: { space?: string; budgetMs: number }): Promise<Record<string, CleanupReport>>;
+  cleanup(options: { only?: SpaceRef; budgetMs: number }): Promise<Record<string, CleanupReport>>;
   close(): Promise<void>;
 }
 
@@ -52,6 +57,8 @@ export interface UnifiedContextManager {
  */
 export async function createUnifiedContextManager(deps: {
   database: Database;
+  /** Makes layer 2; in the process when absent. */
+  redis?: ((bounds: Bounds) => Redis) | undefined;
   settings?: Settings;
   telemetry?: Telemetry;
   clock?: Clock;
@@ -62,12 +69,30 @@ export async function createUnifiedContextManager(deps: {
   const ids = deps.ids ?? createIds({ clock });
   const nudges = createNudges();
   const onChanged = (space: string) => nudges.nudge(space);
-  const contexts = createContexts({ database, settings, onChanges: onChanged });
-  const history = createHistory({ database, contexts, ids, settings, onErased: onChanged });
+  const limits = settings.cache;
+  const bounds = { items: limits.touchedItems, marks: limits.marks, listed: limits.listedItems };
+  const redis = deps.redis?.(bounds) ?? createInProcessRedis({ bounds, clock });
+  const onFailure = (error: unknown) => telemetry.log({ level: 'warn', event: 'cache.layer2', error });
+  const breaker = { failures: limits.breakerFailures, withinMs: limits.breakerWithinMs, openMs: limits.breakerOpenMs };
+  const cache = createCache({ redis, limits: { ...limits, breaker }, clock, nonce: () => ids.random(16), onFailure });
+  const headKind = createHeadKind({
+    ...limits,
+    ttlMs: limits.headTtlSeconds * 1000,
+    tombstoneDays: settings.tombstones.retainedDays,
+  });
+  const contexts = createContexts({ database, cache, headKind, clock, settings, onChanges: onChanged });
+  const history = createHistory({ database, contexts, ids, settings });
   const revisions = createRevisions({ contexts, settings });
   const feed = createFeed({ database, nudges });
   const { ownerToken } = deps;
-  const access = createAccess({ database, clock, ids, ownerToken, windowMs: settings.cache.windowMs, onChanged });
+  const access = createAccess({
+    database,
+    clock,
+    ids,
+    ownerToken,
+    windowMs: limits.windowMs,
+    committing: contexts.committing,
+  });
   await access.prepare();
 
   return {
@@ -93,22 +118,27 @@ export async function createUnifiedContextManager(deps: {
       return { postgres: { isReady, latencyMs, isSlow: latencyMs > settings.alerts.databaseMs } };
     },
 
-    async cleanup({ space, budgetMs }) {
+    async cleanup({ only, budgetMs }) {
       const deadline = performance.now() + budgetMs;
       const reports: Record<string, CleanupReport> = {};
-      const clean = async (id: string) => {
-        reports[id] = await cleanSpace({ database, contexts, settings }, id, Math.max(deadline - performance.now(), 0));
-        telemetry.log({ level: 'info', event: 'cleanup', facts: { space: id, ...reports[id] } });
+      const clean = async (of: SpaceRef) => {
+        const report = await cleanSpace(
+          { database, contexts, settings },
+          of,
+          Math.max(deadline - performance.now(), 0),
+        );
+        reports[of.space] = report;
+        telemetry.log({ level: 'info', event: 'cleanup', facts: { space: of.space, ...report } });
       };
-      if (space !== undefined) {
-        await clean(space);
+      if (only !== undefined) {
+        await clean(only);
         return reports;
       }
       for (let after: string | undefined; ; ) {
         const spaces = await access.listSpaces({ after, limit: 100 });
-        for (const { id } of spaces) {
+        for (const { id, createdMs } of spaces) {
           // One space in trouble must not keep the others from being cleaned.
-          await clean(id).catch((error) =>
+          await clean({ space: id, slot: slotOf(id, createdMs) }).catch((error) =>
             telemetry.log({ level: 'error', event: 'cleanup.failed', facts: { space: id }, error }),
           );
         }

@@ -15,10 +15,20 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/merge': ['lib/base'],
   'lib/redis': ['lib/base', 'lib/telemetry'],
   'lib/cache': ['lib/base', 'lib/config', 'lib/redis', 'lib/telemetry'],
-  'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres'],
+  'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/redis', 'lib/cache'],
   'lib/versions': ['lib/base', 'lib/config', 'lib/postgres', 'lib/merge', 'lib/contexts'],
   'lib/access': ['lib/base', 'lib/postgres', 'lib/contexts'],
-  lib: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/contexts', 'lib/versions', 'lib/access'],
+  lib: [
+    'lib/base',
+    'lib/config',
+    'lib/telemetry',
+    'lib/postgres',
+    'lib/redis',
+    'lib/cache',
+    'lib/contexts',
+    'lib/versions',
+    'lib/access',
+  ],
   'lib/http': [
     'lib/base',
     'lib/config',
@@ -29,7 +39,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/access',
     'lib',
   ],
-  functions: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/http', 'lib/merge', 'lib'],
+  functions: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/redis', 'lib/http', 'lib/merge', 'lib'],
   tools: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/http', 'functions'],
 };
 

@@ -180,7 +180,7 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
       expect(head.json.content).toMatch(/^shared \d$/);
       expect((await frugal.send('GET', `/v1/contexts/${id}/versions`)).json.items).toHaveLength(1);
     }
-    await frugal.manager.cleanup({ space: frugal.space, budgetMs: 10_000 });
+    await frugal.manager.cleanup({ only: frugal.ref, budgetMs: 10_000 });
     const [left] = await runOne(database.in(frugal.space), { text: 'select count(*) as n from content', params: [] });
     expect(Number(left!['n'])).toBeLessThanOrEqual(3);
   });
@@ -374,7 +374,7 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
     await blocker.connect();
     await blocker.query('begin');
     await blocker.query('select from context where space_id = $1 and id = $2 for update', [store.space, `${id}-7`]);
-    const first = await trimming.manager.cleanup({ space: store.space, budgetMs: 60_000 });
+    const first = await trimming.manager.cleanup({ only: store.ref, budgetMs: 60_000 });
     expect(first[store.space]).toMatchObject({ isUnfinished: false });
     const counts = await admin.query(
       `select n, count(*)::int from (select count(*)::int as n from context_version where space_id = $1 and id like $2 group by id) kept group by n order by n`,
@@ -386,7 +386,7 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
     ]);
     await blocker.query('rollback');
     await blocker.end();
-    expect((await trimming.manager.cleanup({ space: store.space, budgetMs: 60_000 }))[store.space]).toMatchObject({
+    expect((await trimming.manager.cleanup({ only: store.ref, budgetMs: 60_000 }))[store.space]).toMatchObject({
       versions: 28,
     });
     const { rows } = await admin.query(
@@ -456,7 +456,7 @@ describe('an error nobody foresaw', () => {
     };
     const store = await openStore(pgliteEngine, {
       database: broken,
-      telemetry: { engineCall() {}, log: (event) => logged.push(event) },
+      telemetry: { engineCall() {}, cacheRead() {}, log: (event) => logged.push(event) },
     });
     isBroken = true;
     const answer = await store.send('GET', '/v1/contexts/x');

@@ -76,7 +76,7 @@ describe.each(engines)('the feed on $name', (engine) => {
   });
 
   test('what a write says it touched is what a reader of the feed makes of it', async () => {
-    const request = systemRequest(store.space, 'test');
+    const request = systemRequest(store.ref, 'test');
     const [parent, other, child] = [newId(), newId(), newId()];
     await put(parent, { content: 1 });
     await put(other, { content: 1 });
@@ -120,7 +120,7 @@ describe.each(engines)('the feed on $name', (engine) => {
     });
     const run = async () => {
       for (let rounds = 0; rounds < 40; rounds++) {
-        const step = await follower.step(space).catch(() => ({ taken: 0, hasMore: true }));
+        const step = await follower.step(other.ref).catch(() => ({ taken: 0, hasMore: true }));
         if (!step.hasMore) break;
       }
     };

@@ -59,7 +59,7 @@ const ways: Record<ProblemCode, () => Promise<Reply>> = {
   cursor_expired: async () => {
     await put(newId(), { content: 1 });
     await new Promise((resolve) => setTimeout(resolve, 20));
-    await store.manager.cleanup({ space: store.space, budgetMs: 1000 });
+    await store.manager.cleanup({ only: store.ref, budgetMs: 1000 });
     return store.send('GET', '/v1/changes?since=0');
   },
   version_conflict: () => put(newId(), { content: 1 }, { 'if-match': '"1"' }),

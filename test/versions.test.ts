@@ -150,7 +150,7 @@ describe.each(engines)('versions on $name', (engine) => {
     const id = newId();
     await write(id, 5);
     const frugal = await openStore(engine, { settings: { versions: { retained: 2 } }, database: store.database });
-    const report = await frugal.manager.cleanup({ space: store.space, budgetMs: 10_000 });
+    const report = await frugal.manager.cleanup({ only: store.ref, budgetMs: 10_000 });
     expect(report[store.space]!.versions).toBeGreaterThanOrEqual(3);
     expect(await kept(id)).toEqual([5, 4]);
     expect((await get(id)).json.content).toEqual({ at: 5, id });
@@ -163,7 +163,7 @@ describe.each(engines)('versions on $name', (engine) => {
     });
     const id = newId();
     for (let at = 0; at < 6; at++) await young.send('PUT', `/v1/contexts/${id}`, { body: { content: at } });
-    await young.manager.cleanup({ space: young.space, budgetMs: 10_000 });
+    await young.manager.cleanup({ only: young.ref, budgetMs: 10_000 });
     expect((await young.send('GET', `/v1/contexts/${id}/versions`)).json.items).toHaveLength(6);
   });
 
@@ -176,7 +176,7 @@ describe.each(engines)('versions on $name', (engine) => {
     await quick.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 } });
     await quick.send('DELETE', `/v1/contexts/${id}`);
     await new Promise((resolve) => setTimeout(resolve, 30));
-    const report = await quick.manager.cleanup({ space: quick.space, budgetMs: 10_000 });
+    const report = await quick.manager.cleanup({ only: quick.ref, budgetMs: 10_000 });
     expect(report[quick.space]).toMatchObject({ tombstones: 1, isUnfinished: false });
     expect((await quick.send('GET', `/v1/contexts/${id}`)).json.code).toBe('context_not_found');
     const expired = (await quick.send('GET', '/v1/changes?since=0')).json;

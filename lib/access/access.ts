@@ -3,7 +3,9 @@ import type { Clock } from '../base/clock.ts';
 import { sha256 } from '../base/hash.ts';
 import type { Ids } from '../base/id.ts';
 import { Problem } from '../base/problem.ts';
+import type { Contexts } from '../contexts/contexts.ts';
 import type { RequestContext } from '../contexts/request.ts';
+import { toChange } from '../contexts/rows.ts';
 import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
@@ -76,9 +78,10 @@ export function createAccess(deps: {
   ids: Ids;
   ownerToken: string | undefined;
   windowMs: number;
-  onChanged: (space: string) => void;
+  /** Tells the caches and whoever waits what a write has committed. */
+  committing: Contexts['committing'];
 }): Access {
-  const { database, ids, onChanged } = deps;
+  const { database, ids, committing } = deps;
   const credentials = createCredentials(deps);
 
   const options = (request: RequestContext, idempotency: Idempotency | undefined) => ({
@@ -100,19 +103,25 @@ export function createAccess(deps: {
 
     async createKey(request, key, proof, idempotency) {
       const { stored, tokenOf } = mint(key, proof, idempotency);
-      const answer = await retryLost(() => createKey(database, request, stored, options(request, idempotency)));
+      const answer = await committing(
+        request,
+        () => retryLost(() => createKey(database, request, stored, options(request, idempotency))),
+        changesOf,
+      );
       const made = keyOf(answer);
       if (made === null) throw new Problem('internal', 'The key was not made.');
-      onChanged(request.space);
       return { key: made, token: tokenOf(request.space, made), seq: answer.clock };
     },
 
     async revokeKey(request, id, idempotency) {
-      const answer = await retryLost(() => revokeKey(database, request, id, options(request, idempotency)));
+      const answer = await committing(
+        request,
+        () => retryLost(() => revokeKey(database, request, id, options(request, idempotency))),
+        changesOf,
+      );
       const revoked = keyOf(answer);
       if (revoked === null) throw new Problem('not_found', `There is no key ${id}, or it was revoked before.`);
       credentials.forget(id);
-      onChanged(request.space);
       return { key: revoked, seq: answer.clock };
     },
 
@@ -140,9 +149,13 @@ export function createAccess(deps: {
 
     listSpaces: (page) => readSpaces(database, page),
 
-    prepare: () => insertSpace(database, defaultSpace),
+    async prepare() {
+      credentials.openedDefault(await insertSpace(database, defaultSpace));
+    },
   };
 }
+
+const changesOf = (answer: KeyAnswer) => ({ changes: (answer.changes ?? []).map(toChange) });
 
 /** The key that was made or revoked, now or by the first request under the same idempotency key. */
 function keyOf(answer: Pick<KeyAnswer, 'key' | 'recorded'>): ApiKey | null {

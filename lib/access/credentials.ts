@@ -9,6 +9,8 @@ import type { Scope } from './scopes.ts';
 /** Who a bearer token stands for. */
 export interface Principal {
   readonly space: string;
+  /** The name of the space's state in the caches. */
+  readonly slot: string;
   /** `key_…`, or `owner` for the token of the server itself. */
   readonly id: string;
   readonly scopes: readonly Scope[];
@@ -18,6 +20,8 @@ export interface Principal {
 export interface Credentials {
   /** @throws Problem `unauthenticated` for any token that is not valid now. */
   authenticate(token: string): Promise<Principal>;
+  /** Told once, when the default space is known to be there. */
+  openedDefault(slot: string): void;
   /** Forgets a key at once on this instance. */
   forget(keyId: string): void;
   /** Forgets the keys of a space that is gone. */
@@ -42,7 +46,7 @@ export function createCredentials(deps: {
 }): Credentials {
   const { database, clock, windowMs } = deps;
   const ownerDigest = deps.ownerToken === undefined ? undefined : sha256(deps.ownerToken);
-  const owner: Principal = { space: defaultSpace, id: 'owner', scopes: ['admin'], isOwner: true };
+  let owner: Principal = { space: defaultSpace, slot: defaultSpace, id: 'owner', scopes: ['admin'], isOwner: true };
   const known = new LRUCache<string, { principal: Principal; expiresMs: number; checkedMs: number }>({ max: 10_000 });
 
   return {
@@ -61,9 +65,13 @@ export function createCredentials(deps: {
       if (!space || key === null || !isProved || key.revokedMs !== null || expiresMs <= nowMs) {
         throw new Problem('unauthenticated', 'The bearer token is not valid: unknown, revoked or expired.');
       }
-      const principal: Principal = { space, id: `key_${key.id}`, scopes: key.scopes, isOwner: false };
+      const principal: Principal = { space, slot: key.slot, id: `key_${key.id}`, scopes: key.scopes, isOwner: false };
       known.set(digest, { principal, expiresMs, checkedMs: nowMs });
       return principal;
+    },
+
+    openedDefault(slot) {
+      owner = { ...owner, slot };
     },
 
     forget(keyId) {

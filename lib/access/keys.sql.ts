@@ -1,5 +1,5 @@
-import type { RequestContext } from '../contexts/request.ts';
-import { jsonColumn, spaceRow } from '../contexts/rows.ts';
+import { type RequestContext, slotOf } from '../contexts/request.ts';
+import { type ChangeJson, jsonColumn, spaceRow } from '../contexts/rows.ts';
 import type { Idempotency } from '../contexts/written.ts';
 import { type Database, runOne } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
@@ -28,21 +28,29 @@ export interface ChangeOptions extends Partial<Idempotency> {
 /** A key made or revoked; `recorded` where the idempotency key was used before, null for another request. */
 export interface KeyAnswer {
   clock: number;
+  /** What the feed tells of it. */
+  changes?: ChangeJson[];
   key?: ApiKey | null;
   recorded?: { key: ApiKey } | null;
 }
 
 /** The key that a token names, by the owner's door, since the token has proved nothing yet. */
-export async function findKey(database: Database, spaceId: string, id: string): Promise<StoredKey | null> {
+export async function findKey(
+  database: Database,
+  spaceId: string,
+  id: string,
+): Promise<(StoredKey & { readonly slot: string }) | null> {
   const rows = await runOne(
     database.owner,
     toStatement(
-      sql`select to_key(k)::text as key, k.secret_hash from api_key k where k.space_id = ${spaceId} and k.id = ${id}`,
+      sql`select to_key(k)::text as key, k.secret_hash, to_ms(s.created_at) as created_ms
+        from api_key k join space s on s.id = k.space_id where k.space_id = ${spaceId} and k.id = ${id}`,
     ),
   );
   const [row] = rows;
   if (row === undefined) return null;
-  return { ...(jsonColumn<ApiKey>(row, 'key') as ApiKey), secretHash: String(row['secret_hash']) };
+  const slot = slotOf(spaceId, Number(row['created_ms']));
+  return { ...(jsonColumn<ApiKey>(row, 'key') as ApiKey), secretHash: String(row['secret_hash']), slot };
 }
 
 export async function createKey(
@@ -155,9 +163,13 @@ export async function readSpaces(
   }));
 }
 
-/** Makes the space unless it exists. */
-export async function insertSpace(database: Database, id: string): Promise<void> {
-  await runOne(database.owner, toStatement(sql`insert into space (id) values (${id}) on conflict do nothing`));
+/** Makes the space unless it exists; answers with the name of its state in the caches. */
+export async function insertSpace(database: Database, id: string): Promise<string> {
+  const [, rows = []] = await database.owner.run([
+    toStatement(sql`insert into space (id) values (${id}) on conflict do nothing`),
+    toStatement(sql`select to_ms(created_at) as created_ms from space where id = ${id}`),
+  ]);
+  return slotOf(id, Number(rows[0]?.['created_ms']));
 }
 
 /** Makes a space and its first key in one transaction; `key` is null where there is a space of that name. */

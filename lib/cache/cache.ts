@@ -8,7 +8,8 @@ import { createView, type Entry, type View } from './view.ts';
 export type Layer = 'l1' | 'l2' | 'origin';
 
 export interface CacheRequest {
-  readonly space: string;
+  /** The name of the space's state; never used again for another. */
+  readonly slot: string;
   /** The tick the answer must not be older than; 0 asks for none. */
   readonly seq: number;
   /** Ask past every layer. */
@@ -18,7 +19,12 @@ export interface CacheRequest {
 
 /** Values as PostgreSQL gave them in one snapshot, in the order asked. */
 export interface Loaded<Value> {
-  readonly values: readonly { readonly value: Value; readonly deps: readonly string[] }[];
+  readonly values: readonly {
+    readonly value: Value;
+    readonly deps: readonly string[];
+    /** Not the whole value, and so for this answer alone. */
+    readonly isPartial?: boolean;
+  }[];
   /** The clock of that snapshot. */
   readonly seq: number;
   /** Every touch of the ticks after the one asked for up to `seq`; `too long` where they are too many or no longer kept. */
@@ -31,6 +37,8 @@ export interface Cached<Value> {
   readonly seq: number;
   /** Where each came from. */
   readonly layers: readonly Layer[];
+  /** Why layer 2 gave none of them, where it was not simply asked and had none. */
+  readonly detail?: 'bypass' | 'unavailable';
 }
 
 /** What a write has committed, as its answer tells. */
@@ -40,6 +48,8 @@ export interface Committed<Value> {
   readonly changes: readonly Touch[];
   /** Values that the write itself has made and that are true as of `to`. */
   readonly values: readonly { readonly key: string; readonly deps: readonly string[]; readonly value: Value }[];
+  /** Keys whose bytes must go from layer 2, not only their validity. */
+  readonly erased?: readonly string[];
 }
 
 /** The coherent cache in front of PostgreSQL: the client's half of the protocol of SPEC.md. */
@@ -47,13 +57,13 @@ export interface Cache {
   /**
    * Values by key, from layer 1, layer 2 or, all of what is missing in one request, from `load`.
    *
-   * @param load reads the keys named, and the feed after the tick given.
+   * @param load reads the keys named, and the feed after the tick given; null where nobody needs it.
    */
   read<Value>(
     request: CacheRequest,
     kind: Kind<Value>,
     keys: readonly string[],
-    load: (keys: readonly string[], feedAfter: number) => Promise<Loaded<Value>>,
+    load: (keys: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>,
   ): Promise<Cached<Value>>;
   /** Runs a write, and tells layer 2 of what it committed before the write is acknowledged. */
   write<Value, Answer>(
@@ -73,7 +83,6 @@ export interface CacheLimits {
   readonly repairMs: number;
   readonly layer1Bytes: number;
   readonly deadlineMs: number;
-  readonly leaseMs: number;
   readonly breaker: { readonly failures: number; readonly withinMs: number; readonly openMs: number };
 }
 
@@ -124,28 +133,29 @@ export function createCache(deps: {
   }
 
   async function store(
-    space: string,
+    slot: string,
     call: {
       readonly token: string | null;
       readonly from: number;
       readonly to: number;
       readonly changes: readonly Touch[];
       readonly gotAtMs: number;
+      readonly erased?: readonly string[];
       readonly entries: readonly { readonly stored: NewEntry; readonly kept: Entry }[];
       readonly signal?: AbortSignal | undefined;
     },
   ): Promise<void> {
-    const view = viewOf(space);
+    const view = viewOf(slot);
     const sent = { since: view.tick, sentAtMs: clock() };
-    const { entries, signal, ...rest } = call;
+    const { entries, signal, erased = [], ...rest } = call;
     const request = {
       ...rest,
       since: sent.since,
       nonce: nonce(),
       entries: entries.map((one) => one.stored),
-      erased: [],
+      erased,
     };
-    const reply = await breaker.call(() => redis.store(space, request, { deadlineMs: limits.deadlineMs, signal }));
+    const reply = await breaker.call(() => redis.store(slot, request, { deadlineMs: limits.deadlineMs, signal }));
     // P20: nothing enters layer 1 but what was accepted, and by a reply that is fit.
     if (reply === null || !view.apply(sent, reply)) return;
     entries.forEach(({ stored, kept }, index) => {
@@ -154,12 +164,12 @@ export function createCache(deps: {
   }
 
   function toStore<Value>(kind: Kind<Value>, key: string, at: number, items: readonly string[], value: Value) {
-    const body = kind.encode(value);
-    if (body === null) return [];
+    // What is too large for layer 2 leaves its place there without a body: it may enter layer 1 by the same proof.
+    const body = kind.encode(value) ?? '';
     // P11: a value names every item it was made of; jitter keeps what was stored together from ending together.
     const ttlMs = kind.ttlMs * (0.9 + Math.random() * 0.2);
     const stored: NewEntry = { key, at, deps: items, body, ttlMs };
-    return [{ stored, kept: toEntry(kind, at, items, value) }];
+    return { stored, kept: toEntry(kind, at, items, value) };
   }
 
   return {
@@ -172,9 +182,9 @@ export function createCache(deps: {
       request: CacheRequest,
       kind: Kind<Value>,
       ids: readonly string[],
-      load: (keys: readonly string[], feedAfter: number) => Promise<Loaded<Value>>,
+      load: (keys: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>,
     ): Promise<Cached<Value>> {
-      const view = viewOf(request.space);
+      const view = viewOf(request.slot);
       const keys = ids.map((id) => keyOf(kind, id));
       const { signal } = request;
       const need = Math.max(request.seq, view.own); // P16
@@ -200,7 +210,7 @@ export function createCache(deps: {
         const before = { token: view.inc, from: view.tick };
         const loaded = await load(ids, before.from);
         await fill(before, loaded, 0);
-        return origin(loaded);
+        return { ...origin(loaded), detail: 'bypass' };
       }
       if (clock() - view.validatedAtMs < limits.windowMs) {
         const found = fromLayer1();
@@ -209,8 +219,8 @@ export function createCache(deps: {
 
       const sent = { since: view.tick, sentAtMs: clock() };
       const call = { since: sent.since, nonce: nonce(), keys, leaseMs: 0 };
-      const reply = await breaker.call(() => redis.get(request.space, call, { deadlineMs: limits.deadlineMs, signal }));
-      if (reply === null) return origin(await load(ids, Number.MAX_SAFE_INTEGER));
+      const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs, signal }));
+      if (reply === null) return { ...origin(await load(ids, null)), detail: 'unavailable' };
       const isFit = view.apply(sent, reply);
       if (reply.nowMs - reply.verifiedMs <= verifyMs) {
         const found = isFit ? fromLayer1() : undefined;
@@ -228,7 +238,7 @@ export function createCache(deps: {
         let seq = got.applied;
         for (const [index, key] of keys.entries()) {
           const one = got.found[index];
-          if (one === undefined || typeof one === 'string') return undefined;
+          if (one === undefined || typeof one === 'string' || one.body === '') return undefined;
           // P1: as of the watermark, or newer by itself.
           if (!view.isEnough(one, need, got.applied) || (!isAlone && one.at > got.applied)) return undefined;
           const decoded = decode(kind, one.body);
@@ -249,9 +259,9 @@ export function createCache(deps: {
         if (before.token === null) return;
         const entries = keys.flatMap((key, index) => {
           const one = loaded.values[index];
-          return one === undefined ? [] : toStore(kind, key, loaded.seq, one.deps, one.value);
+          return one === undefined || one.isPartial ? [] : toStore(kind, key, loaded.seq, one.deps, one.value);
         });
-        await store(request.space, {
+        await store(request.slot, {
           ...toStretch(before.from, loaded),
           token: before.token,
           gotAtMs,
@@ -262,34 +272,35 @@ export function createCache(deps: {
     },
 
     async write(request, kind, run, committed) {
-      const view = viewOf(request.space);
+      const view = viewOf(request.slot);
       // P4: the incarnation that is known before the statement is sent.
       const token = view.inc;
       const answer = await run();
       const done = committed(answer);
       if (done === null) return answer;
       view.wrote(done.to);
-      const entries = done.values.flatMap(({ key, deps: items, value }) =>
+      const entries = done.values.map(({ key, deps: items, value }) =>
         toStore(kind, keyOf(kind, key), done.to, items, value),
       );
       const { from, to, changes } = done;
       // Without a signal: what is committed is told whether or not the caller still waits.
-      await store(request.space, { token, from, to, changes, gotAtMs: 0, entries });
+      const erased = (done.erased ?? []).map((key) => keyOf(kind, key));
+      await store(request.slot, { token, from, to, changes, gotAtMs: 0, entries, erased });
       return answer;
     },
 
     async repair(request, load) {
-      const view = viewOf(request.space);
+      const view = viewOf(request.slot);
       const sent = { since: view.tick, sentAtMs: clock() };
       const call = { since: sent.since, nonce: nonce(), keys: [], leaseMs: 0 };
       const reply: Reply | null = await breaker.call(() =>
-        redis.get(request.space, call, { deadlineMs: limits.deadlineMs, signal: request.signal }),
+        redis.get(request.slot, call, { deadlineMs: limits.deadlineMs, signal: request.signal }),
       );
       if (reply === null) return;
       view.apply(sent, reply);
       const loaded = await load(reply.applied);
       const stretch = toStretch(reply.applied, loaded);
-      await store(request.space, { ...stretch, token: reply.inc, gotAtMs: reply.nowMs, entries: [] });
+      await store(request.slot, { ...stretch, token: reply.inc, gotAtMs: reply.nowMs, entries: [] });
     },
   };
 }

@@ -81,12 +81,94 @@ export const settingsSchema = z
         windowMs: z
           .int()
           .min(0)
-          .max(60_000)
+          .max(60000)
           .default(1000)
-          .describe('How long a credential is trusted without asking the database again, in milliseconds.'),
+          .describe(
+            'How long an instance serves what it remembers without asking anyone, in milliseconds: how far a read without `Context-Seq` may be behind a write of another instance, and how long a revoked key may live there. 0 asks every time.',
+          ),
+        repairMs: z
+          .int()
+          .min(2000)
+          .max(3600000)
+          .default(10000)
+          .describe(
+            'How far such a read may be behind a write whose instance was killed or cut off from layer 2 before it could tell, in milliseconds.',
+          ),
+        deadlineMs: z
+          .int()
+          .min(10)
+          .max(10000)
+          .default(250)
+          .describe('How long layer 2 may take before it counts as away, in milliseconds.'),
+        breakerFailures: z
+          .int()
+          .min(1)
+          .max(1000)
+          .default(5)
+          .describe('Failures of layer 2 within `breakerWithinMs` after which it is not asked for `breakerOpenMs`.'),
+        breakerWithinMs: z
+          .int()
+          .min(100)
+          .max(600000)
+          .default(10000)
+          .describe('See `breakerFailures`, in milliseconds.'),
+        breakerOpenMs: z
+          .int()
+          .min(100)
+          .max(600000)
+          .default(5000)
+          .describe('See `breakerFailures`, in milliseconds; then one request tries.'),
+        layer1Bytes: z
+          .int()
+          .min(1048576)
+          .max(8589934592)
+          .default(134217728)
+          .describe(
+            'What layer 1 of an instance may weigh, in bytes; a value above a twentieth of it is not kept there.',
+          ),
+        layer2Bytes: z
+          .int()
+          .min(1024)
+          .max(9000000)
+          .default(1000000)
+          .describe('Largest value that layer 2 is sent, as it travels, in bytes; larger ones stay in layer 1.'),
+        compressBytes: z
+          .int()
+          .min(256)
+          .max(10000000)
+          .default(8192)
+          .describe('From this size on a value is compressed for layer 2, in bytes.'),
+        headTtlSeconds: z
+          .int()
+          .min(60)
+          .max(31536000)
+          .default(86400)
+          .describe(
+            'How long an unused context stays in layer 2, in seconds, give or take a tenth. It frees room; validity is by tick.',
+          ),
+        touchedItems: z
+          .int()
+          .min(2)
+          .max(100000)
+          .default(4096)
+          .describe(
+            'Recently touched items that layer 2 remembers of a space; what is older than the oldest of them is loaded again.',
+          ),
+        listedItems: z
+          .int()
+          .min(1)
+          .max(10000)
+          .default(512)
+          .describe('Touched items that an answer of layer 2 lists before it says that layer 1 must forget all.'),
+        marks: z
+          .int()
+          .min(1)
+          .max(10000)
+          .default(256)
+          .describe('Ticks that layer 2 remembers ahead of a gap, so that late ones close it.'),
       })
       .prefault({})
-      .describe('What instances may remember.'),
+      .describe('Layers 1 and 2 in front of PostgreSQL.'),
     search: z.strictObject({}).prefault({}).describe('No setting yet.'),
     sync: z.strictObject({}).prefault({}).describe('No setting yet.'),
     factory: z.strictObject({}).prefault({}).describe('No setting yet.'),

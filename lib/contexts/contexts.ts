@@ -1,10 +1,14 @@
+import type { Clock } from '../base/clock.ts';
 import { Problem } from '../base/problem.ts';
+import type { Cache, Committed, Loaded } from '../cache/cache.ts';
+import type { Kind } from '../cache/kind.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { decodeContent, partBytes } from './content.ts';
 import { type Change, type Context, type ContextHead, isLive, type Snapshot } from './context.ts';
-import { anyItem, contextItem, headDeps, parentItem } from './items.ts';
+import type { CachedHead } from './head-kind.ts';
+import { anyItem, contextItem, headDeps, parentItem, toTouches } from './items.ts';
 import type { Operation } from './operation.ts';
 import { contextNotFound, gone, versionNotFound } from './outcomes.ts';
 import {
@@ -21,7 +25,7 @@ import {
   readVersion,
   readVersionAt,
 } from './read.sql.ts';
-import type { RequestContext } from './request.ts';
+import type { RequestContext, SpaceRef } from './request.ts';
 import { type WriteAnswer, type WriteOptions, writeContexts } from './write.sql.ts';
 
 /** Which state of a context is asked for; nothing is the head. */
@@ -33,7 +37,7 @@ export interface Recorded {
   readonly answer: unknown;
 }
 
-/** The reads and the write of contexts: one request to PostgreSQL each. */
+/** The reads and the write of contexts: one request to PostgreSQL each, or none where a cache has the answer. */
 export interface Contexts {
   /**
    * A live context, or an old version by number or time whether the context is alive or not.
@@ -60,6 +64,16 @@ export interface Contexts {
   ): Promise<Snapshot<{ nodes: ContextHead[]; isTruncated: boolean }>>;
   /** The content bytes from `start` to before `end`, in pieces of at most 4 MiB, each fetched when it is asked for. */
   streamContent(request: RequestContext, head: Context, start: number, end: number): AsyncIterable<Uint8Array>;
+  /**
+   * Runs a write that is none of operations (an erase, a change of keys), and tells the caches and whoever waits.
+   *
+   * @param changesOf what it committed, and the contexts whose bytes must be gone.
+   */
+  committing<Answer>(
+    request: SpaceRef,
+    run: () => Promise<Answer>,
+    changesOf: (answer: Answer) => { readonly changes: readonly Change[]; readonly erased?: readonly string[] },
+  ): Promise<Answer>;
   /** Carries out the operations: one request, one transaction, one tick for each change. */
   write(request: RequestContext, operations: readonly Operation[], options: WriteOptions): Promise<WriteAnswer>;
 }
@@ -69,11 +83,52 @@ export interface Contexts {
  */
 export function createContexts(deps: {
   database: Database;
+  cache: Cache;
+  headKind: Kind<CachedHead>;
+  clock: Clock;
   settings: Settings;
   onChanges: (space: string, changes: readonly Change[]) => void;
 }): Contexts {
-  const { database, settings, onChanges } = deps;
+  const { database, cache, headKind, clock, settings, onChanges } = deps;
   const { inlineBytes } = settings.limits;
+
+  /** Heads as they stand, tombstones included, through the caches; null for an id without a context. */
+  async function readHeads(request: RequestContext, ids: readonly string[]) {
+    const answered = await cache.read(request, headKind, ids, async (wanted, after): Promise<Loaded<CachedHead>> => {
+      const asked = after === null ? request : { ...request, feedAfter: after };
+      const [only] = wanted;
+      const { value, seq, feed } =
+        wanted.length === 1 && only !== undefined
+          ? await readHead(database, asked, only, inlineBytes).then((read) => ({ ...read, value: [read.value] }))
+          : await readMany(database, asked, wanted, inlineBytes);
+      const values = value.map((head, index) => ({
+        value: head,
+        deps: head === null ? [contextItem(wanted[index] as string)] : headDeps(head),
+        // Of many the last may have been too much for one answer; alone it would not be.
+        isPartial:
+          head !== null && head.state === 'live' && head.content === undefined && head.sizeBytes <= inlineBytes,
+      }));
+      return { values, seq, feed: feed === null ? 'too long' : toTouches(feed) };
+    });
+    request.telemetry?.cacheRead({ kind: headKind.name, layers: answered.layers, detail: answered.detail });
+    return { heads: answered.values, seq: answered.seq };
+  }
+
+  /** What a write tells the caches: every touch, and the heads it made as far as their contents are at hand. */
+  function toCommitted(operations: readonly Operation[], answer: WriteAnswer): Committed<CachedHead> | null {
+    if (answer.outcome !== 'done' || answer.changes.length === 0) return null;
+    const last = new Map(answer.changes.map(({ id, version }) => [id, version]));
+    const values = answer.results.flatMap(({ index, id, head }) => {
+      // A later operation of the same batch may have changed it again.
+      if (head === null || last.get(id) !== head.version) return [];
+      const operation = operations[index];
+      const sent = operation?.op === 'put' ? operation.content?.bytes : undefined;
+      const context: Context = sent === undefined || sent.length > inlineBytes ? head : { ...head, content: sent };
+      const isWhole = context.state !== 'live' || context.content !== undefined || context.sizeBytes > inlineBytes;
+      return isWhole ? [{ key: id, deps: headDeps(context), value: context }] : [];
+    });
+    return { ...toStretch(answer.changes), values };
+  }
 
   async function answer<Value>(
     read: Promise<Read<Value>>,
@@ -86,8 +141,8 @@ export function createContexts(deps: {
   return {
     async read(request, id, moment) {
       if (moment === undefined) {
-        const { value, seq, nowMs } = await readHead(database, request, id, inlineBytes);
-        const head = requireLive(value, id, nowMs);
+        const { heads, seq } = await readHeads(request, [id]);
+        const head = requireLive(heads[0] ?? null, id, clock());
         return { value: head, seq, deps: headDeps(head) };
       }
       const { value, isKnown, seq } =
@@ -102,8 +157,16 @@ export function createContexts(deps: {
     },
 
     async readMany(request, ids) {
-      const { value, seq, nowMs } = await answer(readMany(database, request, ids, inlineBytes), () => []);
-      const items = value.map((context, index) => readable(context, ids[index] as string, nowMs));
+      const { heads, seq } = await readHeads(request, ids);
+      const nowMs = clock();
+      let bytes = 0;
+      const items = heads.map((head, index) => {
+        const context = readable(head, ids[index] as string, nowMs);
+        // Together they may be larger than one answer, from the caches as from the database.
+        if (context instanceof Problem || context.content === undefined) return context;
+        bytes += context.sizeBytes;
+        return bytes <= inlineBytes ? context : { ...context, content: undefined };
+      });
       const deps = items.flatMap((item, index) =>
         item instanceof Problem ? [contextItem(ids[index] as string)] : headDeps(item),
       );
@@ -156,20 +219,42 @@ export function createContexts(deps: {
       }
     },
 
+    async committing(request, run, changesOf) {
+      const whole = { ...request, seq: 0, noCache: false };
+      return cache.write(whole, headKind, run, (answer) => {
+        const { changes, erased = [] } = changesOf(answer);
+        if (changes.length === 0) return null;
+        onChanges(request.space, changes);
+        return { ...toStretch(changes), values: [], erased };
+      });
+    },
+
     async write(request, operations, options) {
-      const written = await retryLost(() =>
-        writeContexts(database, request, operations, {
-          ...options,
-          retained: settings.versions.retained,
-          retainedDays: settings.versions.retainedDays,
-          treeDepth: settings.limits.treeDepth,
-          cascadeContexts: settings.limits.cascadeContexts,
-        }),
+      const written = await cache.write(
+        request,
+        headKind,
+        () =>
+          retryLost(() =>
+            writeContexts(database, request, operations, {
+              ...options,
+              retained: settings.versions.retained,
+              retainedDays: settings.versions.retainedDays,
+              treeDepth: settings.limits.treeDepth,
+              cascadeContexts: settings.limits.cascadeContexts,
+            }),
+          ),
+        (done) => toCommitted(operations, done),
       );
       if (written.outcome === 'done' && written.changes.length > 0) onChanges(request.space, written.changes);
       return written;
     },
   };
+}
+
+/** The ticks a write took, and what they touched. */
+function toStretch(changes: readonly Change[]) {
+  const ticks = changes.map(({ tick }) => tick);
+  return { from: Math.min(...ticks) - 1, to: Math.max(...ticks), changes: toTouches(changes) };
 }
 
 function readable(context: Context | null, id: string, nowMs: number): Context | Problem {

@@ -3,7 +3,7 @@ import { type Database, isDatabaseError, type Statement } from '../postgres/data
 import type { Change } from './context.ts';
 import { readChanges } from './feed.sql.ts';
 import { moveCursor, readCursor } from './follower.sql.ts';
-import { systemRequest } from './request.ts';
+import { type SpaceRef, systemRequest } from './request.ts';
 
 /** A reader of the feed that remembers how far it has come. */
 export interface Follower {
@@ -14,7 +14,7 @@ export interface Follower {
    * @returns how many changes were taken, and whether more are waiting.
    * @throws Problem `cursor_expired` for a follower that begins behind what the feed still holds; a known one is waited for.
    */
-  step(space: string): Promise<{ taken: number; hasMore: boolean }>;
+  step(space: SpaceRef): Promise<{ taken: number; hasMore: boolean }>;
 }
 
 /**
@@ -31,8 +31,9 @@ export function createFollower(deps: {
 }): Follower {
   const { database, name, batch, effect } = deps;
   return {
-    async step(space) {
-      const request = systemRequest(space, name);
+    async step(of) {
+      const { space } = of;
+      const request = systemRequest(of, name);
       const cursor = await readCursor(database, request, name);
       const { changes, seq, floor } = await readChanges(database, request, {
         since: cursor,

@@ -1,3 +1,4 @@
+import type { Touch } from '../redis/redis.ts';
 import type { Change, ContextHead } from './context.ts';
 
 /** What everything depends on that lists or searches a space. */
@@ -18,6 +19,13 @@ export function items(change: Change): string[] {
 
 export const contextItem = (id: string) => `c:${id}`;
 export const parentItem = (id: string) => `p:${id}`;
+/** Items are kept line by line, so a tag with a line break is spelled without one. */
+export const tagItem = (tag: string) => `t:${JSON.stringify(tag).slice(1, -1)}`;
+
+/** What changes amount to for the caches. */
+export function toTouches(changes: readonly Change[]): Touch[] {
+  return changes.flatMap((change) => items(change).map((item) => ({ item, tick: change.tick })));
+}
 
 /** The tags a context bears: its kind, its parent, and each string of `metadata.tags`. */
 export function tagsOf(context: ContextHead): string[] {
@@ -28,5 +36,5 @@ export function tagsOf(context: ContextHead): string[] {
 
 /** What an answer made of this head depends on. */
 export function headDeps(context: ContextHead): string[] {
-  return [contextItem(context.id), ...tagsOf(context).map((tag) => `t:${tag}`)];
+  return [contextItem(context.id), ...tagsOf(context).map(tagItem)];
 }

@@ -1,12 +1,28 @@
 import { sha256 } from '../base/hash.ts';
 import { type Database, runOne } from '../postgres/database.ts';
 import { type Fragment, join, raw, sql, toStatement } from '../postgres/sql.ts';
-import type { Context, ContextHead } from './context.ts';
+import type { Change, Context, ContextHead } from './context.ts';
 import type { RequestContext } from './request.ts';
-import { type HeadJson, jsonColumn, type PartsJson, spaceRow, toContext, toHead } from './rows.ts';
+import {
+  type ChangeJson,
+  type HeadJson,
+  jsonColumn,
+  type PartsJson,
+  spaceRow,
+  toChange,
+  toContext,
+  toHead,
+} from './rows.ts';
+
+/** A request whose answer a cache may keep, and so needs the feed after this tick along with it. */
+export interface LoadRequest extends RequestContext {
+  readonly feedAfter?: number | undefined;
+}
 
 /** An answer of one statement with the clock of its own snapshot. */
 export interface Read<Value> {
+  /** The changes after `feedAfter`; null where they are too many, no longer kept, or were not asked for. */
+  readonly feed: readonly Change[] | null;
   readonly value: Value;
   readonly seq: number;
   /** PostgreSQL's time, by which expiry is judged. */
@@ -18,15 +34,26 @@ interface ItemJson {
   content: PartsJson;
 }
 
-const seen = raw('s.clock, to_ms(statement_timestamp()) as now_ms');
+/** Ticks that a read brings along for the caches; a longer stretch is told as "too long". */
+export const feedTicksMax = 256;
+
+/** What every read tells of its own snapshot: the clock, the time, and for a cache the feed after a tick. */
+function seen({ feedAfter }: LoadRequest): Fragment {
+  const clock = sql`s.clock, to_ms(statement_timestamp()) as now_ms`;
+  if (feedAfter === undefined) return clock;
+  return sql`${clock}, case when s.feed_floor > ${feedAfter}::bigint then null else (
+      select coalesce(jsonb_agg(to_change_json(row) order by (row).tick), '[]') from (
+        select h as row from change h where h.space_id = s.id and h.tick > ${feedAfter}::bigint order by h.tick limit ${feedTicksMax + 1}
+      ) stretch) end::text as feed`;
+}
 const isLiveNow = raw(`c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())`);
 
 /** The head, with its content where that is at most `inlineBytes`; null where there is no row or it was erased. */
-export function readHead(database: Database, request: RequestContext, id: string, inlineBytes: number) {
+export function readHead(database: Database, request: LoadRequest, id: string, inlineBytes: number) {
   return readItem(
     database,
     request,
-    sql`select ${seen}, to_head(c)::text as head,
+    sql`select ${seen(request)}, to_head(c)::text as head,
           case when c.size_bytes <= ${inlineBytes} then content_parts(c.hash) end::text as content
         from space s left join context c on c.space_id = s.id and c.id = ${id}
         where s.id = ${request.space}`,
@@ -36,7 +63,7 @@ export function readHead(database: Database, request: RequestContext, id: string
 /** Version `version`; null where it never was or retention has taken it. `head` is null where there is no context. */
 export function readVersion(
   database: Database,
-  request: RequestContext,
+  request: LoadRequest,
   id: string,
   version: number,
   inlineBytes: number,
@@ -44,7 +71,7 @@ export function readVersion(
   return readItem(
     database,
     request,
-    sql`select ${seen}, to_version(v, c)::text as head, c.version is not null and c.state <> 'erased' as is_known,
+    sql`select ${seen(request)}, to_version(v, c)::text as head, c.version is not null and c.state <> 'erased' as is_known,
           case when v.size_bytes <= ${inlineBytes} then content_parts(v.hash) end::text as content
         from space s left join context c on c.space_id = s.id and c.id = ${id}
         left join context_version v on v.space_id = s.id and v.id = ${id} and v.version = ${version}
@@ -56,17 +83,11 @@ export function readVersion(
  * The version that was the head at `atMs`; null where nothing was there yet, or where retention has taken it: a kept
  * version vouches for the time until its successor, which must be kept to tell when that was.
  */
-export function readVersionAt(
-  database: Database,
-  request: RequestContext,
-  id: string,
-  atMs: number,
-  inlineBytes: number,
-) {
+export function readVersionAt(database: Database, request: LoadRequest, id: string, atMs: number, inlineBytes: number) {
   return readItem(
     database,
     request,
-    sql`select ${seen}, to_version(v, c)::text as head, c.version is not null and c.state <> 'erased' as is_known,
+    sql`select ${seen(request)}, to_version(v, c)::text as head, c.version is not null and c.state <> 'erased' as is_known,
           case when v.size_bytes <= ${inlineBytes} then content_parts(v.hash) end::text as content
         from space s left join context c on c.space_id = s.id and c.id = ${id}
         left join lateral (
@@ -85,7 +106,7 @@ export function readVersionAt(
  */
 export async function readAncestry(
   database: Database,
-  request: RequestContext,
+  request: LoadRequest,
   id: string,
   inlineBytes: number,
 ): Promise<Read<Context[]>> {
@@ -99,7 +120,7 @@ export async function readAncestry(
           join context c on c.space_id = ${request.space} and c.id = (up.node).parent_id and ${isLiveNow}
           where up.level < 32
         )
-        select ${seen}, (
+        select ${seen(request)}, (
           select jsonb_agg(jsonb_build_object('head', to_head(node),
             'content', case when (node).size_bytes <= ${inlineBytes} then content_parts((node).hash) end) order by level desc)
           from up)::text as items
@@ -111,7 +132,7 @@ export async function readAncestry(
 /** The contexts in the order asked, null where there is none; contents until together they exceed `inlineBytes`. */
 export async function readMany(
   database: Database,
-  request: RequestContext,
+  request: LoadRequest,
   ids: readonly string[],
   inlineBytes: number,
 ): Promise<Read<(Context | null)[]>> {
@@ -124,7 +145,7 @@ export async function readMany(
           select position, c as node, sum(c.size_bytes) filter (where c.size_bytes <= ${inlineBytes}) over (order by position) as total
           from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id
         )
-        select ${seen}, (
+        select ${seen(request)}, (
           select jsonb_agg(jsonb_build_object('position', position, 'head', to_head(node),
             'content', case when (node).size_bytes <= ${inlineBytes} and total <= ${inlineBytes} then content_parts((node).hash) end))
           from found)::text as items
@@ -149,7 +170,7 @@ export interface Reference {
  */
 export async function readExact(
   database: Database,
-  request: RequestContext,
+  request: LoadRequest,
   references: readonly Reference[],
   options: { readonly inlineBytes: number; readonly key?: string | undefined },
 ): Promise<Read<(Context | null)[]> & { known: boolean[]; recorded: { fingerprint: string; answer: unknown } | null }> {
@@ -170,7 +191,7 @@ export async function readExact(
           from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id and c.state <> 'erased'
           left join context_version v on v.space_id = c.space_id and v.id = c.id and v.version = coalesce(wanted.version, c.version)
         )
-        select ${seen}, ${recorded}::text as recorded, (
+        select ${seen(request)}, ${recorded}::text as recorded, (
           select jsonb_agg(jsonb_build_object('position', position, 'head', to_version(row, node),
             'content', case when total <= ${options.inlineBytes} then content_parts((row).hash) end))
           from found)::text as items
@@ -210,7 +231,7 @@ export interface ListPage {
 /** One page of live contexts, and whether more follow. */
 export async function readList(
   database: Database,
-  request: RequestContext,
+  request: LoadRequest,
   page: ListPage,
 ): Promise<Read<{ items: Context[]; hasMore: boolean; of: ContextHead | null }>> {
   const { filter, after, limit } = page;
@@ -247,7 +268,7 @@ export async function readList(
           select node, row_number() over () as position, sum((node).size_bytes) filter (where (node).size_bytes <= ${page.contentBytes ?? 0}) over (rows unbounded preceding) as total
           from (select c as node from context c where ${join(conditions, ' and ')} order by ${order} limit ${limit + 1}) ordered
         )
-        select ${seen}, (
+        select ${seen(request)}, (
           select jsonb_agg(jsonb_build_object('head', to_head(node), 'content', ${content}) order by position)
           from page where position <= ${limit})::text as items,
           (select count(*) from page) > ${limit} as has_more, ${of}::text as of_head
@@ -265,7 +286,7 @@ export async function readList(
 /** The live subtree in breadth-first order, its root first, at most `nodesMax + 1` contexts; empty without a root. */
 export async function readTree(
   database: Database,
-  request: RequestContext,
+  request: LoadRequest,
   id: string,
   bounds: { readonly levels: number; readonly nodesMax: number },
 ): Promise<Read<ContextHead[]>> {
@@ -279,7 +300,7 @@ export async function readTree(
           join context c on c.space_id = ${request.space} and c.parent_id = (under.node).id and ${isLiveNow}
           where under.level < ${bounds.levels}
         )
-        select ${seen}, (
+        select ${seen(request)}, (
           select jsonb_agg(jsonb_build_object('head', to_head(node)) order by level, (node).id)
           from (select * from under limit ${bounds.nodesMax + 1}) bounded)::text as items
         from space s where s.id = ${request.space}`,
@@ -290,7 +311,7 @@ export async function readTree(
 /** The bytes of one part of a content (0 is the first); null where there is none. */
 export async function readContentPart(
   database: Database,
-  request: RequestContext,
+  request: LoadRequest,
   hash: string,
   part: number,
 ): Promise<PartsJson> {
@@ -328,17 +349,24 @@ function toTerm(path: readonly string[], value: string): string {
   return Buffer.byteLength(term) > 200 ? sha256(term) : term;
 }
 
-async function readItem(database: Database, request: RequestContext, fragment: Fragment) {
-  const { row, seq, nowMs } = await run(database, request, fragment);
+async function readItem(database: Database, request: LoadRequest, fragment: Fragment) {
+  const { row, seq, nowMs, feed } = await run(database, request, fragment);
   const head = jsonColumn<HeadJson>(row, 'head');
   const isKnown = row['is_known'] === undefined ? head !== null && head.state !== 'erased' : row['is_known'] === 't';
   const value = head === null || !isKnown ? null : toContext(head, jsonColumn<NonNullable<PartsJson>>(row, 'content'));
-  return { value, isKnown, seq, nowMs };
+  return { value, isKnown, seq, nowMs, feed };
 }
 
-async function run(database: Database, request: RequestContext, fragment: Fragment) {
+async function run(database: Database, request: LoadRequest, fragment: Fragment) {
   const row = spaceRow(await runOne(database.in(request.space), toStatement(fragment), request), request);
-  return { row, seq: Number(row['clock']), nowMs: Number(row['now_ms']), items: jsonColumn<ItemJson[]>(row, 'items') };
+  const feed = jsonColumn<ChangeJson[]>(row, 'feed');
+  return {
+    row,
+    seq: Number(row['clock']),
+    nowMs: Number(row['now_ms']),
+    feed: feed === null || feed.length > feedTicksMax ? null : feed.map(toChange),
+    items: jsonColumn<ItemJson[]>(row, 'items'),
+  };
 }
 
 function toItems(items: ItemJson[] | null): Context[] {

@@ -60,13 +60,16 @@ export function spaceRow(rows: readonly Row[], request: RequestContext): Row {
   const [row] = rows;
   if (row === undefined) throw spaceGone();
   const clock = row['clock'];
-  if (clock !== undefined && request.seq > Number(clock)) {
-    const message = `the clock of this space stands at ${clock}`;
-    throw new Problem('invalid_request', `Context-Seq ${request.seq} was never given out: ${message}.`, {
-      errors: [{ path: 'Context-Seq', message }],
-    });
-  }
+  if (clock !== undefined && request.seq > Number(clock)) throw neverGivenOut(request.seq, Number(clock));
   return row;
+}
+
+/** A `Context-Seq` above the clock. */
+export function neverGivenOut(seq: number, clock: number): Problem {
+  const message = `the clock of this space stands at ${clock}`;
+  return new Problem('invalid_request', `Context-Seq ${seq} was never given out: ${message}.`, {
+    errors: [{ path: 'Context-Seq', message }],
+  });
 }
 
 export function toHead(json: HeadJson): ContextHead {

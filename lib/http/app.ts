@@ -14,7 +14,7 @@ import type { Answer, Call, Route } from './route.ts';
 const headerBytesMax = 10_240;
 // Whoever sends more mistakes than this needs no list of all.
 const errorsMax = 100;
-const anonymous: Principal = { space: '', id: 'anonymous', scopes: [], isOwner: false };
+const anonymous: Principal = { space: '', slot: '', id: 'anonymous', scopes: [], isOwner: false };
 
 /** The HTTP door: every route behind the same checks, every error a problem. */
 export function createApp(deps: {
@@ -98,6 +98,7 @@ async function serveRoute(
     idempotency: route.method === 'get' ? undefined : readIdempotency(route, http, url, contentType, bytes, principal),
     request: {
       space: principal.space,
+      slot: principal.slot,
       actor: { kind: 'api', id: principal.id },
       seq: readSeq(http.headers),
       noCache: /\bno-cache\b/i.test(http.headers.get('cache-control') ?? ''),

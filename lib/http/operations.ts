@@ -86,7 +86,7 @@ export const operationRoutes: readonly Route[] = [
     },
     problems: [],
     async handle({ manager, request, body }) {
-      const reports = await manager.cleanup({ space: request.space, budgetMs: maintenanceBudgetMs });
+      const reports = await manager.cleanup({ only: request, budgetMs: maintenanceBudgetMs });
       const { isUnfinished, ...counts } = reports[request.space] ?? { isUnfinished: false };
       return { body: printPlain({ task: body.task, unfinished: isUnfinished, ...counts }) };
     },

@@ -2,7 +2,7 @@ import { promisify } from 'node:util';
 import { gzip, zstdCompress } from 'node:zlib';
 import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
-import type { EngineCall, Telemetry } from '../telemetry/telemetry.ts';
+import type { CacheRead, EngineCall, Telemetry } from '../telemetry/telemetry.ts';
 import type { Answer } from './route.ts';
 
 const encoders = { zstd: promisify(zstdCompress), gzip: promisify(gzip) } as const;
@@ -13,13 +13,33 @@ const compressedBytesMin = 1024;
 export interface Timing extends Telemetry {
   /** The header's value: one entry an engine, in milliseconds. */
   header(): string;
+  /** `Cache-Status` (RFC 9211), the layer next to the origin first; undefined where no cache was asked. */
+  cacheStatus(): string | undefined;
 }
 
 export function createTiming(): Timing {
   const calls: EngineCall[] = [];
+  let read: CacheRead | undefined;
   return {
     engineCall: (call) => calls.push(call),
+    cacheRead(of) {
+      read = of;
+    },
     log() {},
+    cacheStatus() {
+      if (read === undefined) return undefined;
+      // Of several values the farthest tells.
+      if (read.layers.includes('origin')) {
+        const why =
+          read.detail === 'bypass'
+            ? 'fwd=bypass'
+            : read.detail
+              ? `fwd=miss; detail=${read.detail}`
+              : 'fwd=miss; stored';
+        return `l2; ${why}, l1; ${read.detail === 'bypass' ? 'fwd=bypass' : 'fwd=miss'}`;
+      }
+      return read.layers.includes('l2') ? 'l2; hit, l1; fwd=miss; stored' : 'l1; hit';
+    },
     header() {
       const engines = [...new Set(calls.map((call) => call.engine))];
       return engines
@@ -46,6 +66,8 @@ export async function toResponse(
     ...(seq === undefined ? {} : { 'context-seq': String(seq) }),
     ...answer.headers,
   };
+  const cacheStatus = about.timing.cacheStatus();
+  if (cacheStatus !== undefined) headers['cache-status'] = cacheStatus;
   const timing = about.timing.header();
   headers['server-timing'] = timing === '' ? 'lamina;dur=0' : timing;
   if (body === undefined) return new Response(null, { status, headers });

@@ -18,13 +18,25 @@ export interface LogEvent {
   readonly error?: unknown;
 }
 
+/** A read through the caches. */
+export interface CacheRead {
+  /** What was read: `head`. */
+  readonly kind: string;
+  /** Where each value came from. */
+  readonly layers: readonly ('l1' | 'l2' | 'origin')[];
+  /** Why layer 2 gave none, where it was not simply without them. */
+  readonly detail?: 'bypass' | 'unavailable' | undefined;
+}
+
 /** Where engines and verbs report; never throws and never waits. */
 export interface Telemetry {
   engineCall(call: EngineCall): void;
+  cacheRead(read: CacheRead): void;
   log(event: LogEvent): void;
 }
 
 export const noTelemetry: Telemetry = {
   engineCall() {},
+  cacheRead() {},
   log() {},
 };

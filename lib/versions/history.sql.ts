@@ -1,7 +1,7 @@
 import type { VersionEntry } from '../contexts/context.ts';
 import type { Precondition } from '../contexts/operation.ts';
 import type { RequestContext } from '../contexts/request.ts';
-import { type HeadJson, jsonColumn, spaceRow, toVersionEntry } from '../contexts/rows.ts';
+import { type ChangeJson, type HeadJson, jsonColumn, spaceRow, toVersionEntry } from '../contexts/rows.ts';
 import type { Idempotency } from '../contexts/written.ts';
 import { type Database, runOne } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
@@ -68,7 +68,12 @@ export interface EraseOptions extends Partial<Idempotency> {
   readonly cascade: number;
 }
 
-export type EraseAnswer = { readonly clock: number; readonly children?: string[]; readonly head?: HeadJson } & (
+export type EraseAnswer = {
+  readonly clock: number;
+  readonly children?: string[];
+  readonly head?: HeadJson;
+  readonly changes?: ChangeJson[];
+} & (
   | { readonly outcome: 'erased'; readonly versions: number }
   | { readonly outcome: 'not_found' | 'has_children' | 'stale' | 'cascade_too_large' }
   | { readonly outcome?: undefined; readonly recorded: { outcome: 'erased'; versions: number } | null }

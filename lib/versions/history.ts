@@ -7,7 +7,7 @@ import type { Contexts } from '../contexts/contexts.ts';
 import type { Precondition } from '../contexts/operation.ts';
 import { contextNotFound, gone, toProblem, versionNotFound } from '../contexts/outcomes.ts';
 import type { RequestContext } from '../contexts/request.ts';
-import { toHead } from '../contexts/rows.ts';
+import { toChange, toHead } from '../contexts/rows.ts';
 import { type Idempotency, idempotencyMismatch, type Written, writeOne } from '../contexts/written.ts';
 import { jsonPatch, unifiedDiff } from '../merge/diff.ts';
 import { jsonType, toDocument } from '../merge/document.ts';
@@ -54,17 +54,8 @@ export interface History {
   ): Promise<{ versions: number; seq: number }>;
 }
 
-/**
- * @param deps.onErased hears that a space has changed in a way no write told of.
- */
-export function createHistory(deps: {
-  database: Database;
-  contexts: Contexts;
-  ids: Ids;
-  settings: Settings;
-  onErased: (space: string) => void;
-}): History {
-  const { database, contexts, ids, settings, onErased } = deps;
+export function createHistory(deps: { database: Database; contexts: Contexts; ids: Ids; settings: Settings }): History {
+  const { database, contexts, ids, settings } = deps;
 
   return {
     async versions(request, page) {
@@ -114,7 +105,7 @@ export function createHistory(deps: {
     },
 
     async erase(request, erase, idempotency) {
-      const answer = await retryLost(() =>
+      const run = () =>
         eraseContext(database, request, erase, {
           ...idempotency,
           actor: request.actor,
@@ -123,7 +114,15 @@ export function createHistory(deps: {
           retained: settings.versions.retained,
           retainedDays: settings.versions.retainedDays,
           cascade: settings.limits.cascadeContexts,
-        }),
+        });
+      const answer = await contexts.committing(
+        request,
+        () => retryLost(run),
+        (done) => {
+          const changes = (done.changes ?? []).map(toChange);
+          const erased = changes.flatMap(({ operation, id }) => (operation === 'erase' && id !== null ? [id] : []));
+          return { changes, erased };
+        },
       );
       if ('recorded' in answer) {
         if (answer.recorded === null) throw idempotencyMismatch();
@@ -134,7 +133,6 @@ export function createHistory(deps: {
         throw toProblem({ id: erase.id, outcome: answer.outcome, head, children: answer.children });
       }
       if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
-      onErased(request.space);
       return { versions: answer.versions, seq: answer.clock };
     },
   };

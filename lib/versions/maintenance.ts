@@ -1,6 +1,6 @@
 import type { Settings } from '../config/settings.ts';
 import type { Contexts } from '../contexts/contexts.ts';
-import { systemRequest } from '../contexts/request.ts';
+import { type SpaceRef, systemRequest } from '../contexts/request.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { findExpired, type Kind, kinds, removeBatch } from './cleanup.sql.ts';
@@ -23,7 +23,7 @@ const expiredBatch = 100;
  */
 export async function cleanSpace(
   deps: { database: Database; contexts: Contexts; settings: Settings },
-  space: string,
+  space: SpaceRef,
   budgetMs: number,
 ): Promise<CleanupReport> {
   const { database, contexts, settings } = deps;

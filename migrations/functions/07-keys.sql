@@ -27,7 +27,7 @@ begin
     values (v_space, p_options ->> 'auditId', v_actor ->> 'kind', v_actor ->> 'id', 'key.create', v_row.id);
   v_answer := jsonb_build_object('key', to_key(v_row));
   perform keep_answer(p_options, v_answer);
-  return v_answer || (record_changes(array[key_change(v_row.id, 'create', v_actor)]) - 'changes');
+  return v_answer || record_changes(array[key_change(v_row.id, 'create', v_actor)]);
 end $$;
 
 create or replace function revoke_key(p_id text, p_options jsonb) returns jsonb language plpgsql as $$
@@ -49,7 +49,7 @@ begin
     values (v_space, p_options ->> 'auditId', v_actor ->> 'kind', v_actor ->> 'id', 'key.revoke', p_id);
   v_answer := jsonb_build_object('key', to_key(v_row));
   perform keep_answer(p_options, v_answer);
-  return v_answer || (record_changes(array[key_change(p_id, 'revoke', v_actor)]) - 'changes');
+  return v_answer || record_changes(array[key_change(p_id, 'revoke', v_actor)]);
 end $$;
 
 -- Spaces are made and dropped by the owner's door, which sees spaces and keys alone; everything inside them belongs to
@@ -85,7 +85,7 @@ begin
     return jsonb_build_object('key', null);
   end if;
   perform enter_space(p_name);
-  v_answer := create_key(p_key, p_options - 'key') - 'clock';
+  v_answer := create_key(p_key, p_options - 'key') - 'clock' - 'changes';
   perform enter_space(p_home);
   perform audit_space('space.create', p_name, p_options);
   perform keep_answer(p_options, v_answer);

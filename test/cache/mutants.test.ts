@@ -128,8 +128,8 @@ const mutants: readonly Mutant[] = [
     file: cache,
     changes: [
       [
-        '{ token, from, to, changes, gotAtMs: 0, entries }',
-        '{ token, from, to, changes: entries.length === 0 ? [] : changes, gotAtMs: 0, entries }',
+        '{ token, from, to, changes, gotAtMs: 0, entries, erased }',
+        '{ token, from, to, changes: entries.length === 0 ? [] : changes, gotAtMs: 0, entries, erased }',
       ],
     ],
     scenario: plain,

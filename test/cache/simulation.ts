@@ -164,7 +164,6 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
         repairMs: 1_000_000_000,
         layer1Bytes: 1_000_000,
         deadlineMs: 1_000_000,
-        leaseMs: 0,
         breaker: { failures: Number.POSITIVE_INFINITY, withinMs: 1, openMs: 1 },
       },
       clock,
@@ -175,10 +174,11 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
   };
   const instances = Array.from({ length: scenario.instances }, (_, index) => born(index));
 
-  const loader = (who: string) => (keys: readonly string[], after: number) =>
+  const loader = (who: string) => (keys: readonly string[], after: number | null) =>
     step(`${who} loads ${keys.join()} after ${after}`, () => {
       const seq = feed.length;
-      const ticks = Array.from({ length: Math.max(seq - after, 0) }, (_, at) => after + 1 + at);
+      const first = (after ?? seq) + 1;
+      const ticks = Array.from({ length: Math.max(seq - first + 1, 0) }, (_, at) => first + at);
       const changes: Touch[] = ticks.flatMap((tick) => (feed[tick - 1] ?? []).map((item) => ({ item, tick })));
       return {
         values: keys.map((key) => ({ value: truth(key, seq), deps: depsOf[key] as string[] })),
@@ -201,7 +201,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
     const fellBack = hasFallenBack;
     trail.push(`${who} begins to read ${keys.join()} with seq ${seq}${noCache ? ' past every layer' : ''}`);
     instance.busy++;
-    const reading = instance.cache.read({ space: 's', seq, noCache }, number, keys, loader(who));
+    const reading = instance.cache.read({ slot: 's', seq, noCache }, number, keys, loader(who));
     void reading.then(
       (answer) => {
         if (instances[index]?.life === life) instance.busy--;
@@ -242,7 +242,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
     instance.busy++;
     const key = items.length === 1 ? { 'c:a': 'a', 'c:b': 'b' }[items[0] as string] : undefined;
     const writing = instance.cache.write(
-      { space: 's', seq: 0, noCache: false },
+      { slot: 's', seq: 0, noCache: false },
       number,
       () =>
         step(`${who} commits ${items.join()}`, () => {
@@ -371,14 +371,14 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
   };
   nowMs += scenario.windowMs + 1;
   await finish(
-    (instances[0] as Instance).cache.repair({ space: 's', seq: 0, noCache: false }, (after) =>
+    (instances[0] as Instance).cache.repair({ slot: 's', seq: 0, noCache: false }, (after) =>
       loader('repair')([], after),
     ),
   );
   for (const instance of instances) {
     for (const key of scenario.keys) {
       const { values } = await finish(
-        instance.cache.read({ space: 's', seq: 0, noCache: false }, number, [key], loader('last')),
+        instance.cache.read({ slot: 's', seq: 0, noCache: false }, number, [key], loader('last')),
       );
       if (values[0] !== truth(key, feed.length))
         throw violated(`G4: ${key} is ${values[0]} at the end, not ${truth(key, feed.length)}`);

@@ -1,11 +1,13 @@
 import type { Clock } from '../../lib/base/clock.ts';
 import { defaultSettings, type Settings, settingsSchema } from '../../lib/config/settings.ts';
+import type { SpaceRef } from '../../lib/contexts/request.ts';
 import { createApp } from '../../lib/http/app.ts';
 import { documentRoutes } from '../../lib/http/documents.ts';
 import { problemCodes } from '../../lib/http/openapi.ts';
 import { routes } from '../../lib/http/routes.ts';
 import { problemAnswer } from '../../lib/http/schemas.ts';
 import type { Database } from '../../lib/postgres/database.ts';
+import type { Bounds, Redis } from '../../lib/redis/redis.ts';
 import { type EngineCall, noTelemetry, type Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../../lib/unified-context-manager.ts';
 import type { TestEngine } from './engines.ts';
@@ -34,6 +36,8 @@ export interface TestStore {
   /** Admin key of the suite's own space. */
   readonly token: string;
   readonly space: string;
+  /** The suite's space as verbs take it. */
+  readonly ref: SpaceRef;
   send(method: string, path: string, options?: SendOptions): Promise<Reply>;
   /** PostgreSQL requests made while `work` ran. */
   counting<Value>(work: () => Promise<Value>): Promise<{ value: Value; requests: number }>;
@@ -49,16 +53,30 @@ export async function openStore(
     settings?: Record<string, unknown>;
     clock?: Clock;
     telemetry?: Telemetry;
-    database?: Database /** Makes no space of its own. */;
+    database?: Database;
+    /** Makes layer 2; in the process when absent. */
+    redis?: (bounds: Bounds) => Redis;
+    /** Makes no space of its own. */
     isBare?: boolean;
   } = {},
 ): Promise<TestStore> {
   const calls: EngineCall[] = [];
-  const counted: Telemetry = { engineCall: (call) => calls.push(call), log: (options.telemetry ?? noTelemetry).log };
+  const counted: Telemetry = {
+    engineCall: (call) => calls.push(call),
+    cacheRead() {},
+    log: (options.telemetry ?? noTelemetry).log,
+  };
   const database = options.database ?? (await engine.open(counted));
   const settings: Settings = options.settings ? settingsSchema.parse(options.settings) : defaultSettings;
   const clock = options.clock ?? Date.now;
-  const manager = await createUnifiedContextManager({ database, settings, telemetry: counted, ownerToken, clock });
+  const manager = await createUnifiedContextManager({
+    database,
+    redis: options.redis,
+    settings,
+    telemetry: counted,
+    ownerToken,
+    clock,
+  });
   const app = createApp({ manager, routes: [...routes, ...documentRoutes(settings)], telemetry: counted });
   const space = `suite-${++spaces}-${process.pid}`;
 
@@ -92,17 +110,21 @@ export async function openStore(
     ownerToken,
     token: '',
     space,
+    ref: { space, slot: space },
     send,
     async counting(work) {
-      const before = calls.length;
+      const postgres = () => calls.filter(({ engine: one }) => one === 'postgres').length;
+      const before = postgres();
       const value = await work();
-      return { value, requests: calls.length - before };
+      return { value, requests: postgres() - before };
     },
     fetch: async (request) => app.fetch(request),
   };
   if (options.isBare) return store;
   const made = await send('POST', '/v1/spaces', { body: { name: space }, token: ownerToken });
-  return Object.assign(store, { token: made.json.key.token as string });
+  const token = made.json.key.token as string;
+  const { slot } = await manager.access.credentials.authenticate(token);
+  return Object.assign(store, { token, ref: { space, slot } });
 }
 
 /** Holds every answer of every suite against what the OpenAPI document promises for its route. */
