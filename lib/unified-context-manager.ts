@@ -1,13 +1,15 @@
 import { type Access, createAccess } from './access/access.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
-import { createCache } from './cache/cache.ts';
+import { type CacheStats, createCache, type Explanation } from './cache/cache.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
 import { createFeed, type Feed } from './contexts/feed.ts';
 import { createHeadKind } from './contexts/head-kind.ts';
+import { type Invalidation, invalidateContexts } from './contexts/invalidation.ts';
 import { createNudges, type Nudges } from './contexts/nudges.ts';
-import { type SpaceRef, slotOf } from './contexts/request.ts';
+import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.ts';
+import type { Idempotency } from './contexts/written.ts';
 import { type Database, runOne } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
@@ -24,6 +26,15 @@ export interface EngineHealth {
   readonly isSlow: boolean;
 }
 
+/** The caches, for whoever operates them. */
+export interface Caching {
+  /** Counts of this instance since it began. */
+  stats(): CacheStats;
+  explain(request: RequestContext, id: string): Promise<Explanation>;
+  /** One tick that makes everything covered be loaded again; answers with the tick. */
+  invalidate(request: RequestContext, what: Invalidation, idempotency?: Idempotency): Promise<number>;
+}
+
 /**
  * The one authority over contexts. Every door (HTTP, MCP, schedules, synchronisation) goes through these verbs, and
  * every read and write of a context passes `contexts`: what is put in front of it is in front of everything.
@@ -35,6 +46,8 @@ export interface UnifiedContextManager {
   readonly history: History;
   /** Writes computed from what is stored: patches and merges. */
   readonly revisions: Revisions;
+  /** What the caches hold, and how to make them forget it. */
+  readonly caching: Caching;
   /** Every committed change, once, in order. */
   readonly feed: Feed;
   /** Spaces, keys, audit. */
@@ -82,6 +95,11 @@ export async function createUnifiedContextManager(deps: {
   });
   const contexts = createContexts({ database, cache, headKind, clock, settings, onChanges: onChanged });
   const history = createHistory({ database, contexts, ids, settings });
+  const caching: Caching = {
+    stats: () => cache.stats(),
+    explain: (request, id) => cache.explain(request, headKind, id),
+    invalidate: (request, what, idempotency) => invalidateContexts({ database, contexts }, request, what, idempotency),
+  };
   const revisions = createRevisions({ contexts, settings });
   const feed = createFeed({ database, nudges });
   const { ownerToken } = deps;
@@ -99,6 +117,7 @@ export async function createUnifiedContextManager(deps: {
     contexts,
     history,
     revisions,
+    caching,
     feed,
     access,
     nudges,

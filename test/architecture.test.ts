@@ -34,6 +34,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/config',
     'lib/telemetry',
     'lib/merge',
+    'lib/cache',
     'lib/contexts',
     'lib/versions',
     'lib/access',

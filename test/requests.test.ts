@@ -5,7 +5,7 @@ import { engines, hasPostgres, neonEngine, realPostgres } from './support/engine
 describe.each(engines)('requests to PostgreSQL on $name', (engine) => {
   let store: TestStore;
   beforeAll(async () => {
-    store = await openStore(engine, { settings: { cache: { windowMs: 60_000 } } });
+    store = await openStore(engine, { settings: { cache: { windowMs: 60_000, repairMs: 120_000 } } });
     await store.send('GET', '/v1/contexts');
   });
   const count = async (method: string, path: string, options?: SendOptions) => {
@@ -114,7 +114,7 @@ describe.each(engines)('requests to PostgreSQL on $name', (engine) => {
 
 describe.skipIf(!hasPostgres)("requests on Neon's wire", () => {
   test('are one HTTP request for each call, role, space and row-level security included', async () => {
-    const store = await openStore(neonEngine, { settings: { cache: { windowMs: 60_000 } } });
+    const store = await openStore(neonEngine, { settings: { cache: { windowMs: 60_000, repairMs: 120_000 } } });
     const { endpoint } = await realPostgres();
     await store.send('GET', '/v1/contexts');
     const before = endpoint.requests();

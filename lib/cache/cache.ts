@@ -1,7 +1,7 @@
 import type { NewEntry, Redis, Reply, Touch } from '../redis/redis.ts';
 import { createBreaker } from './breaker.ts';
 import type { Kind } from './kind.ts';
-import { createLayer1, type Layer1 } from './layer1.ts';
+import { createLayer1 } from './layer1.ts';
 import { createView, type Entry, type View } from './view.ts';
 
 /** Where an answer came from. */
@@ -74,8 +74,45 @@ export interface Cache {
   ): Promise<Answer>;
   /** Brings layer 2 up to PostgreSQL's clock. */
   repair(request: CacheRequest, load: (feedAfter: number) => Promise<Loaded<unknown>>): Promise<void>;
-  readonly layer1: Layer1;
+  stats(): CacheStats;
+  /** What each layer holds of a key, and whether it would be served now. */
+  explain<Value>(request: CacheRequest, kind: Kind<Value>, key: string): Promise<Explanation>;
+}
+
+/** Counts of this instance since it began. */
+export interface CacheStats {
+  readonly l1: {
+    readonly hits: number;
+    readonly misses: number;
+    readonly entries: number;
+    readonly bytes: number;
+    readonly evictions: number;
+  };
+  readonly l2: {
+    readonly hits: number;
+    readonly misses: number;
+    readonly failures: number;
+    readonly unreadable: number;
+    readonly refused: number;
+  };
   readonly breaker: 'closed' | 'open' | 'half-open';
+}
+
+/** Why an entry of a layer would be served to a read without `Context-Seq`, or not. */
+export interface Held {
+  readonly isHeld: boolean;
+  readonly at: number | null;
+  readonly deps: readonly string[];
+  readonly why: string;
+}
+
+export interface Explanation {
+  readonly l1: Held & { readonly tick: number; readonly validatedMsAgo: number | null; readonly own: number };
+  readonly l2: Held & {
+    readonly applied: number | null;
+    readonly incarnation: string | null;
+    readonly verifiedMsAgo: number | null;
+  };
 }
 
 export interface CacheLimits {
@@ -100,7 +137,15 @@ export function createCache(deps: {
   const { redis, limits, clock, nonce, onFailure } = deps;
   const layer1 = createLayer1({ bytesMax: limits.layer1Bytes });
   const views = new Map<string, View>();
-  const breaker = createBreaker({ clock, ...limits.breaker, onFailure });
+  const counts = { l1Hits: 0, l1Misses: 0, l2Hits: 0, l2Misses: 0, failures: 0, unreadable: 0, refused: 0 };
+  const breaker = createBreaker({
+    clock,
+    ...limits.breaker,
+    onFailure(error) {
+      counts.failures++;
+      onFailure(error);
+    },
+  });
   // Nothing is served from a Redis that nobody has compared with PostgreSQL for this long.
   const verifyMs = Math.max(limits.repairMs - limits.windowMs - 1000, 0);
 
@@ -122,6 +167,7 @@ export function createCache(deps: {
     try {
       return { value: kind.decode(text) };
     } catch (error) {
+      counts.unreadable++;
       onFailure(error);
       return undefined;
     }
@@ -160,6 +206,7 @@ export function createCache(deps: {
     if (reply === null || !view.apply(sent, reply)) return;
     entries.forEach(({ stored, kept }, index) => {
       if (reply.accepted[index]) view.keep(stored.key, kept);
+      else counts.refused++;
     });
   }
 
@@ -173,9 +220,67 @@ export function createCache(deps: {
   }
 
   return {
-    layer1,
-    get breaker() {
-      return breaker.state;
+    stats() {
+      const { entries, bytes, evictions } = layer1;
+      const { l1Hits, l1Misses, l2Hits, l2Misses, failures, unreadable, refused } = counts;
+      return {
+        l1: { hits: l1Hits, misses: l1Misses, entries, bytes, evictions },
+        l2: { hits: l2Hits, misses: l2Misses, failures, unreadable, refused },
+        breaker: breaker.state,
+      };
+    },
+
+    async explain(request, kind, id) {
+      const view = viewOf(request.slot);
+      const key = keyOf(kind, id);
+      const need = Math.max(request.seq, view.own);
+      const here = view.get(key);
+      const validatedMsAgo = Number.isFinite(view.validatedAtMs) ? clock() - view.validatedAtMs : null;
+      const why = (): string => {
+        if (here === undefined) return 'not held';
+        if (!isFresh(kind, here.value as never)) return 'held, and its time is over';
+        if (!view.isEnough(here, need)) return `held, and not known to be true as of tick ${need}`;
+        return validatedMsAgo !== null && validatedMsAgo < limits.windowMs
+          ? 'served'
+          : 'served after layer 2 has validated it';
+      };
+      const l1 = {
+        isHeld: here !== undefined,
+        at: here?.at ?? null,
+        deps: here?.deps ?? [],
+        why: why(),
+        tick: view.tick,
+        validatedMsAgo,
+        own: view.own,
+      };
+      const call = { since: view.tick, nonce: nonce(), keys: [key], leaseMs: 0 };
+      const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs }));
+      if (reply === null) {
+        const none = { isHeld: false, at: null, deps: [], applied: null, incarnation: null, verifiedMsAgo: null };
+        return { l1, l2: { ...none, why: 'layer 2 does not answer' } };
+      }
+      const [found] = reply.found;
+      const entry = typeof found === 'object' ? found : undefined;
+      const isVerified = reply.nowMs - reply.verifiedMs <= verifyMs;
+      const whyL2 = (): string => {
+        if (entry === undefined) return 'not held, or touched since, or older than what is remembered';
+        if (entry.body === '') return 'held without its body, which is too large for layer 2';
+        if (decode(kind, entry.body) === undefined) return 'held, and it cannot be read';
+        if (!isVerified) return 'held, and nobody has compared layer 2 with PostgreSQL lately: the next reader does';
+        return view.isEnough(entry, need, reply.applied)
+          ? 'served'
+          : `held, and not known to be true as of tick ${need}`;
+      };
+      const l2 = {
+        isHeld: entry !== undefined,
+        at: entry?.at ?? null,
+        deps: entry?.deps ?? [],
+        why: whyL2(),
+        applied: reply.applied,
+        incarnation: reply.inc,
+        verifiedMsAgo: reply.verifiedMs === 0 ? null : reply.nowMs - reply.verifiedMs,
+      };
+      return { l1, l2 };
     },
 
     async read<Value>(
@@ -214,20 +319,35 @@ export function createCache(deps: {
       }
       if (clock() - view.validatedAtMs < limits.windowMs) {
         const found = fromLayer1();
-        if (found) return answer(found);
+        if (found) {
+          counts.l1Hits += keys.length;
+          return answer(found);
+        }
       }
 
       const sent = { since: view.tick, sentAtMs: clock() };
       const call = { since: sent.since, nonce: nonce(), keys, leaseMs: 0 };
       const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs, signal }));
-      if (reply === null) return { ...origin(await load(ids, null)), detail: 'unavailable' };
+      if (reply === null) {
+        counts.l1Misses += keys.length;
+        counts.l2Misses += keys.length;
+        return { ...origin(await load(ids, null)), detail: 'unavailable' };
+      }
       const isFit = view.apply(sent, reply);
       if (reply.nowMs - reply.verifiedMs <= verifyMs) {
         const found = isFit ? fromLayer1() : undefined;
-        if (found) return answer(found);
+        if (found) {
+          counts.l1Hits += keys.length;
+          return answer(found);
+        }
+        counts.l1Misses += keys.length;
         const hit = fromLayer2(reply, isFit);
-        if (hit) return hit;
-      }
+        if (hit) {
+          counts.l2Hits += keys.length;
+          return hit;
+        }
+      } else counts.l1Misses += keys.length;
+      counts.l2Misses += keys.length;
       const loaded = await load(ids, reply.applied);
       await fill({ token: reply.inc, from: reply.applied }, loaded, reply.nowMs);
       return origin(loaded);

@@ -167,6 +167,10 @@ export const settingsSchema = z
           .default(256)
           .describe('Ticks that layer 2 remembers ahead of a gap, so that late ones close it.'),
       })
+      .refine(({ windowMs, repairMs }) => repairMs >= windowMs + 2000, {
+        error: 'is at least windowMs and two seconds more',
+        path: ['repairMs'],
+      })
       .prefault({})
       .describe('Layers 1 and 2 in front of PostgreSQL.'),
     search: z.strictObject({}).prefault({}).describe('No setting yet.'),

@@ -8,7 +8,7 @@ import { retryLost } from '../postgres/retry.ts';
 import { decodeContent, partBytes } from './content.ts';
 import { type Change, type Context, type ContextHead, isLive, type Snapshot } from './context.ts';
 import type { CachedHead } from './head-kind.ts';
-import { anyItem, contextItem, headDeps, parentItem, toTouches } from './items.ts';
+import { absentItem, anyItem, contextItem, headDeps, parentItem, toTouches } from './items.ts';
 import type { Operation } from './operation.ts';
 import { contextNotFound, gone, versionNotFound } from './outcomes.ts';
 import {
@@ -103,7 +103,7 @@ export function createContexts(deps: {
           : await readMany(database, asked, wanted, inlineBytes);
       const values = value.map((head, index) => ({
         value: head,
-        deps: head === null ? [contextItem(wanted[index] as string)] : headDeps(head),
+        deps: head === null ? [contextItem(wanted[index] as string), absentItem] : headDeps(head),
         // Of many the last may have been too much for one answer; alone it would not be.
         isPartial:
           head !== null && head.state === 'live' && head.content === undefined && head.sizeBytes <= inlineBytes,

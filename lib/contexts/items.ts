@@ -3,6 +3,8 @@ import type { Change, ContextHead } from './context.ts';
 
 /** What everything depends on that lists or searches a space. */
 export const anyItem = 'any';
+/** What every "there is none" depends on, so that a pattern can cover ids that no context has. */
+export const absentItem = 'absent';
 
 /**
  * The items a change touches: one pure function, used by whoever writes and by whoever reads the feed, so that both

@@ -1,4 +1,5 @@
 import { batchRoutes } from './batch.ts';
+import { cacheRoutes } from './cache.ts';
 import { changeRoutes } from './changes.ts';
 import { contextRoutes } from './contexts.ts';
 import { keyRoutes } from './keys.ts';
@@ -16,6 +17,7 @@ export const routes: readonly Route[] = [
   ...batchRoutes,
   ...changeRoutes,
   ...mergeRoutes,
+  ...cacheRoutes,
   ...keyRoutes,
   ...operationRoutes,
 ];

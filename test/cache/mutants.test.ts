@@ -166,7 +166,7 @@ const mutants: readonly Mutant[] = [
   {
     rule: 'P20 only what was accepted enters layer 1',
     file: cache,
-    changes: [['if (reply.accepted[index]) view', 'view']],
+    changes: [['if (reply.accepted[index]) view', 'if (index >= 0) view']],
     scenario: plain,
   },
   {
