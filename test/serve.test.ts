@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -8,66 +8,16 @@ import { promisify } from 'node:util';
 import { afterEach, describe, expect, test } from 'vitest';
 import { lockFolder } from '../functions/folder-lock.ts';
 import { home } from '../functions/runtime.ts';
-import { freePort } from './servers/postgres.ts';
 import { createDatabase, hasPostgres, realPostgres } from './support/engines.ts';
+import { startServing, stopServing } from './support/serving.ts';
 
 const run = promisify(execFile);
-const children: ChildProcess[] = [];
-
-afterEach(async () => {
-  for (const child of children.splice(0)) {
-    if (child.exitCode !== null || child.signalCode !== null) continue;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await ended;
-  }
-});
-
-interface Served {
-  readonly origin: string;
-  readonly child: ChildProcess;
-  readonly output: () => string;
-  send(method: string, path: string, body?: unknown): Promise<{ status: number; json: Record<string, unknown> }>;
-}
-
-/** Starts the server as `npm start` does and waits for its line. */
-async function start(variables: Record<string, string>): Promise<Served> {
-  const port = await freePort();
-  const token = 'lam_test_owner_0123456789';
-  const child = spawn(process.execPath, ['functions/launch.js', 'functions/serve.ts'], {
-    cwd: home,
-    env: { ...process.env, PORT: String(port), LAMINA_TOKEN: token, ...variables },
-  });
-  children.push(child);
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (piece: Buffer) => {
-      output += piece.toString();
-    });
-  await new Promise<void>((resolve, reject) => {
-    child.once('exit', (code) => reject(new Error(`ended with ${code}: ${output}`)));
-    child.stdout.on('data', () => output.includes('lamina listening on') && resolve());
-  });
-  const origin = `http://127.0.0.1:${port}`;
-  return {
-    origin,
-    child,
-    output: () => output,
-    async send(method, path, body) {
-      const response = await fetch(origin + path, {
-        method,
-        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      });
-      return { status: response.status, json: (await response.json()) as Record<string, unknown> };
-    },
-  };
-}
+afterEach(stopServing);
 
 describe('the server on embedded engines', () => {
   test('keeps what it acknowledged when it is killed, and takes the folder over from the dead', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'lamina-data-'));
-    const first = await start({ LAMINA_DATA: folder });
+    const first = await startServing({ LAMINA_DATA: folder });
     expect(first.output()).toContain(`lamina listening on ${first.origin}\n`);
     for (let at = 1; at <= 20; at++)
       expect((await first.send('PUT', '/v1/contexts/kept', { content: at })).status).toBeLessThan(300);
@@ -84,7 +34,7 @@ describe('the server on embedded engines', () => {
     const acknowledged = (await Promise.all(writing)).filter((at) => at >= 0);
     expect(existsSync(join(folder, 'lock'))).toBe(true);
 
-    const second = await start({ LAMINA_DATA: folder });
+    const second = await startServing({ LAMINA_DATA: folder });
     expect((await second.send('GET', '/v1/contexts/kept')).json).toMatchObject({ version: 20, content: 20 });
     for (const at of acknowledged)
       expect((await second.send('GET', `/v1/contexts/late-${at}`)).json).toMatchObject({ content: at });
@@ -106,7 +56,7 @@ describe('the server on embedded engines', () => {
 
   test('makes a token once, readable by its user alone', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'lamina-data-'));
-    const served = await start({ LAMINA_DATA: folder, LAMINA_TOKEN: '' });
+    const served = await startServing({ LAMINA_DATA: folder, LAMINA_TOKEN: '' });
     const token = (await readFile(join(folder, 'token'), 'utf8')).trim();
     expect(served.output()).toContain(`#token=${token}`);
     expect((await stat(join(folder, 'token'))).mode & 0o777).toBe(0o600);
@@ -116,7 +66,7 @@ describe('the server on embedded engines', () => {
   });
 
   test('answers what no door is for as a problem: headers beyond Node’s own limit, an escape that is none', async () => {
-    const served = await start({ LAMINA_DATA: 'memory' });
+    const served = await startServing({ LAMINA_DATA: 'memory' });
     const { port } = new URL(served.origin);
     const raw = (request: string) =>
       new Promise<string>((resolve) => {
@@ -158,7 +108,7 @@ describe.skipIf(!hasPostgres)('several servers over one PostgreSQL', () => {
     const { server, endpoint } = await realPostgres();
     const variables = { DATABASE_URL: server.url(await createDatabase('empty')), LAMINA_NEON_ENDPOINT: endpoint.url };
     // All three start on an empty database at once: each waits for the one that migrates.
-    const instances = await Promise.all([start(variables), start(variables), start(variables)]);
+    const instances = await Promise.all([startServing(variables), startServing(variables), startServing(variables)]);
     await Promise.all(
       Array.from({ length: 60 }, (_, at) =>
         instances[at % 3]!.send('PUT', `/v1/contexts/c-${at % 7}`, { content: at }),
@@ -176,7 +126,7 @@ describe('the README', () => {
     const readme = await readFile(join(home, 'README.md'), 'utf8');
     expect(readme.split('\n').slice(0, 14).join('\n')).toContain('```sh');
     const folder = await mkdtemp(join(tmpdir(), 'lamina-readme-'));
-    const served = await start({ LAMINA_DATA: folder, LAMINA_TOKEN: '' });
+    const served = await startServing({ LAMINA_DATA: folder, LAMINA_TOKEN: '' });
     const [, ...blocks] = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, code = '']) => code);
     const [, shown = ''] = /```json\n([\s\S]*?)```/.exec(readme) ?? [];
     const script = blocks

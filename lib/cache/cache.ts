@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import type { NewEntry, Redis, Reply, Touch } from '../redis/redis.ts';
 import { createBreaker } from './breaker.ts';
 import type { Kind } from './kind.ts';
@@ -84,6 +85,8 @@ export interface CacheStats {
   readonly l1: {
     readonly hits: number;
     readonly misses: number;
+    /** Reads that were answered by another one that was under way. */
+    readonly joined: number;
     readonly entries: number;
     readonly bytes: number;
     readonly evictions: number;
@@ -120,6 +123,8 @@ export interface CacheLimits {
   readonly repairMs: number;
   readonly layer1Bytes: number;
   readonly deadlineMs: number;
+  /** How long one loader over all instances is waited for; 0 has each instance load by itself. */
+  readonly leaseMs: number;
   readonly breaker: { readonly failures: number; readonly withinMs: number; readonly openMs: number };
 }
 
@@ -133,11 +138,14 @@ export function createCache(deps: {
   clock: () => number;
   nonce: () => string;
   onFailure: (error: unknown) => void;
+  sleep?: (ms: number) => Promise<unknown>;
 }): Cache {
-  const { redis, limits, clock, nonce, onFailure } = deps;
+  const { redis, limits, clock, nonce, onFailure, sleep = wait } = deps;
   const layer1 = createLayer1({ bytesMax: limits.layer1Bytes });
   const views = new Map<string, View>();
-  const counts = { l1Hits: 0, l1Misses: 0, l2Hits: 0, l2Misses: 0, failures: 0, unreadable: 0, refused: 0 };
+  // Reads of one key that are under way, for others to join.
+  const flights = new Map<string, { readonly sentAtMs: number; readonly reading: Promise<Cached<unknown>> }>();
+  const counts = { joined: 0, l1Hits: 0, l1Misses: 0, l2Hits: 0, l2Misses: 0, failures: 0, unreadable: 0, refused: 0 };
   const breaker = createBreaker({
     clock,
     ...limits.breaker,
@@ -222,9 +230,9 @@ export function createCache(deps: {
   return {
     stats() {
       const { entries, bytes, evictions } = layer1;
-      const { l1Hits, l1Misses, l2Hits, l2Misses, failures, unreadable, refused } = counts;
+      const { joined, l1Hits, l1Misses, l2Hits, l2Misses, failures, unreadable, refused } = counts;
       return {
-        l1: { hits: l1Hits, misses: l1Misses, entries, bytes, evictions },
+        l1: { hits: l1Hits, misses: l1Misses, joined, entries, bytes, evictions },
         l2: { hits: l2Hits, misses: l2Misses, failures, unreadable, refused },
         breaker: breaker.state,
       };
@@ -325,32 +333,68 @@ export function createCache(deps: {
         }
       }
 
-      const sent = { since: view.tick, sentAtMs: clock() };
-      const call = { since: sent.since, nonce: nonce(), keys, leaseMs: 0 };
-      const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs, signal }));
-      if (reply === null) {
-        counts.l1Misses += keys.length;
-        counts.l2Misses += keys.length;
-        return { ...origin(await load(ids, null)), detail: 'unavailable' };
+      if (!isAlone) return fromBelow();
+      const name = `${request.slot}\n${keys[0]}`;
+      const flight = flights.get(name);
+      // What was asked for longer ago than the window may be older than a write that was acknowledged before we began.
+      if (flight !== undefined && clock() - flight.sentAtMs < limits.windowMs) {
+        const joined = (await flight.reading.catch(() => null)) as Cached<Value> | null;
+        if (joined !== null && joined.seq >= need) {
+          counts.joined++;
+          return joined;
+        }
       }
-      const isFit = view.apply(sent, reply);
-      if (reply.nowMs - reply.verifiedMs <= verifyMs) {
-        const found = isFit ? fromLayer1() : undefined;
-        if (found) {
-          counts.l1Hits += keys.length;
-          return answer(found);
+      const own = { sentAtMs: clock(), reading: fromBelow() };
+      flights.set(name, own);
+      try {
+        return await own.reading;
+      } finally {
+        if (flights.get(name) === own) flights.delete(name);
+      }
+
+      /** From layer 2, or from PostgreSQL by whoever holds the lease. */
+      async function fromBelow(): Promise<Cached<Value>> {
+        const patientUntilMs = clock() + limits.leaseMs;
+        for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 100)) {
+          const isPatient = isAlone && clock() < patientUntilMs;
+          const answered = await ask(isPatient ? limits.leaseMs : 0);
+          if (answered !== 'held') return answered;
+          await sleep(pauseMs);
         }
-        counts.l1Misses += keys.length;
-        const hit = fromLayer2(reply, isFit);
-        if (hit) {
-          counts.l2Hits += keys.length;
-          return hit;
+      }
+
+      async function ask(leaseMs: number): Promise<Cached<Value> | 'held'> {
+        const sent = { since: view.tick, sentAtMs: clock() };
+        const call = { since: sent.since, nonce: nonce(), keys, leaseMs };
+        const reply = await breaker.call(() =>
+          redis.get(request.slot, call, { deadlineMs: limits.deadlineMs, signal }),
+        );
+        if (reply === null) {
+          counts.l1Misses += keys.length;
+          counts.l2Misses += keys.length;
+          return { ...origin(await load(ids, null)), detail: 'unavailable' };
         }
-      } else counts.l1Misses += keys.length;
-      counts.l2Misses += keys.length;
-      const loaded = await load(ids, reply.applied);
-      await fill({ token: reply.inc, from: reply.applied }, loaded, reply.nowMs);
-      return origin(loaded);
+        const isFit = view.apply(sent, reply);
+        if (reply.nowMs - reply.verifiedMs <= verifyMs) {
+          const found = isFit ? fromLayer1() : undefined;
+          if (found) {
+            counts.l1Hits += keys.length;
+            return answer(found);
+          }
+          counts.l1Misses += keys.length;
+          const hit = fromLayer2(reply, isFit);
+          if (hit) {
+            counts.l2Hits += keys.length;
+            return hit;
+          }
+          // Somebody else is loading it, and what is stored will be as new as need be.
+          if (leaseMs > 0 && reply.found[0] === 'held') return 'held';
+        } else counts.l1Misses += keys.length;
+        counts.l2Misses += keys.length;
+        const loaded = await load(ids, reply.applied);
+        await fill({ token: reply.inc, from: reply.applied }, loaded, reply.nowMs);
+        return origin(loaded);
+      }
 
       function fromLayer2(got: Awaited<ReturnType<Redis['get']>>, isFitToFill: boolean): Cached<Value> | undefined {
         const values: Value[] = [];

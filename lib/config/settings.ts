@@ -100,6 +100,14 @@ export const settingsSchema = z
           .max(10000)
           .default(250)
           .describe('How long layer 2 may take before it counts as away, in milliseconds.'),
+        leaseMs: z
+          .int()
+          .min(0)
+          .max(30_000)
+          .default(1000)
+          .describe(
+            'How long an instance waits for another one that is loading the same context, in milliseconds; 0 has each load by itself.',
+          ),
         breakerFailures: z
           .int()
           .min(1)

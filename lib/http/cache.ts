@@ -10,6 +10,7 @@ const rate = z.number().min(0).max(1).nullable().meta({ description: 'Hits of al
 const l1 = z.strictObject({
   hits: count,
   misses: count,
+  joined: count.meta({ description: 'Reads answered by another one that was under way.' }),
   hitRate: rate,
   entries: count,
   bytes: count,
@@ -75,7 +76,7 @@ export const cacheRoutes: readonly Route[] = [
         }),
         example: {
           layers: {
-            l1: { hits: 900, misses: 100, hitRate: 0.9, entries: 80, bytes: 120_000, evictions: 0 },
+            l1: { hits: 900, misses: 100, joined: 3, hitRate: 0.9, entries: 80, bytes: 120_000, evictions: 0 },
             l2: { hits: 60, misses: 40, hitRate: 0.6, failures: 0, unreadable: 0, refused: 1 },
           },
           combinedHitRate: 0.96,

@@ -174,11 +174,11 @@ const mutants: readonly Mutant[] = [
     file: cache,
     changes: [
       [
-        'const sent = { since: view.tick, sentAtMs: clock() };\n      const call',
-        'const sent = { since: view.tick, get sentAtMs() { return clock(); } };\n      const call',
+        'const sent = { since: view.tick, sentAtMs: clock() };',
+        'const sent = { since: view.tick, get sentAtMs() { return clock(); } };',
       ],
     ],
-    scenario: windowed,
+    scenario: 'inside a window',
   },
   {
     rule: 'P22 layer 1 obeys the need inside the window',

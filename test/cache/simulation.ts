@@ -164,6 +164,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
         repairMs: 1_000_000_000,
         layer1Bytes: 1_000_000,
         deadlineMs: 1_000_000,
+        leaseMs: 0,
         breaker: { failures: Number.POSITIVE_INFINITY, withinMs: 1, openMs: 1 },
       },
       clock,
