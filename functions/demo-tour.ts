@@ -28,6 +28,10 @@ interface MergeJson {
   readonly conflicts: readonly { readonly path: string }[];
 }
 
+interface CacheJson {
+  readonly layers: Readonly<Record<'l1' | 'l2', { readonly hits: number; readonly misses: number }>>;
+}
+
 interface Imported {
   readonly path: string;
   versions: number;
@@ -202,7 +206,10 @@ export async function runDemo(deps: {
     if (requestsBefore !== undefined && requestsAfter !== undefined) {
       line('database', `${requestsAfter - requestsBefore} requests, up to ${batchMax} writes each`);
     }
-    line('every read served by', deps.servedBy);
+    const { json } = await client.expect<CacheJson>('GET', '/v1/cache');
+    const { l1, l2 } = json.layers;
+    line('contexts served by', `layer 1 ${l1.hits}, layer 2 ${l2.hits}, PostgreSQL ${l2.misses}`);
+    line('where', deps.servedBy);
     line('clock', `${seq}: one tick a change, none missing`);
     print('');
   }

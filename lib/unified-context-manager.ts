@@ -1,7 +1,8 @@
 import { type Access, createAccess } from './access/access.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
-import { type CacheStats, createCache, type Explanation } from './cache/cache.ts';
+import { type CacheStats, createCache } from './cache/cache.ts';
+import type { Explanation } from './cache/explain.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
 import { createFeed, type Feed } from './contexts/feed.ts';

@@ -277,6 +277,33 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
     expect([1, 2]).toContain(version);
   });
 
+  test('what a read tells and the tick it tells it for are of one snapshot, whoever writes meanwhile', async () => {
+    const alone = await openStore({ name: 'real', open: async () => database });
+    const id = newId();
+    const first = await alone.send('PUT', `/v1/contexts/${id}`, { body: { content: 0 } });
+    const opened = Number(first.headers.get('context-seq'));
+    let isOver = false;
+    // Every tick of the space is a version of this context, so each tells the other.
+    const writing = Promise.all(
+      [1, 2, 3].map(async (writer) => {
+        for (let at = 0; at < 40; at++)
+          await alone.send('PUT', `/v1/contexts/${id}`, { body: { content: [writer, at] } });
+      }),
+    ).then(() => {
+      isOver = true;
+    });
+    let reads = 0;
+    while (!isOver) {
+      for (const cached of [{}, { 'cache-control': 'no-cache' }]) {
+        const read = await alone.send('GET', `/v1/contexts/${id}`, { headers: cached });
+        expect(read.json.version).toBe(1 + Number(read.headers.get('context-seq')) - opened);
+        reads++;
+      }
+    }
+    await writing;
+    expect(reads).toBeGreaterThan(20);
+  });
+
   test('batches and single writers of equal contents under a short history wait for one another, and never in a circle', async () => {
     const small = await openStore(
       { name: 'real', open: async () => database },

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import type { NewEntry, Redis, Reply, Touch } from '../redis/redis.ts';
+import type { GetReply, NewEntry, Redis, Touch } from '../redis/redis.ts';
 import { createBreaker } from './breaker.ts';
+import { type Explanation, explainLayer1, explainLayer2 } from './explain.ts';
 import type { Kind } from './kind.ts';
 import { createLayer1 } from './layer1.ts';
 import { createView, type Entry, type View } from './view.ts';
@@ -15,7 +16,6 @@ export interface CacheRequest {
   readonly seq: number;
   /** Ask past every layer. */
   readonly noCache: boolean;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Values as PostgreSQL gave them in one snapshot, in the order asked. */
@@ -38,6 +38,8 @@ export interface Cached<Value> {
   readonly seq: number;
   /** Where each came from. */
   readonly layers: readonly Layer[];
+  /** Whether what came from the origin is in the caches now. */
+  readonly isStored?: boolean;
   /** Why layer 2 gave none of them, where it was not simply asked and had none. */
   readonly detail?: 'bypass' | 'unavailable';
 }
@@ -101,23 +103,6 @@ export interface CacheStats {
   readonly breaker: 'closed' | 'open' | 'half-open';
 }
 
-/** Why an entry of a layer would be served to a read without `Context-Seq`, or not. */
-export interface Held {
-  readonly isHeld: boolean;
-  readonly at: number | null;
-  readonly deps: readonly string[];
-  readonly why: string;
-}
-
-export interface Explanation {
-  readonly l1: Held & { readonly tick: number; readonly validatedMsAgo: number | null; readonly own: number };
-  readonly l2: Held & {
-    readonly applied: number | null;
-    readonly incarnation: string | null;
-    readonly verifiedMsAgo: number | null;
-  };
-}
-
 export interface CacheLimits {
   readonly windowMs: number;
   readonly repairMs: number;
@@ -126,6 +111,18 @@ export interface CacheLimits {
   /** How long one loader over all instances is waited for; 0 has each instance load by itself. */
   readonly leaseMs: number;
   readonly breaker: { readonly failures: number; readonly withinMs: number; readonly openMs: number };
+}
+
+/** One read, and what it needs. */
+interface Reading<Value> {
+  readonly slot: string;
+  readonly view: View;
+  readonly kind: Kind<Value>;
+  readonly ids: readonly string[];
+  readonly keys: readonly string[];
+  /** The tick the answer must not be older than. */
+  readonly need: number;
+  readonly load: (keys: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>;
 }
 
 /**
@@ -144,7 +141,7 @@ export function createCache(deps: {
   const layer1 = createLayer1({ bytesMax: limits.layer1Bytes });
   const views = new Map<string, View>();
   // Reads of one key that are under way, for others to join.
-  const flights = new Map<string, { readonly sentAtMs: number; readonly reading: Promise<Cached<unknown>> }>();
+  const flights = new Map<string, { readonly sentAtMs: number; readonly answer: Promise<Cached<unknown>> }>();
   const counts = { joined: 0, l1Hits: 0, l1Misses: 0, l2Hits: 0, l2Misses: 0, failures: 0, unreadable: 0, refused: 0 };
   const breaker = createBreaker({
     clock,
@@ -186,6 +183,7 @@ export function createCache(deps: {
     return { at, deps, value, bytes: kind.bytesOf(value) };
   }
 
+  /** Sends a stretch of the feed, and values, to layer 2; answers whether every value was stored. */
   async function store(
     slot: string,
     call: {
@@ -196,12 +194,11 @@ export function createCache(deps: {
       readonly gotAtMs: number;
       readonly erased?: readonly string[];
       readonly entries: readonly { readonly stored: NewEntry; readonly kept: Entry }[];
-      readonly signal?: AbortSignal | undefined;
     },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const view = viewOf(slot);
     const sent = { since: view.tick, sentAtMs: clock() };
-    const { entries, signal, erased = [], ...rest } = call;
+    const { entries, erased = [], ...rest } = call;
     const request = {
       ...rest,
       since: sent.since,
@@ -209,13 +206,14 @@ export function createCache(deps: {
       entries: entries.map((one) => one.stored),
       erased,
     };
-    const reply = await breaker.call(() => redis.store(slot, request, { deadlineMs: limits.deadlineMs, signal }));
+    const reply = await breaker.call(() => redis.store(slot, request, { deadlineMs: limits.deadlineMs }));
     // P20: nothing enters layer 1 but what was accepted, and by a reply that is fit.
-    if (reply === null || !view.apply(sent, reply)) return;
+    if (reply === null || !view.apply(sent, reply)) return false;
     entries.forEach(({ stored, kept }, index) => {
       if (reply.accepted[index]) view.keep(stored.key, kept);
       else counts.refused++;
     });
+    return reply.accepted.every(Boolean);
   }
 
   function toStore<Value>(kind: Kind<Value>, key: string, at: number, items: readonly string[], value: Value) {
@@ -225,6 +223,129 @@ export function createCache(deps: {
     const ttlMs = kind.ttlMs * (0.9 + Math.random() * 0.2);
     const stored: NewEntry = { key, at, deps: items, body, ttlMs };
     return { stored, kept: toEntry(kind, at, items, value) };
+  }
+
+  function count<Value>(answer: Cached<Value> & { readonly isJoined?: boolean }): Cached<Value> {
+    if (answer.isJoined) counts.joined++;
+    else if (answer.detail !== 'bypass') {
+      for (const layer of answer.layers) {
+        if (layer === 'l1') counts.l1Hits++;
+        else counts.l1Misses++;
+        if (layer === 'l2') counts.l2Hits++;
+        if (layer === 'origin') counts.l2Misses++;
+      }
+    }
+    return answer;
+  }
+
+  /** All values from layer 1, or nothing. Of several all must be true as of one tick; one alone may be ahead of it. */
+  function fromLayer1<Value>({ view, kind, keys, need }: Reading<Value>): Cached<Value> | undefined {
+    const values: Value[] = [];
+    let seq = view.tick;
+    for (const key of keys) {
+      const entry = view.get(key);
+      if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
+      if (!view.isEnough(entry, need) || (keys.length > 1 && entry.at > view.tick)) return undefined; // P22
+      values.push(entry.value as Value);
+      seq = Math.max(seq, entry.at);
+    }
+    return { values, seq, layers: values.map(() => 'l1') };
+  }
+
+  /** All values from a reply of layer 2, or nothing. */
+  function fromLayer2<Value>(reading: Reading<Value>, got: GetReply, isFit: boolean): Cached<Value> | undefined {
+    const { view, kind, keys, need } = reading;
+    const values: Value[] = [];
+    const kept: (readonly [string, Entry])[] = [];
+    let seq = got.applied;
+    for (const [index, key] of keys.entries()) {
+      const one = got.found[index];
+      if (one === undefined || typeof one === 'string' || one.body === '') return undefined;
+      // P1: as of the watermark, or newer by itself.
+      if (!view.isEnough(one, need, got.applied) || (keys.length > 1 && one.at > got.applied)) return undefined;
+      const decoded = decode(kind, one.body);
+      if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
+      values.push(decoded.value);
+      kept.push([key, toEntry(kind, one.at, one.deps, decoded.value)]);
+      seq = Math.max(seq, one.at);
+    }
+    if (isFit) for (const [key, entry] of kept) view.keep(key, entry);
+    return { values, seq, layers: values.map(() => 'l2') };
+  }
+
+  function fromOrigin<Value>({ values, seq }: Loaded<Value>): Cached<Value> {
+    return { values: values.map(({ value }) => value), seq, layers: values.map(() => 'origin') };
+  }
+
+  async function fill<Value>(
+    { slot, kind, keys }: Reading<Value>,
+    before: { readonly token: string; readonly from: number },
+    loaded: Loaded<Value>,
+    gotAtMs: number,
+  ): Promise<Cached<Value>> {
+    const entries = keys.flatMap((key, index) => {
+      const one = loaded.values[index];
+      return one === undefined || one.isPartial ? [] : toStore(kind, key, loaded.seq, one.deps, one.value);
+    });
+    const isStored = await store(slot, {
+      ...toStretch(before.from, loaded),
+      token: before.token,
+      gotAtMs,
+      entries,
+    });
+    return { ...fromOrigin(loaded), isStored: isStored && entries.length === keys.length };
+  }
+
+  async function pastLayers<Value>(reading: Reading<Value>): Promise<Cached<Value>> {
+    const { view, ids, load } = reading;
+    const [token, from] = [view.inc, view.tick];
+    if (token === null) return { ...fromOrigin(await load(ids, null)), detail: 'bypass' };
+    return { ...(await fill(reading, { token, from }, await load(ids, from), 0)), detail: 'bypass' };
+  }
+
+  /** Answers with a read of the same key that is under way, where that is new enough, or begins one. */
+  async function joining<Value>(reading: Reading<Value>): Promise<Cached<Value> & { readonly isJoined?: boolean }> {
+    const name = `${reading.slot}\n${reading.keys[0]}`;
+    const flight = flights.get(name);
+    // What was asked for longer ago than the window may be older than a write that was acknowledged before we began.
+    if (flight !== undefined && clock() - flight.sentAtMs < limits.windowMs) {
+      const joined = (await flight.answer.catch(() => null)) as Cached<Value> | null;
+      if (joined !== null && joined.seq >= reading.need) return { ...joined, isJoined: true };
+    }
+    const own = { sentAtMs: clock(), answer: fromBelow(reading) };
+    flights.set(name, own);
+    try {
+      return await own.answer;
+    } finally {
+      if (flights.get(name) === own) flights.delete(name);
+    }
+  }
+
+  /** From layer 2, or from PostgreSQL; of one key by whoever holds the lease, as long as that is worth waiting for. */
+  async function fromBelow<Value>(reading: Reading<Value>): Promise<Cached<Value>> {
+    const patientUntilMs = clock() + limits.leaseMs;
+    for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 100)) {
+      const isPatient = reading.keys.length === 1 && clock() < patientUntilMs;
+      const answer = await ask(reading, isPatient ? limits.leaseMs : 0);
+      if (answer !== 'held') return answer;
+      await sleep(pauseMs);
+    }
+  }
+
+  async function ask<Value>(reading: Reading<Value>, leaseMs: number): Promise<Cached<Value> | 'held'> {
+    const { slot, view, ids, keys, load } = reading;
+    const sent = { since: view.tick, sentAtMs: clock() };
+    const call = { since: sent.since, nonce: nonce(), keys, leaseMs };
+    const reply = await breaker.call(() => redis.get(slot, call, { deadlineMs: limits.deadlineMs }));
+    if (reply === null) return { ...fromOrigin(await load(ids, null)), detail: 'unavailable' };
+    const isFit = view.apply(sent, reply);
+    if (reply.nowMs - reply.verifiedMs <= verifyMs) {
+      const found = (isFit ? fromLayer1(reading) : undefined) ?? fromLayer2(reading, reply, isFit);
+      if (found !== undefined) return found;
+      // Somebody else is loading it, and what is stored will be as new as need be.
+      if (leaseMs > 0 && reply.found[0] === 'held') return 'held';
+    }
+    return fill(reading, { token: reply.inc, from: reply.applied }, await load(ids, reply.applied), reply.nowMs);
   }
 
   return {
@@ -242,197 +363,23 @@ export function createCache(deps: {
       const view = viewOf(request.slot);
       const key = keyOf(kind, id);
       const need = Math.max(request.seq, view.own);
-      const here = view.get(key);
-      const validatedMsAgo = Number.isFinite(view.validatedAtMs) ? clock() - view.validatedAtMs : null;
-      const why = (): string => {
-        if (here === undefined) return 'not held';
-        if (!isFresh(kind, here.value as never)) return 'held, and its time is over';
-        if (!view.isEnough(here, need)) return `held, and not known to be true as of tick ${need}`;
-        return validatedMsAgo !== null && validatedMsAgo < limits.windowMs
-          ? 'served'
-          : 'served after layer 2 has validated it';
-      };
-      const l1 = {
-        isHeld: here !== undefined,
-        at: here?.at ?? null,
-        deps: here?.deps ?? [],
-        why: why(),
-        tick: view.tick,
-        validatedMsAgo,
-        own: view.own,
-      };
+      const isFreshValue = (value: unknown) => isFresh(kind, value as Parameters<typeof kind.encode>[0]);
+      const about = { need, nowMs: clock(), windowMs: limits.windowMs, isFresh: isFreshValue };
+      const l1 = explainLayer1(view, key, about);
       const call = { since: view.tick, nonce: nonce(), keys: [key], leaseMs: 0 };
       const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs }));
-      if (reply === null) {
-        const none = { isHeld: false, at: null, deps: [], applied: null, incarnation: null, verifiedMsAgo: null };
-        return { l1, l2: { ...none, why: 'layer 2 does not answer' } };
-      }
-      const [found] = reply.found;
-      const entry = typeof found === 'object' ? found : undefined;
-      const isVerified = reply.nowMs - reply.verifiedMs <= verifyMs;
-      const whyL2 = (): string => {
-        if (entry === undefined) return 'not held, or touched since, or older than what is remembered';
-        if (entry.body === '') return 'held without its body, which is too large for layer 2';
-        if (decode(kind, entry.body) === undefined) return 'held, and it cannot be read';
-        if (!isVerified) return 'held, and nobody has compared layer 2 with PostgreSQL lately: the next reader does';
-        return view.isEnough(entry, need, reply.applied)
-          ? 'served'
-          : `held, and not known to be true as of tick ${need}`;
-      };
-      const l2 = {
-        isHeld: entry !== undefined,
-        at: entry?.at ?? null,
-        deps: entry?.deps ?? [],
-        why: whyL2(),
-        applied: reply.applied,
-        incarnation: reply.inc,
-        verifiedMsAgo: reply.verifiedMs === 0 ? null : reply.nowMs - reply.verifiedMs,
-      };
-      return { l1, l2 };
+      const isReadable = (body: string) => decode(kind, body) !== undefined;
+      return { l1, l2: explainLayer2(reply, { view, need, verifyMs, isReadable }) };
     },
 
-    async read<Value>(
-      request: CacheRequest,
-      kind: Kind<Value>,
-      ids: readonly string[],
-      load: (keys: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>,
-    ): Promise<Cached<Value>> {
+    async read(request, kind, ids, load) {
       const view = viewOf(request.slot);
       const keys = ids.map((id) => keyOf(kind, id));
-      const { signal } = request;
       const need = Math.max(request.seq, view.own); // P16
-      // Of several values all must be true as of one tick; one alone may be ahead of layer 1.
-      const isAlone = keys.length === 1;
-      const fromLayer1 = (): { entries: Entry[]; seq: number } | undefined => {
-        const entries: Entry[] = [];
-        for (const key of keys) {
-          const entry = view.get(key);
-          if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
-          if (!view.isEnough(entry, need) || (!isAlone && entry.at > view.tick)) return undefined; // P22
-          entries.push(entry);
-        }
-        return { entries, seq: Math.max(view.tick, ...entries.map(({ at }) => at)) };
-      };
-      const answer = (found: { entries: Entry[]; seq: number }): Cached<Value> => ({
-        values: found.entries.map(({ value }) => value as Value),
-        seq: found.seq,
-        layers: found.entries.map(() => 'l1'),
-      });
-
-      if (request.noCache) {
-        const before = { token: view.inc, from: view.tick };
-        const loaded = await load(ids, before.from);
-        await fill(before, loaded, 0);
-        return { ...origin(loaded), detail: 'bypass' };
-      }
-      if (clock() - view.validatedAtMs < limits.windowMs) {
-        const found = fromLayer1();
-        if (found) {
-          counts.l1Hits += keys.length;
-          return answer(found);
-        }
-      }
-
-      if (!isAlone) return fromBelow();
-      const name = `${request.slot}\n${keys[0]}`;
-      const flight = flights.get(name);
-      // What was asked for longer ago than the window may be older than a write that was acknowledged before we began.
-      if (flight !== undefined && clock() - flight.sentAtMs < limits.windowMs) {
-        const joined = (await flight.reading.catch(() => null)) as Cached<Value> | null;
-        if (joined !== null && joined.seq >= need) {
-          counts.joined++;
-          return joined;
-        }
-      }
-      const own = { sentAtMs: clock(), reading: fromBelow() };
-      flights.set(name, own);
-      try {
-        return await own.reading;
-      } finally {
-        if (flights.get(name) === own) flights.delete(name);
-      }
-
-      /** From layer 2, or from PostgreSQL by whoever holds the lease. */
-      async function fromBelow(): Promise<Cached<Value>> {
-        const patientUntilMs = clock() + limits.leaseMs;
-        for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 100)) {
-          const isPatient = isAlone && clock() < patientUntilMs;
-          const answered = await ask(isPatient ? limits.leaseMs : 0);
-          if (answered !== 'held') return answered;
-          await sleep(pauseMs);
-        }
-      }
-
-      async function ask(leaseMs: number): Promise<Cached<Value> | 'held'> {
-        const sent = { since: view.tick, sentAtMs: clock() };
-        const call = { since: sent.since, nonce: nonce(), keys, leaseMs };
-        const reply = await breaker.call(() =>
-          redis.get(request.slot, call, { deadlineMs: limits.deadlineMs, signal }),
-        );
-        if (reply === null) {
-          counts.l1Misses += keys.length;
-          counts.l2Misses += keys.length;
-          return { ...origin(await load(ids, null)), detail: 'unavailable' };
-        }
-        const isFit = view.apply(sent, reply);
-        if (reply.nowMs - reply.verifiedMs <= verifyMs) {
-          const found = isFit ? fromLayer1() : undefined;
-          if (found) {
-            counts.l1Hits += keys.length;
-            return answer(found);
-          }
-          counts.l1Misses += keys.length;
-          const hit = fromLayer2(reply, isFit);
-          if (hit) {
-            counts.l2Hits += keys.length;
-            return hit;
-          }
-          // Somebody else is loading it, and what is stored will be as new as need be.
-          if (leaseMs > 0 && reply.found[0] === 'held') return 'held';
-        } else counts.l1Misses += keys.length;
-        counts.l2Misses += keys.length;
-        const loaded = await load(ids, reply.applied);
-        await fill({ token: reply.inc, from: reply.applied }, loaded, reply.nowMs);
-        return origin(loaded);
-      }
-
-      function fromLayer2(got: Awaited<ReturnType<Redis['get']>>, isFitToFill: boolean): Cached<Value> | undefined {
-        const values: Value[] = [];
-        const kept: (readonly [string, Entry])[] = [];
-        let seq = got.applied;
-        for (const [index, key] of keys.entries()) {
-          const one = got.found[index];
-          if (one === undefined || typeof one === 'string' || one.body === '') return undefined;
-          // P1: as of the watermark, or newer by itself.
-          if (!view.isEnough(one, need, got.applied) || (!isAlone && one.at > got.applied)) return undefined;
-          const decoded = decode(kind, one.body);
-          if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
-          values.push(decoded.value);
-          kept.push([key, toEntry(kind, one.at, one.deps, decoded.value)]);
-          seq = Math.max(seq, one.at);
-        }
-        if (isFitToFill) for (const [key, entry] of kept) view.keep(key, entry);
-        return { values, seq, layers: values.map(() => 'l2') };
-      }
-
-      function origin({ values, seq }: Loaded<Value>): Cached<Value> {
-        return { values: values.map(({ value }) => value), seq, layers: values.map(() => 'origin') };
-      }
-
-      async function fill(before: { token: string | null; from: number }, loaded: Loaded<Value>, gotAtMs: number) {
-        if (before.token === null) return;
-        const entries = keys.flatMap((key, index) => {
-          const one = loaded.values[index];
-          return one === undefined || one.isPartial ? [] : toStore(kind, key, loaded.seq, one.deps, one.value);
-        });
-        await store(request.slot, {
-          ...toStretch(before.from, loaded),
-          token: before.token,
-          gotAtMs,
-          entries,
-          signal,
-        });
-      }
+      const reading = { slot: request.slot, view, kind, ids, keys, need, load };
+      if (request.noCache) return count(await pastLayers(reading));
+      const inWindow = clock() - view.validatedAtMs < limits.windowMs ? fromLayer1(reading) : undefined;
+      return count(inWindow ?? (keys.length === 1 ? await joining(reading) : await fromBelow(reading)));
     },
 
     async write(request, kind, run, committed) {
@@ -447,7 +394,6 @@ export function createCache(deps: {
         toStore(kind, keyOf(kind, key), done.to, items, value),
       );
       const { from, to, changes } = done;
-      // Without a signal: what is committed is told whether or not the caller still waits.
       const erased = (done.erased ?? []).map((key) => keyOf(kind, key));
       await store(request.slot, { token, from, to, changes, gotAtMs: 0, entries, erased });
       return answer;
@@ -457,9 +403,7 @@ export function createCache(deps: {
       const view = viewOf(request.slot);
       const sent = { since: view.tick, sentAtMs: clock() };
       const call = { since: sent.since, nonce: nonce(), keys: [], leaseMs: 0 };
-      const reply: Reply | null = await breaker.call(() =>
-        redis.get(request.slot, call, { deadlineMs: limits.deadlineMs, signal: request.signal }),
-      );
+      const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs }));
       if (reply === null) return;
       view.apply(sent, reply);
       const loaded = await load(reply.applied);

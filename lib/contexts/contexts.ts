@@ -110,7 +110,8 @@ export function createContexts(deps: {
       }));
       return { values, seq, feed: feed === null ? 'too long' : toTouches(feed) };
     });
-    request.telemetry?.cacheRead({ kind: headKind.name, layers: answered.layers, detail: answered.detail });
+    const { layers, isStored, detail } = answered;
+    request.telemetry?.cacheRead({ kind: headKind.name, layers, isStored, detail });
     return { heads: answered.values, seq: answered.seq };
   }
 

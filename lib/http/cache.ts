@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { printPlain } from '../base/json.ts';
-import type { Held } from '../cache/cache.ts';
+import type { Held } from '../cache/explain.ts';
 import { type Route, route } from './route.ts';
 import { contextId } from './schemas.ts';
 

@@ -29,16 +29,11 @@ export function createTiming(): Timing {
     cacheStatus() {
       if (read === undefined) return undefined;
       // Of several values the farthest tells.
-      if (read.layers.includes('origin')) {
-        const why =
-          read.detail === 'bypass'
-            ? 'fwd=bypass'
-            : read.detail
-              ? `fwd=miss; detail=${read.detail}`
-              : 'fwd=miss; stored';
-        return `l2; ${why}, l1; ${read.detail === 'bypass' ? 'fwd=bypass' : 'fwd=miss'}`;
-      }
-      return read.layers.includes('l2') ? 'l2; hit, l1; fwd=miss; stored' : 'l1; hit';
+      if (!read.layers.includes('origin')) return read.layers.includes('l2') ? 'l2; hit, l1; fwd=miss' : 'l1; hit';
+      if (read.detail === 'bypass') return 'l2; fwd=bypass, l1; fwd=bypass';
+      const stored = read.isStored ? '; stored' : '';
+      const detail = read.detail === undefined ? '' : `; detail=${read.detail}`;
+      return `l2; fwd=miss${stored}${detail}, l1; fwd=miss${stored}`;
     },
     header() {
       const engines = [...new Set(calls.map((call) => call.engine))];

@@ -137,6 +137,8 @@ export function createInProcessRedis(deps: {
     if (leaseMs === 0) return 'missing';
     const until = leases.get(slot(space, key)) ?? 0;
     if (until > clock()) return 'held';
+    // A loader that failed leaves its lease behind.
+    if (leases.size > entriesMax) for (const [name, ends] of leases) if (ends <= clock()) leases.delete(name);
     leases.set(slot(space, key), clock() + leaseMs);
     return 'granted';
   }

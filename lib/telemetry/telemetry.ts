@@ -24,6 +24,8 @@ export interface CacheRead {
   readonly kind: string;
   /** Where each value came from. */
   readonly layers: readonly ('l1' | 'l2' | 'origin')[];
+  /** Whether what came from the origin is in the caches now. */
+  readonly isStored?: boolean | undefined;
   /** Why layer 2 gave none, where it was not simply without them. */
   readonly detail?: 'bypass' | 'unavailable' | undefined;
 }
