@@ -33,7 +33,7 @@ export function createBreaker(deps: {
     async call(run) {
       const now = state();
       if (now === 'open' || (now === 'half-open' && isProbing)) return null;
-      isProbing = now === 'half-open';
+      if (now === 'half-open') isProbing = true;
       try {
         const value = await run();
         failedAt = [];

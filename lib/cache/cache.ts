@@ -58,7 +58,8 @@ export interface Committed<Value> {
 /** The coherent cache in front of PostgreSQL: the client's half of the protocol of SPEC.md. */
 export interface Cache {
   /**
-   * Values by key, from layer 1, layer 2 or, all of what is missing in one request, from `load`.
+   * Values by key, all from layer 1, all from layer 2, or all of them in one request from `load`, so that they are true as
+   * of one tick.
    *
    * @param load reads the keys named, and the feed after the tick given; null where nobody needs it.
    */
@@ -112,6 +113,9 @@ export interface CacheLimits {
   readonly leaseMs: number;
   readonly breaker: { readonly failures: number; readonly withinMs: number; readonly openMs: number };
 }
+
+// Together the values of one request to layer 2; a single one is bounded by its kind.
+const storedBytesMax = 2_000_000;
 
 /** One read, and what it needs. */
 interface Reading<Value> {
@@ -168,12 +172,13 @@ export function createCache(deps: {
     return expiresMs === null || clock() < expiresMs;
   }
 
-  function decode<Value>(kind: Kind<Value>, text: string): { value: Value } | undefined {
+  function decode<Value>(kind: Kind<Value>, id: string, text: string): { value: Value } | undefined {
     try {
-      return { value: kind.decode(text) };
-    } catch (error) {
+      return { value: kind.decode(text, id) };
+    } catch {
+      // The error's own words may quote what is stored.
       counts.unreadable++;
-      onFailure(error);
+      onFailure(new Error(`an entry of the kind ${kind.name} in layer 2 cannot be read`));
       return undefined;
     }
   }
@@ -199,26 +204,33 @@ export function createCache(deps: {
     const view = viewOf(slot);
     const sent = { since: view.tick, sentAtMs: clock() };
     const { entries, erased = [], ...rest } = call;
+    // What is told must arrive: values go along as far as they fit into one request, and the others are loaded again.
+    let bytes = 0;
+    const sending = entries.filter(({ stored }, index) => {
+      bytes += stored.body.length;
+      return index === 0 || bytes <= storedBytesMax;
+    });
     const request = {
       ...rest,
       since: sent.since,
       nonce: nonce(),
-      entries: entries.map((one) => one.stored),
+      entries: sending.map((one) => one.stored),
       erased,
     };
     const reply = await breaker.call(() => redis.store(slot, request, { deadlineMs: limits.deadlineMs }));
     // P20: nothing enters layer 1 but what was accepted, and by a reply that is fit.
     if (reply === null || !view.apply(sent, reply)) return false;
-    entries.forEach(({ stored, kept }, index) => {
+    sending.forEach(({ stored, kept }, index) => {
       if (reply.accepted[index]) view.keep(stored.key, kept);
       else counts.refused++;
     });
-    return reply.accepted.every(Boolean);
+    return sending.length === entries.length && reply.accepted.every(Boolean);
   }
 
-  function toStore<Value>(kind: Kind<Value>, key: string, at: number, items: readonly string[], value: Value) {
+  function toStore<Value>(kind: Kind<Value>, id: string, at: number, items: readonly string[], value: Value) {
     // What is too large for layer 2 leaves its place there without a body: it may enter layer 1 by the same proof.
-    const body = kind.encode(value) ?? '';
+    const body = kind.encode(value, id) ?? '';
+    const key = keyOf(kind, id);
     // P11: a value names every item it was made of; jitter keeps what was stored together from ending together.
     const ttlMs = kind.ttlMs * (0.9 + Math.random() * 0.2);
     const stored: NewEntry = { key, at, deps: items, body, ttlMs };
@@ -254,7 +266,7 @@ export function createCache(deps: {
 
   /** All values from a reply of layer 2, or nothing. */
   function fromLayer2<Value>(reading: Reading<Value>, got: GetReply, isFit: boolean): Cached<Value> | undefined {
-    const { view, kind, keys, need } = reading;
+    const { view, kind, ids, keys, need } = reading;
     const values: Value[] = [];
     const kept: (readonly [string, Entry])[] = [];
     let seq = got.applied;
@@ -263,7 +275,7 @@ export function createCache(deps: {
       if (one === undefined || typeof one === 'string' || one.body === '') return undefined;
       // P1: as of the watermark, or newer by itself.
       if (!view.isEnough(one, need, got.applied) || (keys.length > 1 && one.at > got.applied)) return undefined;
-      const decoded = decode(kind, one.body);
+      const decoded = decode(kind, ids[index] ?? '', one.body);
       if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
       values.push(decoded.value);
       kept.push([key, toEntry(kind, one.at, one.deps, decoded.value)]);
@@ -278,14 +290,14 @@ export function createCache(deps: {
   }
 
   async function fill<Value>(
-    { slot, kind, keys }: Reading<Value>,
+    { slot, kind, ids }: Reading<Value>,
     before: { readonly token: string; readonly from: number },
     loaded: Loaded<Value>,
     gotAtMs: number,
   ): Promise<Cached<Value>> {
-    const entries = keys.flatMap((key, index) => {
+    const entries = ids.flatMap((id, index) => {
       const one = loaded.values[index];
-      return one === undefined || one.isPartial ? [] : toStore(kind, key, loaded.seq, one.deps, one.value);
+      return one === undefined || one.isPartial ? [] : toStore(kind, id, loaded.seq, one.deps, one.value);
     });
     const isStored = await store(slot, {
       ...toStretch(before.from, loaded),
@@ -293,7 +305,7 @@ export function createCache(deps: {
       gotAtMs,
       entries,
     });
-    return { ...fromOrigin(loaded), isStored: isStored && entries.length === keys.length };
+    return { ...fromOrigin(loaded), isStored: isStored && entries.length === ids.length };
   }
 
   async function pastLayers<Value>(reading: Reading<Value>): Promise<Cached<Value>> {
@@ -345,7 +357,16 @@ export function createCache(deps: {
       // Somebody else is loading it, and what is stored will be as new as need be.
       if (leaseMs > 0 && reply.found[0] === 'held') return 'held';
     }
-    return fill(reading, { token: reply.inc, from: reply.applied }, await load(ids, reply.applied), reply.nowMs);
+    const { inc, applied } = reply;
+    try {
+      return await fill(reading, { token: inc, from: applied }, await load(ids, applied), reply.nowMs);
+    } catch (error) {
+      // Whoever waits for this load must not wait for the lease to end.
+      const isWaitedFor = reply.found.includes('granted');
+      if (isWaitedFor)
+        await store(slot, { token: null, from: 0, to: 0, changes: [], gotAtMs: 0, entries: [], erased: keys });
+      throw error;
+    }
   }
 
   return {
@@ -368,7 +389,10 @@ export function createCache(deps: {
       const l1 = explainLayer1(view, key, about);
       const call = { since: view.tick, nonce: nonce(), keys: [key], leaseMs: 0 };
       const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs }));
-      const isReadable = (body: string) => decode(kind, body) !== undefined;
+      const isReadable = (body: string) => {
+        const decoded = decode(kind, id, body);
+        return decoded !== undefined && isFresh(kind, decoded.value);
+      };
       return { l1, l2: explainLayer2(reply, { view, need, verifyMs, isReadable }) };
     },
 
@@ -390,9 +414,7 @@ export function createCache(deps: {
       const done = committed(answer);
       if (done === null) return answer;
       view.wrote(done.to);
-      const entries = done.values.map(({ key, deps: items, value }) =>
-        toStore(kind, keyOf(kind, key), done.to, items, value),
-      );
+      const entries = done.values.map(({ key, deps: items, value }) => toStore(kind, key, done.to, items, value));
       const { from, to, changes } = done;
       const erased = (done.erased ?? []).map((key) => keyOf(kind, key));
       await store(request.slot, { token, from, to, changes, gotAtMs: 0, entries, erased });

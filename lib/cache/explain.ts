@@ -77,7 +77,7 @@ export function explainLayer2(
       : entry.body === ''
         ? 'held without its body, which is too large for layer 2'
         : !about.isReadable(entry.body)
-          ? 'held, and it cannot be read'
+          ? 'held, and it cannot be read or its time is over'
           : nowMs - verifiedMs > about.verifyMs
             ? 'held, and nobody has compared layer 2 with PostgreSQL lately: the next reader does'
             : about.view.isEnough(entry, about.need, applied)

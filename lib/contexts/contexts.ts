@@ -95,7 +95,8 @@ export function createContexts(deps: {
   /** Heads as they stand, tombstones included, through the caches; null for an id without a context. */
   async function readHeads(request: RequestContext, ids: readonly string[]) {
     const answered = await cache.read(request, headKind, ids, async (wanted, after): Promise<Loaded<CachedHead>> => {
-      const asked = after === null ? request : { ...request, feedAfter: after };
+      // Others may be waiting for this load: it goes on when whoever asked first has gone away.
+      const asked = { ...request, signal: undefined, ...(after === null ? {} : { feedAfter: after }) };
       const [only] = wanted;
       const { value, seq, feed } =
         wanted.length === 1 && only !== undefined

@@ -8,6 +8,9 @@ export type CachedHead = Context | null;
 // Begins what this format writes; anything else is none of ours, or of another release.
 const plainMark = 'h1\n';
 const packedMark = 'h1z';
+const states: readonly string[] = ['live', 'deleted'] satisfies ContextHead['state'][];
+// The largest content and metadata that are inline, with room for what JSON adds.
+const plainBytesMax = 16_777_216;
 
 /**
  * Heads in the caches: a line of JSON, then the content as it stands, packed where that pays.
@@ -26,30 +29,39 @@ export function createHeadKind(limits: {
     name: 'head',
     ttlMs: limits.ttlMs,
 
-    encode(head) {
+    encode(head, id) {
       const { content, ...rest } = head ?? { content: undefined };
       const text =
         content === undefined ? '' : Buffer.from(content.buffer, content.byteOffset, content.length).toString();
       const has = content !== undefined;
-      const plain = `${JSON.stringify({ head: head === null ? null : rest, hasContent: has })}\n${text}`;
+      const plain = `${JSON.stringify({ id, head: head === null ? null : rest, hasContent: has })}\n${text}`;
+      const bytes = Buffer.byteLength(plain);
+      // What no compression can bring below the limit is not worth trying.
+      if (bytes > 16 * limits.layer2Bytes) return null;
       const body =
-        plain.length < limits.compressBytes
-          ? plainMark + plain
-          : packedMark + zstdCompressSync(plain).toString('base64');
-      return body.length > limits.layer2Bytes ? null : body;
+        bytes < limits.compressBytes ? plainMark + plain : packedMark + zstdCompressSync(plain).toString('base64');
+      return Buffer.byteLength(body) > limits.layer2Bytes ? null : body;
     },
 
-    decode(text) {
+    decode(text, id) {
       const plain = text.startsWith(plainMark)
         ? text.slice(plainMark.length)
         : text.startsWith(packedMark)
-          ? zstdDecompressSync(Buffer.from(text.slice(packedMark.length), 'base64')).toString()
+          ? zstdDecompressSync(Buffer.from(text.slice(packedMark.length), 'base64'), {
+              maxOutputLength: plainBytesMax,
+            }).toString()
           : undefined;
       if (plain === undefined) throw new Error('an entry of another format');
       const end = plain.indexOf('\n');
-      const { head, hasContent } = JSON.parse(plain.slice(0, end)) as { head: ContextHead | null; hasContent: boolean };
-      if (head === null || !hasContent) return head;
-      return { ...head, content: Buffer.from(plain.slice(end + 1)) };
+      const line = JSON.parse(plain.slice(0, end)) as { id: string; head: ContextHead | null; hasContent: boolean };
+      const { head, hasContent } = line;
+      if (line.id !== id) throw new Error('an entry of something else');
+      if (head === null) return null;
+      const content = hasContent ? Buffer.from(plain.slice(end + 1)) : undefined;
+      const isWhole = content === undefined || content.length === head.sizeBytes;
+      const isHead = head.id === id && typeof head.metadata === 'string' && states.includes(head.state);
+      if (!isHead || !isWhole) throw new Error('a damaged entry');
+      return content === undefined ? head : { ...head, content };
     },
 
     bytesOf: (head) => 600 + (head?.content?.length ?? 0) + (head?.metadata.length ?? 0),

@@ -45,6 +45,20 @@ function toCovered(what: Invalidation): Covered {
   return { pattern: globToRegex(what.pattern), from: prefix, below: prefix === '' ? null : `${prefix}\u00ff` };
 }
 
+/** The members of a bracket: ranges that ascend, and everything else for itself. */
+function toClass(members: string): string {
+  const literal = (character: string) => character.replace(/[\\\]^[-]/, '\\$&');
+  let found = '';
+  for (let at = 0; at < members.length; at++) {
+    const [from = '', dash, to = ''] = members.slice(at, at + 3);
+    if (dash === '-' && to !== '' && from <= to) {
+      found += `${literal(from)}-${literal(to)}`;
+      at += 2;
+    } else found += literal(from);
+  }
+  return found;
+}
+
 /** A glob as a regular expression over the whole id; `[!…]` is none of them, a bracket without its end is itself. */
 export function globToRegex(glob: string): string {
   let regex = '';
@@ -57,7 +71,7 @@ export function globToRegex(glob: string): string {
       const [whole = '', not = '', members = ''] = /^\[(!?)([^\]]+)\]/.exec(glob.slice(at)) ?? [];
       if (whole === '') regex += '\\[';
       else {
-        regex += `[${not === '' ? '' : '^'}${members.replaceAll(/[\\\]^[]/g, '\\$&')}]`;
+        regex += `[${not === '' ? '' : '^'}${toClass(members)}]`;
         at += whole.length - 1;
       }
     } else regex += character.replace(/[.*+?^${}()|[\]\\]/, '\\$&');

@@ -54,18 +54,37 @@ interface Snapshot {
  * The protocol's two scripts in TypeScript: the specification that the Lua scripts of `scripts.ts` are held against, and
  * layer 2 wherever there is no Redis.
  *
- * @param deps.entriesMax how many entries all spaces together may hold; the least recently stored go first.
+ * @param deps.bytesMax what the entries of all spaces together may weigh; the least recently stored go first.
  */
-export function createInProcessRedis(deps: {
-  bounds: Bounds;
-  clock: () => number;
-  entriesMax?: number;
-}): InProcessRedis {
-  const { bounds, clock, entriesMax = 50_000 } = deps;
+export function createInProcessRedis(deps: { bounds: Bounds; clock: () => number; bytesMax?: number }): InProcessRedis {
+  const { bounds, clock, bytesMax = 67_108_864 } = deps;
   const states = new Map<string, SpaceState>();
   const entries = new Map<string, Kept>();
   const leases = new Map<string, number>();
+  const leasesMax = 10_000;
   let openings = 0;
+  let bytes = 0;
+
+  // Characters of text are two bytes at most, and an entry has some two hundred around it.
+  const weigh = (name: string, entry: Kept) => 200 + 2 * (name.length + entry.body.length);
+
+  function remove(name: string): void {
+    const entry = entries.get(name);
+    if (entry === undefined) return;
+    bytes -= weigh(name, entry);
+    entries.delete(name);
+  }
+
+  function put(name: string, entry: Kept): void {
+    remove(name);
+    bytes += weigh(name, entry);
+    entries.set(name, entry);
+    for (const oldest of entries.keys()) {
+      if (bytes <= bytesMax) break;
+      remove(oldest);
+    }
+  }
+
   const slot = (space: string, key: string) => `${space}\n${key}`;
 
   function open(space: string, since: number, nonce: string): SpaceState {
@@ -124,12 +143,7 @@ export function createInProcessRedis(deps: {
     if (token !== state.inc || at < state.floor || !isUntouched(state, items, at)) return false;
     const before = valid(state, space, key);
     if (before !== undefined && before.at > at) return false;
-    entries.delete(slot(space, key));
-    entries.set(slot(space, key), { inc: state.inc, at, deps: items, body, expiresMs: clock() + ttlMs });
-    for (const oldest of entries.keys()) {
-      if (entries.size <= entriesMax) break;
-      entries.delete(oldest);
-    }
+    put(slot(space, key), { inc: state.inc, at, deps: items, body, expiresMs: clock() + ttlMs });
     return true;
   }
 
@@ -138,7 +152,7 @@ export function createInProcessRedis(deps: {
     const until = leases.get(slot(space, key)) ?? 0;
     if (until > clock()) return 'held';
     // A loader that failed leaves its lease behind.
-    if (leases.size > entriesMax) for (const [name, ends] of leases) if (ends <= clock()) leases.delete(name);
+    if (leases.size > leasesMax) for (const [name, ends] of leases) if (ends <= clock()) leases.delete(name);
     leases.set(slot(space, key), clock() + leaseMs);
     return 'granted';
   }
@@ -176,17 +190,20 @@ export function createInProcessRedis(deps: {
       trim(state);
       const accepted = request.entries.map((entry) => keep(state, space, request.token, entry));
       for (const { key } of request.entries) leases.delete(slot(space, key));
-      for (const key of request.erased) entries.delete(slot(space, key));
+      for (const key of request.erased) {
+        remove(slot(space, key));
+        leases.delete(slot(space, key));
+      }
       return { ...reply(state, request.since), accepted };
     },
 
     lose(space, { entries: withEntries } = { entries: false }) {
       states.delete(space);
       if (!withEntries) return;
-      for (const key of entries.keys()) if (key.startsWith(`${space}\n`)) entries.delete(key);
+      for (const key of entries.keys()) if (key.startsWith(`${space}\n`)) remove(key);
     },
 
-    evict: (space, key) => void entries.delete(slot(space, key)),
+    evict: (space, key) => remove(slot(space, key)),
 
     inspect: (space) => ({ state: states.get(space), entry: (key) => entries.get(slot(space, key)) }),
 
@@ -194,9 +211,9 @@ export function createInProcessRedis(deps: {
 
     restore(snapshot) {
       states.clear();
-      entries.clear();
+      for (const name of [...entries.keys()]) remove(name);
       for (const [space, state] of structuredClone(snapshot.states)) states.set(space, state);
-      for (const [key, entry] of structuredClone(snapshot.entries)) entries.set(key, entry);
+      for (const [key, entry] of structuredClone(snapshot.entries)) put(key, entry);
     },
   };
 }

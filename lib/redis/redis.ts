@@ -74,7 +74,7 @@ export interface StoreRequest {
   /** `nowMs` of the reply to the `get` that this compares with PostgreSQL; 0 where it does not. */
   readonly gotAtMs: number;
   readonly entries: readonly NewEntry[];
-  /** Keys whose bytes must go, not only their validity. */
+  /** Keys whose bytes must go, not only their validity; their leases go with them. */
   readonly erased: readonly string[];
 }
 

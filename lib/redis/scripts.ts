@@ -160,7 +160,10 @@ for index = 1, entries do
   redis.call('DEL', lease)
   accepted[index] = ok and 1 or 0
 end
-for index = 1, erased do redis.call('UNLINK', KEYS[2 + 2 * entries + index]) end
+for index = 1, erased do
+  redis.call('UNLINK', KEYS[2 + 2 * entries + index])
+  redis.call('DEL', KEYS[2 + 2 * entries + erased + index])
+end
 return reply(accepted)
 `;
 
@@ -183,6 +186,7 @@ export function toStoreCall(space: string, request: StoreRequest, bounds: Bounds
       ...entries.map(({ key }) => entryKey(space, key)),
       ...entries.map(({ key }) => leaseKey(space, key)),
       ...erased.map((key) => entryKey(space, key)),
+      ...erased.map((key) => leaseKey(space, key)),
     ],
     args: [
       ...[since, nonce, bounds.items, bounds.listed].map(String),

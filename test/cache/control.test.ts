@@ -78,7 +78,20 @@ describe.each(engines)('the cache as operators see it on $name', (engine) => {
     ]) {
       expect([body, (await invalidate(body)).json.code]).toEqual([body, 'invalid_request']);
     }
-    expect((await invalidate({ pattern: '*'.repeat(200) })).status).toBe(200);
+    for (const pattern of [
+      '*'.repeat(200),
+      '[z-a]',
+      '[a-c-e]',
+      '[\\]',
+      '[^]',
+      '[]',
+      '[[:alpha:]]',
+      '(',
+      'a{2}',
+      '\\',
+    ]) {
+      expect([pattern, (await invalidate({ pattern })).status]).toEqual([pattern, 200]);
+    }
     const { token } = (await store.send('POST', '/v1/keys', { body: { name: 'reader', scopes: ['write'] } })).json;
     expect((await store.send('POST', '/v1/cache/invalidate', { body: { all: true }, token })).json.code).toBe(
       'forbidden',
@@ -123,6 +136,11 @@ describe('a glob', () => {
       ['[!ab]x', 'bx', false],
       ['[a-c]x', 'bx', true],
       ['[', '[', true],
+      ['[z-a]x', 'ax', true],
+      ['[z-a]x', 'mx', false],
+      ['[a-c-e]x', '-x', true],
+      ['[a-c-e]x', 'dx', false],
+      ['[-a]x', '-x', true],
       ['a~b:c-d_e', 'a~b:c-d_e', true],
       ['a+', 'aa', false],
       ['checkout:*:notes', 'checkout:7:notes', true],

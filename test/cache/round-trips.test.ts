@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createUpstashRedis } from '../../lib/redis/upstash.ts';
@@ -143,6 +144,8 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)(
         '',
         'nonsense',
         'h1\n{',
+        'h1\n{"head":{},"hasContent":true}\nx',
+        'h1\n{"head":null,"hasContent":false}\n{',
         'h1znot base64',
         'h0\n{"head":{"id":"other"}}\n',
         `h1z${Buffer.from('x').toString('base64')}`,
@@ -187,6 +190,26 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)(
         headers: { 'context-seq': head.headers.get('context-seq')! },
       });
       expect(seen.json.version).toBe(head.json.version);
+    });
+
+    test('a load that fails lets go of its lease, and what was too much for one request is loaded again', async () => {
+      const id = newId();
+      await warmed(one, two);
+      const ahead = await one.send('GET', `/v1/contexts/${id}`, { headers: { 'context-seq': '99999999' } });
+      expect(ahead.json.code).toBe('invalid_request');
+      const started = Date.now();
+      expect((await two.send('GET', `/v1/contexts/${id}`)).json.code).toBe('context_not_found');
+      // The lease is a second long.
+      expect(Date.now() - started).toBeLessThan(900);
+      const ids = Array.from({ length: 10 }, () => newId());
+      const noise = () => randomBytes(300_000).toString('base64');
+      const operations = ids.map((each) => ({ op: 'put', id: each, content: noise() }));
+      const written = await one.send('POST', '/v1/batch/write', { body: { operations } });
+      const headers = { 'context-seq': written.headers.get('context-seq')! };
+      for (const [at, each] of ids.entries()) {
+        const read = await two.send('GET', `/v1/contexts/${each}`, { headers });
+        expect([at, read.json.content === operations[at]!.content]).toEqual([at, true]);
+      }
     });
 
     test('a flushed Redis, and one that lost half of a space, revive nothing', async () => {
