@@ -1,4 +1,5 @@
 import { createHmac } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../base/clock.ts';
 import { sha256 } from '../base/hash.ts';
 import type { Ids } from '../base/id.ts';
@@ -13,6 +14,7 @@ import { type Credentials, createCredentials, defaultSpace } from './credentials
 import {
   type ApiKey,
   type AuditEntry,
+  closeSpace,
   createKey,
   createSpace,
   dropSpace,
@@ -141,8 +143,13 @@ export function createAccess(deps: {
 
     async deleteSpace(request, name, idempotency) {
       if (name === defaultSpace) throw new Problem('unprocessable', 'The default space cannot be deleted.');
+      // Ended anywhere, the same call goes on. Other instances know a key for a window: its name must not be another
+      // space's before that.
+      if (await closeSpace(database, request, name)) {
+        credentials.forgetSpace(name);
+        await sleep(deps.windowMs);
+      }
       const answer = await retryLost(() => dropSpace(database, request, name, options(request, idempotency)));
-      credentials.forgetSpace(name);
       if (answer.recorded === null) throw idempotencyMismatch();
       if (!answer.dropped && !answer.recorded) throw new Problem('not_found', `There is no space ${name}.`);
     },

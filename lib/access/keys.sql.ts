@@ -191,18 +191,20 @@ export async function createSpace(
 
 const emptiedRowsMax = 20_000;
 
-/**
- * Removes a space with everything in it: it is closed first, so that nobody finds it any more, then emptied in batches,
- * then dropped with what came between. Ended anywhere, the same call goes on.
- */
+/** Closes a space, so that nobody finds it any more, its keys with it; false where there is none. */
+export async function closeSpace(database: Database, request: RequestContext, name: string): Promise<boolean> {
+  const [row] = await runOne(database.owner, toStatement(sql`select close_space(${name}) as found`), request);
+  return row?.['found'] === 't';
+}
+
+/** Removes a closed space: empties it in batches, then drops it with what came between. */
 export async function dropSpace(
   database: Database,
   request: RequestContext,
   name: string,
   options: ChangeOptions,
 ): Promise<{ dropped?: boolean; recorded?: { dropped: true } | null }> {
-  const [closed] = await runOne(database.owner, toStatement(sql`select close_space(${name}) as found`), request);
-  for (let removed = closed?.['found'] === 't' ? 1 : 0; removed > 0; ) {
+  for (let removed = 1; removed > 0; ) {
     const empty = toStatement(sql`select empty_space(${emptiedRowsMax}) as removed`);
     const [row] = await runOne(database.in(name), empty, request);
     removed = Number(row?.['removed'] ?? 0);
