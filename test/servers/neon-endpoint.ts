@@ -1,6 +1,7 @@
-import { createServer, type IncomingMessage } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import pg from 'pg';
+import { readText } from './body.ts';
 
 /** Neon's SQL over HTTP in front of any PostgreSQL, so that Neon's unmodified driver can be tested against it. */
 export interface NeonEndpoint {
@@ -53,7 +54,7 @@ export async function startNeonEndpoint(): Promise<NeonEndpoint> {
     if (failure === '507') return reply(507, { message: 'response is too large (max is 67108864 bytes)' });
     if (failure === '503') return reply(503, { message: 'no compute' });
     try {
-      const body = JSON.parse(await readText(request)) as Query | { queries: Query[] };
+      const body = JSON.parse(await readText(request, bodyBytesMax)) as Query | { queries: Query[] };
       const pool = poolOf(String(request.headers['neon-connection-string']));
       const isolation = request.headers['neon-batch-isolation-level'];
       const queries = 'queries' in body ? body.queries : undefined;
@@ -82,17 +83,6 @@ export async function startNeonEndpoint(): Promise<NeonEndpoint> {
       await Promise.all([...pools.values()].map((pool) => pool.end()));
     },
   };
-}
-
-async function readText(request: IncomingMessage): Promise<string> {
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  for await (const piece of request) {
-    bytes += piece.length;
-    if (bytes > bodyBytesMax) throw new Error('request is too large');
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces).toString();
 }
 
 async function runQuery(client: pg.Pool | pg.PoolClient, { query, params = [] }: Query) {

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { access, mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readText } from './body.ts';
 import { freePort } from './postgres.ts';
 import { connectResp, isRespError, type Resp, type RespClient } from './resp.ts';
 
@@ -94,7 +95,7 @@ export async function startRedisEndpoint(port: number): Promise<RedisEndpoint> {
       return reply(401, { error: 'WRONGPASS invalid or missing auth token' });
     }
     try {
-      const body = JSON.parse(await readText(request)) as (string | number)[] | (string | number)[][];
+      const body = JSON.parse(await readText(request, bodyBytesMax)) as (string | number)[] | (string | number)[][];
       const client = clients[turn % clients.length] as RespClient;
       const isPipeline = request.url === '/pipeline';
       const commands = (isPipeline ? body : [body]) as (string | number)[][];
@@ -120,15 +121,4 @@ export async function startRedisEndpoint(port: number): Promise<RedisEndpoint> {
       for (const client of clients) client.end();
     },
   };
-}
-
-async function readText(request: IncomingMessage): Promise<string> {
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  for await (const piece of request) {
-    bytes += piece.length;
-    if (bytes > bodyBytesMax) throw new RangeError('ERR max request size exceeded');
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces).toString();
 }
