@@ -27,7 +27,7 @@ export async function* benchWrites(): AsyncGenerator<Report> {
         { atomic: true },
       );
     const plain = (space: string, at: number) =>
-      store.database.in(space).run([
+      store.database.in({ space }).run([
         {
           text: 'insert into plain values ($1, $2, 1, $3) on conflict (space_id, id) do update set version = plain.version + 1, body = excluded.body',
           params: [space, `c-${at % 1000}`, `{"at":${at}}`],

@@ -1,15 +1,23 @@
 import { type Access, createAccess } from './access/access.ts';
+import { createKeyKind } from './access/key-kind.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
 import { type CacheStats, createCache } from './cache/cache.ts';
 import type { Explanation } from './cache/explain.ts';
+import { type CacheSummary, summarize } from './cache/summary.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
+import type { KindStatistics } from './contexts/cache.sql.ts';
+import { createCachedReads } from './contexts/cached-reads.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
 import { createFeed, type Feed } from './contexts/feed.ts';
-import { createHeadKind } from './contexts/head-kind.ts';
+
 import { type Invalidation, invalidateContexts } from './contexts/invalidation.ts';
+import { createContextKinds } from './contexts/kinds.ts';
 import { createNudges, type Nudges } from './contexts/nudges.ts';
+import { createReconciling } from './contexts/reconciling.ts';
+import { createReports } from './contexts/reports.ts';
 import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.ts';
+import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
 import { type Database, runOne } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
@@ -27,13 +35,30 @@ export interface EngineHealth {
   readonly isSlow: boolean;
 }
 
+/** What the caches of this instance did since it began, and those of all instances as far as they reported. */
+export interface CachingReport {
+  readonly stats: CacheStats;
+  readonly summary: CacheSummary;
+  /** What layer 3 holds of the space; null where PostgreSQL is away. */
+  readonly layer3: { readonly entries: number; readonly bytes: number } | null;
+  readonly reported: readonly KindStatistics[] | null;
+}
+
 /** The caches, for whoever operates them. */
 export interface Caching {
-  /** Counts of this instance since it began. */
-  stats(): CacheStats;
+  /** What the caches did. */
+  report(request: RequestContext): Promise<CachingReport>;
   explain(request: RequestContext, id: string): Promise<Explanation>;
+  /** Fills the caches of a space before anyone asks. */
+  warm: Warming['warm'];
   /** One tick that makes everything covered be loaded again; answers with the tick. */
   invalidate(request: RequestContext, what: Invalidation, idempotency?: Idempotency): Promise<number>;
+}
+
+/** A task of the schedule: in one space, or in all of them one after another; no new step begins after the budget. */
+export interface TaskOptions {
+  readonly only?: SpaceRef | undefined;
+  readonly budgetMs: number;
 }
 
 /**
@@ -60,7 +85,11 @@ export interface UnifiedContextManager {
   /** Asks each engine whether it answers. */
   health(): Promise<{ postgres: EngineHealth }>;
   /** Cleans one space, or all of them one after another. */
-  cleanup(options: { only?: SpaceRef; budgetMs: number }): Promise<Record<string, CleanupReport>>;
+  cleanup(options: TaskOptions): Promise<Record<string, CleanupReport>>;
+  /** Fills the caches of one space, or of all of them, with what is worth most. */
+  warm(options: TaskOptions): Promise<Record<string, WarmReport>>;
+  /** Compares layer 2 with PostgreSQL, and removes what was erased while it was away. */
+  reconcile(options: TaskOptions): Promise<Record<string, { changes: number; isUnfinished: boolean }>>;
   close(): Promise<void>;
 }
 
@@ -84,21 +113,30 @@ export async function createUnifiedContextManager(deps: {
   const nudges = createNudges();
   const onChanged = (space: string) => nudges.nudge(space);
   const limits = settings.cache;
-  const bounds = { items: limits.touchedItems, marks: limits.marks, listed: limits.listedItems };
+  const { touchedItems: items, marks, listedItems: listed, replyBytes } = limits;
+  const bounds = { items, marks, listed, replyBytes };
   const redis = deps.redis?.(bounds) ?? createInProcessRedis({ bounds, clock });
   const onFailure = (error: unknown) => telemetry.log({ level: 'warn', event: 'cache.layer2', error });
   const breaker = { failures: limits.breakerFailures, withinMs: limits.breakerWithinMs, openMs: limits.breakerOpenMs };
   const cache = createCache({ redis, limits: { ...limits, breaker }, clock, nonce: () => ids.random(16), onFailure });
-  const headKind = createHeadKind({
-    ...limits,
-    ttlMs: limits.headTtlSeconds * 1000,
-    tombstoneDays: settings.tombstones.retainedDays,
-  });
-  const contexts = createContexts({ database, cache, headKind, clock, settings, onChanges: onChanged });
-  const history = createHistory({ database, contexts, ids, settings });
+  const kinds = createContextKinds(settings);
+  const keyKind = createKeyKind(settings);
+  const reads = createCachedReads({ database, cache, kinds, settings });
+  const reports = createReports({ database, cache, clock, ids, everyMs: limits.reportSeconds * 1000 });
+  const contexts = createContexts({ database, cache, reads, kinds, reports, clock, settings, onChanges: onChanged });
+  const reconciling = createReconciling({ database, cache, kinds, reads });
+  const warming = createWarming({ database, reads, clock, settings });
+  const history = createHistory({ database, contexts, reconciling, ids, settings });
   const caching: Caching = {
-    stats: () => cache.stats(),
-    explain: (request, id) => cache.explain(request, headKind, id),
+    async report(request) {
+      const stats = cache.stats();
+      const reported = await reports.statistics(request).catch(() => null);
+      const sum = (name: 'l3Entries' | 'l3Bytes') => (reported ?? []).reduce((total, of) => total + of[name], 0);
+      const layer3 = reported && { entries: sum('l3Entries'), bytes: sum('l3Bytes') };
+      return { stats, summary: summarize(stats, layer3Kinds(settings)), layer3, reported };
+    },
+    explain: (request, id) => cache.explain(request, kinds.head, id),
+    warm: (space, wanted) => warming.warm(space, wanted),
     invalidate: (request, what, idempotency) => invalidateContexts({ database, contexts }, request, what, idempotency),
   };
   const revisions = createRevisions({ contexts, settings });
@@ -109,7 +147,8 @@ export async function createUnifiedContextManager(deps: {
     clock,
     ids,
     ownerToken,
-    windowMs: limits.windowMs,
+    cache,
+    keyKind,
     committing: contexts.committing,
   });
   await access.prepare();
@@ -138,35 +177,47 @@ export async function createUnifiedContextManager(deps: {
       return { postgres: { isReady, latencyMs, isSlow: latencyMs > settings.alerts.databaseMs } };
     },
 
-    async cleanup({ only, budgetMs }) {
-      const deadline = performance.now() + budgetMs;
-      const reports: Record<string, CleanupReport> = {};
-      const clean = async (of: SpaceRef) => {
-        const report = await cleanSpace(
-          { database, contexts, settings },
-          of,
-          Math.max(deadline - performance.now(), 0),
-        );
-        reports[of.space] = report;
-        telemetry.log({ level: 'info', event: 'cleanup', facts: { space: of.space, ...report } });
-      };
-      if (only !== undefined) {
-        await clean(only);
-        return reports;
-      }
-      for (let after: string | undefined; ; ) {
-        const spaces = await access.listSpaces({ after, limit: 100 });
-        for (const { id, createdMs } of spaces) {
-          // One space in trouble must not keep the others from being cleaned.
-          await clean({ space: id, slot: slotOf(id, createdMs) }).catch((error) =>
-            telemetry.log({ level: 'error', event: 'cleanup.failed', facts: { space: id }, error }),
-          );
-        }
-        after = spaces.at(-1)?.id;
-        if (spaces.length < 100) return reports;
-      }
-    },
+    cleanup: (options) =>
+      inSpaces('cleanup', options, (space, budgetMs) => cleanSpace({ database, contexts, settings }, space, budgetMs)),
+
+    warm: (options) =>
+      inSpaces('warm', options, async (space, budgetMs) => {
+        await reports.flush(space);
+        return warming.warm(space, { budgetMs: Math.min(budgetMs, limits.warm.budgetMs) });
+      }),
+
+    reconcile: (options) => inSpaces('reconcile', options, (space, budgetMs) => reconciling.reconcile(space, budgetMs)),
 
     close: () => database.close(),
   };
+  /** Runs a task in one space or in all; one space in trouble does not keep the others from it. */
+  async function inSpaces<Done extends object>(
+    task: string,
+    { only, budgetMs }: TaskOptions,
+    run: (space: SpaceRef, budgetMs: number) => Promise<Done>,
+  ): Promise<Record<string, Done>> {
+    const deadline = performance.now() + budgetMs;
+    const done: Record<string, Done> = {};
+    const runIn = async (of: SpaceRef) => {
+      done[of.space] = await run(of, Math.max(deadline - performance.now(), 0));
+      telemetry.log({ level: 'info', event: task, facts: { space: of.space, ...done[of.space] } });
+    };
+    if (only !== undefined) {
+      await runIn(only);
+      return done;
+    }
+    for (let after: string | undefined; ; ) {
+      const spaces = await access.listSpaces({ after, limit: 100 });
+      for (const { id, createdMs } of spaces) {
+        await runIn({ space: id, slot: slotOf(id, createdMs) }).catch((error) =>
+          telemetry.log({ level: 'error', event: `${task}.failed`, facts: { space: id }, error }),
+        );
+      }
+      after = spaces.at(-1)?.id;
+      if (spaces.length < 100) return done;
+    }
+  }
 }
+
+const layer3Kinds = ({ cache }: Settings) =>
+  Object.entries(cache.kinds).flatMap(([name, { layers }]) => (layers.some((layer) => layer === 'l3') ? [name] : []));

@@ -164,8 +164,8 @@ describe.each(engines)('access on $name', (engine) => {
       (one: { id: string }) => one.id === id,
     );
     expect(about).toMatchObject([{ operation: 'erase', version: 2, hash: null }]);
-    const tables = ['context', 'context_version', 'content', 'change', 'idempotency'];
-    const dump = await store.database.in(store.space).run(
+    const tables = ['context', 'context_version', 'content', 'change', 'idempotency', 'cache_entry', 'cache_report'];
+    const dump = await store.database.in({ space: store.space }).run(
       tables.map((table) => ({
         text:
           table === 'content'

@@ -15,9 +15,9 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/merge': ['lib/base'],
   'lib/redis': ['lib/base', 'lib/telemetry'],
   'lib/cache': ['lib/base', 'lib/config', 'lib/redis', 'lib/telemetry'],
-  'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/redis', 'lib/cache'],
+  'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/merge', 'lib/postgres', 'lib/redis', 'lib/cache'],
   'lib/versions': ['lib/base', 'lib/config', 'lib/postgres', 'lib/merge', 'lib/contexts'],
-  'lib/access': ['lib/base', 'lib/postgres', 'lib/contexts'],
+  'lib/access': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   lib: [
     'lib/base',
     'lib/config',

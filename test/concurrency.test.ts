@@ -15,12 +15,12 @@ function chaotic(
   let calls = 0;
   return {
     ...database,
-    in: (space) => ({
+    in: (visitor) => ({
       async run(statements, options): Promise<Row[][]> {
         const how = fail(++calls);
         if (how === '40001' || how === '40P01') throw databaseError({ message: 'chaos', sqlState: how });
         if (how === 'before') throw databaseUnavailable(new Error('chaos'));
-        const answers = await database.in(space).run(statements, options);
+        const answers = await database.in(visitor).run(statements, options);
         if (how === 'after') throw databaseUnavailable(new Error('chaos'));
         return answers;
       },
@@ -181,7 +181,10 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
       expect((await frugal.send('GET', `/v1/contexts/${id}/versions`)).json.items).toHaveLength(1);
     }
     await frugal.manager.cleanup({ only: frugal.ref, budgetMs: 10_000 });
-    const [left] = await runOne(database.in(frugal.space), { text: 'select count(*) as n from content', params: [] });
+    const [left] = await runOne(database.in({ space: frugal.space }), {
+      text: 'select count(*) as n from content',
+      params: [],
+    });
     expect(Number(left!['n'])).toBeLessThanOrEqual(3);
   });
 
@@ -468,7 +471,7 @@ describe('an error nobody foresaw', () => {
     const logged: unknown[] = [];
     const broken: Database = {
       ...database,
-      in: (space) => ({
+      in: (visitor) => ({
         run: (statements, options) =>
           isBroken
             ? Promise.reject(
@@ -478,7 +481,7 @@ describe('an error nobody foresaw', () => {
                   detail: 'secret detail',
                 }),
               )
-            : database.in(space).run(statements, options),
+            : database.in(visitor).run(statements, options),
       }),
     };
     const store = await openStore(pgliteEngine, {

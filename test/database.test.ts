@@ -15,7 +15,7 @@ describe.each(engines)('the Database port on $name', (engine) => {
     });
   });
   const ask = (text: string, params: (string | number | boolean | null)[] = []) =>
-    runOne(database.in(space), { text, params });
+    runOne(database.in({ space }), { text, params });
   const refusal = async (text: string, params: (string | null)[] = []): Promise<DatabaseError> => {
     const error = await ask(text, params).catch((caught: unknown) => caught);
     if (!isDatabaseError(error)) throw error;
@@ -43,7 +43,7 @@ describe.each(engines)('the Database port on $name', (engine) => {
   });
 
   test('several statements are one transaction and answer in order', async () => {
-    const door = database.in(space);
+    const door = database.in({ space });
     const answers = await door.run([
       {
         text: `insert into audit (space_id, id, actor_kind, actor_id, action) values ($1, 'one', 'system', 'x', 'y')`,
@@ -56,7 +56,7 @@ describe.each(engines)('the Database port on $name', (engine) => {
   });
 
   test('an error in one statement undoes all of them', async () => {
-    const attempt = database.in(space).run([
+    const attempt = database.in({ space }).run([
       {
         text: `insert into audit (space_id, id, actor_kind, actor_id, action) values ($1, 'two', 'system', 'x', 'y')`,
         params: [space],

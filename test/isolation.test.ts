@@ -34,10 +34,13 @@ describe.each(engines)('row-level security on $name', (engine) => {
     const [one, two] = [await openStore(engine, { database }), await openStore(engine, { database })];
     await one.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 'x' } });
     for (const view of ['space_statistics', 'version_statistics']) {
-      const rows = await runOne(database.in(one.space), { text: `select space_id from ${view}`, params: [] });
+      const rows = await runOne(database.in({ space: one.space }), {
+        text: `select space_id from ${view}`,
+        params: [],
+      });
       expect(rows).toEqual([{ space_id: one.space }]);
     }
-    const [counted] = await runOne(database.in(two.space), {
+    const [counted] = await runOne(database.in({ space: two.space }), {
       text: 'select contexts, content_bytes from space_statistics',
       params: [],
     });
@@ -81,11 +84,11 @@ describe.each(engines)('without their predicates on $name', (engine) => {
     await plain.owner.run(statements);
     const database: Database = {
       ...plain,
-      in: (space) => ({
+      in: (visitor) => ({
         async run(own, options) {
           const path = { text: 'set local search_path to stripped, public', params: [] };
           const bare = own.map(({ text, params }) => ({ text: strip(text), params }));
-          const [, ...answers] = await plain.in(space).run([path, ...bare], options);
+          const [, ...answers] = await plain.in(visitor).run([path, ...bare], options);
           return answers as Row[][];
         },
       }),

@@ -1,9 +1,10 @@
 import { createHmac } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../base/clock.ts';
 import { sha256 } from '../base/hash.ts';
 import type { Ids } from '../base/id.ts';
 import { Problem } from '../base/problem.ts';
+import type { Cache } from '../cache/cache.ts';
+import type { Kind } from '../cache/kind.ts';
 import type { Contexts } from '../contexts/contexts.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { toChange } from '../contexts/rows.ts';
@@ -11,6 +12,7 @@ import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { type Credentials, createCredentials, defaultSpace } from './credentials.ts';
+import type { CachedKey } from './key-kind.ts';
 import {
   type ApiKey,
   type AuditEntry,
@@ -79,11 +81,12 @@ export function createAccess(deps: {
   clock: Clock;
   ids: Ids;
   ownerToken: string | undefined;
-  windowMs: number;
+  cache: Cache;
+  keyKind: Kind<CachedKey>;
   /** Tells the caches and whoever waits what a write has committed. */
   committing: Contexts['committing'];
 }): Access {
-  const { database, ids, committing } = deps;
+  const { database, ids, cache, committing } = deps;
   const credentials = createCredentials(deps);
 
   const options = (request: RequestContext, idempotency: Idempotency | undefined) => ({
@@ -123,7 +126,6 @@ export function createAccess(deps: {
       );
       const revoked = keyOf(answer);
       if (revoked === null) throw new Problem('not_found', `There is no key ${id}, or it was revoked before.`);
-      credentials.forget(id);
       return { key: revoked, seq: answer.clock };
     },
 
@@ -143,15 +145,18 @@ export function createAccess(deps: {
 
     async deleteSpace(request, name, idempotency) {
       if (name === defaultSpace) throw new Problem('unprocessable', 'The default space cannot be deleted.');
-      // Ended anywhere, the same call goes on. Other instances know a key for a window: its name must not be another
-      // space's before that.
-      if (await closeSpace(database, request, name)) {
-        credentials.forgetSpace(name);
-        await sleep(deps.windowMs);
-      }
+      // Ended anywhere, the same call goes on. Whatever the caches of other instances still hold is of another slot than
+      // any later space's of this name, and good for nothing in the database.
+      const slot = await closeSpace(database, request, name);
+      credentials.forgetSpace(name);
+      // With its state every instance forgets what it remembers of the space; away, layer 2 keeps the bytes for their time.
+      const purge = async () => slot !== null && cache.purge(slot, 'all').catch(() => 0);
+      await purge();
       const answer = await retryLost(() => dropSpace(database, request, name, options(request, idempotency)));
       if (answer.recorded === null) throw idempotencyMismatch();
       if (!answer.dropped && !answer.recorded) throw new Problem('not_found', `There is no space ${name}.`);
+      // What was being read meanwhile may have come back.
+      await purge();
     },
 
     listSpaces: (page) => readSpaces(database, page),
@@ -162,7 +167,7 @@ export function createAccess(deps: {
   };
 }
 
-const changesOf = (answer: KeyAnswer) => ({ changes: (answer.changes ?? []).map(toChange) });
+const changesOf = (answer: KeyAnswer) => (answer.changes ?? []).map(toChange);
 
 /** The key that was made or revoked, now or by the first request under the same idempotency key. */
 function keyOf(answer: Pick<KeyAnswer, 'key' | 'recorded'>): ApiKey | null {

@@ -2,8 +2,14 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { isSameDigest, sha256 } from '../base/hash.ts';
 import { Problem } from '../base/problem.ts';
-import type { Database } from '../postgres/database.ts';
-import { findKey } from './keys.sql.ts';
+import type { Cache } from '../cache/cache.ts';
+import { type Kind, keyOf } from '../cache/kind.ts';
+import { toTouches } from '../contexts/items.ts';
+import type { Unconfirmed } from '../contexts/request.ts';
+import { type Database, tokenInvalid } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
+import type { CachedKey } from './key-kind.ts';
+import { findKey, readKey } from './keys.sql.ts';
 import type { Scope } from './scopes.ts';
 
 /** Who a bearer token stands for. */
@@ -15,16 +21,20 @@ export interface Principal {
   readonly id: string;
   readonly scopes: readonly Scope[];
   readonly isOwner: boolean;
+  /** Set where the key was valid when it was looked at last, longer ago than the window. */
+  readonly unconfirmed?: Unconfirmed | undefined;
 }
 
 export interface Credentials {
-  /** @throws Problem `unauthenticated` for any token that is not valid now. */
-  authenticate(token: string): Promise<Principal>;
+  /**
+   * @param options.isConfirming whether what follows confirms the key, as a read or a write of contexts does on its way:
+   *   then a key that layer 1 remembers costs no request here, however long ago it was looked at.
+   * @throws Problem `unauthenticated` for any token that is not valid now.
+   */
+  authenticate(token: string, options?: { readonly isConfirming: boolean }): Promise<Principal>;
   /** Told once, when the default space is known to be there. */
   openedDefault(slot: string): void;
-  /** Forgets a key at once on this instance. */
-  forget(keyId: string): void;
-  /** Forgets the keys of a space that is gone. */
+  /** Forgets where a space that is gone was. */
   forgetSpace(space: string): void;
 }
 
@@ -34,52 +44,86 @@ export const defaultSpace = 'default';
 const keyForm = /^lam_([a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?)_([a-z0-9]{12})_([a-z0-9]{40})$/;
 
 /**
+ * Keys are cached values like any other: a change of one touches `k:<id>`, so that a revocation takes hold within the
+ * window on every instance. The slot of a space is looked up once and remembered; should the name belong to another space
+ * by then, the database says so.
+ *
  * @param deps.ownerToken the owner's token; absent where there is none.
- * @param deps.windowMs how long a key that was good is trusted without asking again: how long a revoked key may live on
- *   an instance that did not revoke it.
  */
 export function createCredentials(deps: {
   database: Database;
+  cache: Cache;
+  keyKind: Kind<CachedKey>;
   clock: Clock;
   ownerToken: string | undefined;
-  windowMs: number;
 }): Credentials {
-  const { database, clock, windowMs } = deps;
+  const { database, cache, keyKind, clock } = deps;
   const ownerDigest = deps.ownerToken === undefined ? undefined : sha256(deps.ownerToken);
   let owner: Principal = { space: defaultSpace, slot: defaultSpace, id: 'owner', scopes: ['admin'], isOwner: true };
-  const known = new LRUCache<string, { principal: Principal; expiresMs: number; checkedMs: number }>({ max: 10_000 });
+  const slots = new LRUCache<string, string>({ max: 10_000 });
+
+  /** The key as the caches have it, or as the space's own database has it now. */
+  async function read(space: string, slot: string, id: string): Promise<CachedKey> {
+    const { values } = await cache.read({ slot, seq: 0, noCache: false }, keyKind, [id], async (_ids, after) => {
+      const { key, seq, feed } = await retryLost(() =>
+        readKey(database, { space, slot }, id, after ?? Number.MAX_SAFE_INTEGER),
+      );
+      return {
+        // Whoever guesses ids must not fill the caches.
+        values: [{ value: key, deps: [`k:${id}`], isPassing: key === null }],
+        seq,
+        feed: feed === null ? 'too long' : toTouches(feed),
+      };
+    });
+    return values[0] ?? null;
+  }
+
+  /** The key of a space whose slot is not known, or no longer its own. */
+  async function find(space: string, id: string): Promise<CachedKey> {
+    slots.delete(space);
+    const found = await findKey(database, space, id);
+    if (found !== null) slots.set(space, found.slot);
+    return found;
+  }
+
+  async function look(space: string, id: string): Promise<CachedKey> {
+    const slot = slots.get(space);
+    if (slot === undefined) return find(space, id);
+    return read(space, slot, id).catch((error) => {
+      if (error instanceof Problem && error.code === 'unauthenticated') return find(space, id);
+      throw error;
+    });
+  }
+
+  /** @throws Problem `unauthenticated` unless the secret is the key's, and the key good now. */
+  function prove(key: CachedKey, secret: string): NonNullable<CachedKey> {
+    // The comparison is made for an unknown key too, so that its time tells nothing.
+    const isProved = isSameDigest(sha256(secret), key?.secretHash ?? sha256('no such key'));
+    const isOver = key?.expiresMs !== null && clock() >= (key?.expiresMs ?? 0);
+    if (key === null || !isProved || key.revokedMs !== null || isOver) throw tokenInvalid();
+    return key;
+  }
 
   return {
-    async authenticate(token) {
-      const digest = sha256(token);
-      if (ownerDigest !== undefined && isSameDigest(digest, ownerDigest)) return owner;
-      const nowMs = clock();
-      const held = known.get(digest);
-      if (held && nowMs - held.checkedMs < windowMs && nowMs < held.expiresMs) return held.principal;
-      known.delete(digest);
+    async authenticate(token, { isConfirming } = { isConfirming: false }) {
+      if (ownerDigest !== undefined && isSameDigest(sha256(token), ownerDigest)) return owner;
       const [, space, id, secret] = keyForm.exec(token) ?? [];
-      const key = space && id ? await findKey(database, space, id) : null;
-      // The comparison is made for an unknown key too, so that its time tells nothing.
-      const isProved = isSameDigest(sha256(secret ?? ''), key?.secretHash ?? sha256('no such key'));
-      const expiresMs = key?.expiresMs ?? Number.POSITIVE_INFINITY;
-      if (!space || key === null || !isProved || key.revokedMs !== null || expiresMs <= nowMs) {
-        throw new Problem('unauthenticated', 'The bearer token is not valid: unknown, revoked or expired.');
-      }
-      const principal: Principal = { space, slot: key.slot, id: `key_${key.id}`, scopes: key.scopes, isOwner: false };
-      known.set(digest, { principal, expiresMs, checkedMs: nowMs });
-      return principal;
+      if (!space || !id || !secret) throw tokenInvalid();
+      const remembered = slots.get(space);
+      const held = remembered === undefined ? undefined : cache.peek(remembered, keyKind, id);
+      const isTrusted = held !== undefined && (held.isCurrent || isConfirming);
+      const { id: keyId, scopes } = prove(isTrusted ? held.value : await look(space, id), secret);
+      const slot = slots.get(space);
+      if (slot === undefined) throw tokenInvalid();
+      const entry = { key: keyOf(keyKind, id), value: held?.value };
+      const unconfirmed = isTrusted && !held.isCurrent ? { keyId, entry } : undefined;
+      return { space, slot, id: `key_${keyId}`, scopes, isOwner: false, unconfirmed };
     },
 
     openedDefault(slot) {
       owner = { ...owner, slot };
     },
 
-    forget(keyId) {
-      for (const [digest, { principal }] of known) if (principal.id === `key_${keyId}`) known.delete(digest);
-    },
-
-    forgetSpace(space) {
-      for (const [digest, { principal }] of known) if (principal.space === space) known.delete(digest);
-    },
+    forgetSpace: (space) => void slots.delete(space),
   };
 }

@@ -1,5 +1,6 @@
-import { type RequestContext, slotOf } from '../contexts/request.ts';
-import { type ChangeJson, jsonColumn, spaceRow } from '../contexts/rows.ts';
+import type { Change } from '../contexts/context.ts';
+import { type RequestContext, type SpaceRef, slotOf } from '../contexts/request.ts';
+import { type ChangeJson, feedColumn, feedTicksMax, jsonColumn, spaceRow } from '../contexts/rows.ts';
 import type { Idempotency } from '../contexts/written.ts';
 import { type Database, runOne } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
@@ -53,6 +54,26 @@ export async function findKey(
   return { ...(jsonColumn<ApiKey>(row, 'key') as ApiKey), secretHash: String(row['secret_hash']), slot };
 }
 
+/** A key of a space whose slot is known, with the clock of the same snapshot and the feed after a tick. */
+export async function readKey(
+  database: Database,
+  space: SpaceRef,
+  id: string,
+  feedAfter: number,
+): Promise<{ key: StoredKey | null; seq: number; feed: Change[] | null }> {
+  const rows = await runOne(
+    database.in(space),
+    toStatement(
+      sql`select s.clock, feed_after(s, ${feedAfter}::bigint, ${feedTicksMax + 1})::text as feed, to_key(k)::text as key, k.secret_hash
+        from space s left join api_key k on k.space_id = s.id and k.id = ${id} where s.id = ${space.space}`,
+    ),
+  );
+  const row = spaceRow(rows, { seq: 0 });
+  const secretHash = row['secret_hash'];
+  const key = secretHash ? { ...(jsonColumn<ApiKey>(row, 'key') as ApiKey), secretHash } : null;
+  return { key, seq: Number(row['clock']), feed: feedColumn(row) };
+}
+
 export async function createKey(
   database: Database,
   request: RequestContext,
@@ -66,7 +87,7 @@ export async function createKey(
   options: ChangeOptions,
 ): Promise<KeyAnswer> {
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(
       sql`select create_key(${JSON.stringify(key)}::jsonb, ${JSON.stringify(options)}::jsonb)::text as answer`,
     ),
@@ -82,7 +103,7 @@ export async function revokeKey(
   options: ChangeOptions,
 ): Promise<KeyAnswer> {
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(sql`select revoke_key(${id}, ${JSON.stringify(options)}::jsonb)::text as answer`),
     request,
   );
@@ -97,7 +118,7 @@ export async function readKeys(
 ): Promise<{ items: ApiKey[]; seq: number }> {
   const after = page.after === undefined ? raw('') : sql` and k.id > ${page.after}`;
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(sql`select s.clock, (
         select jsonb_agg(to_key(row) order by (row).id) from (
           select k as row from api_key k where k.space_id = s.id${after} order by k.id limit ${page.limit}
@@ -126,7 +147,7 @@ export async function readAudit(
 ): Promise<{ items: AuditEntry[]; seq: number }> {
   const before = page.before === undefined ? raw('') : sql` and a.id < ${page.before}`;
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(sql`select s.clock, (
         select jsonb_agg(jsonb_build_object('id', (row).id, 'atMs', to_ms((row).at), 'action', (row).action, 'target', (row).target,
           'actor', jsonb_build_object('kind', (row).actor_kind, 'id', (row).actor_id)) order by (row).id desc) from (
@@ -191,10 +212,11 @@ export async function createSpace(
 
 const emptiedRowsMax = 20_000;
 
-/** Closes a space, so that nobody finds it any more, its keys with it; false where there is none. */
-export async function closeSpace(database: Database, request: RequestContext, name: string): Promise<boolean> {
-  const [row] = await runOne(database.owner, toStatement(sql`select close_space(${name}) as found`), request);
-  return row?.['found'] === 't';
+/** Closes a space, so that nobody finds it any more, its keys with it; answers with its slot, null where there is none. */
+export async function closeSpace(database: Database, request: RequestContext, name: string): Promise<string | null> {
+  const [row] = await runOne(database.owner, toStatement(sql`select seal_space(${name}) as created_ms`), request);
+  const createdMs = row?.['created_ms'] ?? null;
+  return createdMs === null ? null : slotOf(name, Number(createdMs));
 }
 
 /** Removes a closed space: empties it in batches, then drops it with what came between. */
@@ -206,7 +228,7 @@ export async function dropSpace(
 ): Promise<{ dropped?: boolean; recorded?: { dropped: true } | null }> {
   for (let removed = 1; removed > 0; ) {
     const empty = toStatement(sql`select empty_space(${emptiedRowsMax}) as removed`);
-    const [row] = await runOne(database.in(name), empty, request);
+    const [row] = await runOne(database.in({ space: name }), empty, request);
     removed = Number(row?.['removed'] ?? 0);
   }
   const drop = sql`select drop_space(${request.space}, ${name}, ${JSON.stringify(options)}::jsonb)::text as answer`;

@@ -1,13 +1,13 @@
 import { setTimeout as wait } from 'node:timers/promises';
+import { Problem } from '../base/problem.ts';
 import type { GetReply, NewEntry, Redis, Touch } from '../redis/redis.ts';
-import { createBreaker } from './breaker.ts';
+import { type Cached, createAnswers, type Loaded, type Reading, toReading } from './answers.ts';
+import { type Breaker, createBreaker } from './breaker.ts';
+import { type CountsByKind, createCounts, type Report } from './counts.ts';
 import { type Explanation, explainLayer1, explainLayer2 } from './explain.ts';
-import type { Kind } from './kind.ts';
-import { createLayer1 } from './layer1.ts';
+import { type Kind, keyOf } from './kind.ts';
+import { createLayer1, type Layer1Counts } from './layer1.ts';
 import { createView, type Entry, type View } from './view.ts';
-
-/** Where an answer came from. */
-export type Layer = 'l1' | 'l2' | 'origin';
 
 export interface CacheRequest {
   /** The name of the space's state; never used again for another. */
@@ -16,32 +16,8 @@ export interface CacheRequest {
   readonly seq: number;
   /** Ask past every layer. */
   readonly noCache: boolean;
-}
-
-/** Values as PostgreSQL gave them in one snapshot, in the order asked. */
-export interface Loaded<Value> {
-  readonly values: readonly {
-    readonly value: Value;
-    readonly deps: readonly string[];
-    /** Not the whole value, and so for this answer alone. */
-    readonly isPartial?: boolean;
-  }[];
-  /** The clock of that snapshot. */
-  readonly seq: number;
-  /** Every touch of the ticks after the one asked for up to `seq`; `too long` where they are too many or no longer kept. */
-  readonly feed: readonly Touch[] | 'too long';
-}
-
-export interface Cached<Value> {
-  readonly values: readonly Value[];
-  /** A tick as of which all of them are true. */
-  readonly seq: number;
-  /** Where each came from. */
-  readonly layers: readonly Layer[];
-  /** Whether what came from the origin is in the caches now. */
-  readonly isStored?: boolean;
-  /** Why layer 2 gave none of them, where it was not simply asked and had none. */
-  readonly detail?: 'bypass' | 'unavailable';
+  /** A value of layer 1 that the request is only good for as long as it stands, such as its credential. */
+  readonly reliesOn?: { readonly key: string; readonly value: unknown } | undefined;
 }
 
 /** What a write has committed, as its answer tells. */
@@ -51,24 +27,25 @@ export interface Committed<Value> {
   readonly changes: readonly Touch[];
   /** Values that the write itself has made and that are true as of `to`. */
   readonly values: readonly { readonly key: string; readonly deps: readonly string[]; readonly value: Value }[];
-  /** Keys whose bytes must go from layer 2, not only their validity. */
-  readonly erased?: readonly string[];
 }
 
 /** The coherent cache in front of PostgreSQL: the client's half of the protocol of SPEC.md. */
 export interface Cache {
   /**
-   * Values by key, all from layer 1, all from layer 2, or all of them in one request from `load`, so that they are true as
-   * of one tick.
+   * Values by id, all from layer 1, all from layer 2, or all of them in one request from `load`, so that they are true as
+   * of one tick. With PostgreSQL away also what the layers hold beyond the bounds, marked `stale`, unless the request
+   * named a tick.
    *
-   * @param load reads the keys named, and the feed after the tick given; null where nobody needs it.
+   * @param load reads the ids named, and the feed after the tick given; null where nobody needs it.
    */
   read<Value>(
     request: CacheRequest,
     kind: Kind<Value>,
-    keys: readonly string[],
-    load: (keys: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>,
+    ids: readonly string[],
+    load: (ids: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>,
   ): Promise<Cached<Value>>;
+  /** What layer 1 holds, without asking anyone; `isCurrent` where a read would be served it. */
+  peek<Value>(slot: string, kind: Kind<Value>, id: string): { value: Value; isCurrent: boolean } | undefined;
   /** Runs a write, and tells layer 2 of what it committed before the write is acknowledged. */
   write<Value, Answer>(
     request: CacheRequest,
@@ -77,36 +54,44 @@ export interface Cache {
     committed: (answer: Answer) => Committed<Value> | null,
   ): Promise<Answer>;
   /** Brings layer 2 up to PostgreSQL's clock. */
-  repair(request: CacheRequest, load: (feedAfter: number) => Promise<Loaded<unknown>>): Promise<void>;
+  repair(slot: string, load: (feedAfter: number) => Promise<Loaded<unknown>>): Promise<void>;
+  /** Has layer 2 hold these, loading what it does not: one request to each of the two at most, and one more to store. */
+  warm<Value>(
+    slot: string,
+    kind: Kind<Value>,
+    ids: readonly string[],
+    load: (ids: readonly string[], feedAfter: number) => Promise<Loaded<Value>>,
+  ): Promise<{ warmed: number; held: number }>;
+  /**
+   * Removes from layer 2 the bytes of all values whose keys begin so, or everything of a space.
+   *
+   * @throws Problem `unavailable` where layer 2 does not answer.
+   * @returns how many entries went.
+   */
+  purge(slot: string, prefixes: readonly string[] | 'all'): Promise<number>;
+  /** What was counted of a space since the last report; null where there is nothing to tell. */
+  takeReport(slot: string): Report | null;
   stats(): CacheStats;
-  /** What each layer holds of a key, and whether it would be served now. */
-  explain<Value>(request: CacheRequest, kind: Kind<Value>, key: string): Promise<Explanation>;
+  /** What each layer holds of an id, and whether it would be served now. */
+  explain<Value>(request: CacheRequest, kind: Kind<Value>, id: string): Promise<Explanation>;
 }
 
 /** Counts of this instance since it began. */
 export interface CacheStats {
-  readonly l1: {
-    readonly hits: number;
-    readonly misses: number;
-    /** Reads that were answered by another one that was under way. */
-    readonly joined: number;
-    readonly entries: number;
-    readonly bytes: number;
-    readonly evictions: number;
-  };
-  readonly l2: {
-    readonly hits: number;
-    readonly misses: number;
-    readonly failures: number;
-    readonly unreadable: number;
-    readonly refused: number;
-  };
-  readonly breaker: 'closed' | 'open' | 'half-open';
+  readonly kinds: CountsByKind;
+  readonly layer1: Layer1Counts & { readonly kinds: Readonly<Record<string, Readonly<Layer1Counts>>> };
+  /** Calls to layer 2, the milliseconds they took together, and those that failed. */
+  readonly layer2: { readonly calls: number; readonly ms: number; readonly failures: number };
+  readonly breaker: Breaker['state'];
+  /** Whether PostgreSQL counts as away. */
+  readonly origin: Breaker['state'];
 }
 
 export interface CacheLimits {
   readonly windowMs: number;
   readonly repairMs: number;
+  /** How far beyond the bounds a read may be answered while PostgreSQL is away. */
+  readonly graceMs: number;
   readonly layer1Bytes: number;
   readonly deadlineMs: number;
   /** How long one loader over all instances is waited for; 0 has each instance load by itself. */
@@ -116,18 +101,10 @@ export interface CacheLimits {
 
 // Together the values of one request to layer 2; a single one is bounded by its kind.
 const storedBytesMax = 2_000_000;
-
-/** One read, and what it needs. */
-interface Reading<Value> {
-  readonly slot: string;
-  readonly view: View;
-  readonly kind: Kind<Value>;
-  readonly ids: readonly string[];
-  readonly keys: readonly string[];
-  /** The tick the answer must not be older than. */
-  readonly need: number;
-  readonly load: (keys: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>;
-}
+// Values a report names at most.
+const reportedMax = 200;
+// A purge looks through all keys there are, page by page.
+const purgeDeadlineMs = 5000;
 
 /**
  * @param deps.nonce never gives the same text twice.
@@ -146,49 +123,62 @@ export function createCache(deps: {
   const views = new Map<string, View>();
   // Reads of one key that are under way, for others to join.
   const flights = new Map<string, { readonly sentAtMs: number; readonly answer: Promise<Cached<unknown>> }>();
-  const counts = { joined: 0, l1Hits: 0, l1Misses: 0, l2Hits: 0, l2Misses: 0, failures: 0, unreadable: 0, refused: 0 };
+  const counts = createCounts();
+  const layer2 = { calls: 0, ms: 0, failures: 0 };
   const breaker = createBreaker({
     clock,
     ...limits.breaker,
     onFailure(error) {
-      counts.failures++;
+      layer2.failures++;
       onFailure(error);
     },
   });
+  const origin = createBreaker({ clock, ...limits.breaker, isFailure: isUnavailable, onFailure: () => {} });
   // Nothing is served from a Redis that nobody has compared with PostgreSQL for this long.
   const verifyMs = Math.max(limits.repairMs - limits.windowMs - 1000, 0);
+  const answers = createAnswers({
+    ...limits,
+    clock,
+    verifyMs,
+    onUnreadable(slot, kind) {
+      counts.of(slot).of(kind).unreadable++;
+      // The error's own words may quote what is stored.
+      onFailure(new Error(`an entry of the kind ${kind} in layer 2 cannot be read`));
+    },
+  });
+  const { fromLayer1, fromLayer2, fromOrigin, fromBeyond, toEntry, isFresh } = answers;
 
-  function viewOf(space: string): View {
-    const known = views.get(space);
+  function viewOf(slot: string): View {
+    const known = views.get(slot);
     if (known !== undefined) return known;
-    const view = createView(layer1.of(space));
-    views.set(space, view);
+    const view = createView(layer1.of(slot));
+    views.set(slot, view);
     return view;
   }
 
-  const keyOf = (kind: { readonly name: string }, key: string) => `${kind.name}:${key}`;
-  function isFresh<Value>(kind: Kind<Value>, value: Value): boolean {
-    const expiresMs = kind.expiresMs(value);
-    return expiresMs === null || clock() < expiresMs;
+  function forget(slot: string): void {
+    layer1.of(slot).clear();
+    views.delete(slot);
+    counts.forget(slot);
   }
 
-  function decode<Value>(kind: Kind<Value>, id: string, text: string): { value: Value } | undefined {
-    try {
-      return { value: kind.decode(text, id) };
-    } catch {
-      // The error's own words may quote what is stored.
-      counts.unreadable++;
-      onFailure(new Error(`an entry of the kind ${kind.name} in layer 2 cannot be read`));
-      return undefined;
-    }
+  /** A call to layer 2: null where there is no answer in time, or none is to be expected. */
+  async function ask2<Reply>(call: () => Promise<Reply>): Promise<Reply | null> {
+    return breaker.call(async () => {
+      const started = performance.now();
+      try {
+        return await call();
+      } finally {
+        layer2.calls++;
+        layer2.ms += performance.now() - started;
+      }
+    });
   }
 
-  /** What a value is in layer 1. */
-  function toEntry<Value>(kind: Kind<Value>, at: number, deps: readonly string[], value: Value): Entry {
-    return { at, deps, value, bytes: kind.bytesOf(value) };
-  }
+  const get = (slot: string, since: number, keys: readonly string[], leaseMs: number) =>
+    ask2(() => redis.get(slot, { since, nonce: nonce(), keys, leaseMs }, { deadlineMs: limits.deadlineMs }));
 
-  /** Sends a stretch of the feed, and values, to layer 2; answers whether every value was stored. */
+  /** Sends a stretch of the feed, and values, to layer 2; answers for each value whether it was stored. */
   async function store(
     slot: string,
     call: {
@@ -198,9 +188,9 @@ export function createCache(deps: {
       readonly changes: readonly Touch[];
       readonly gotAtMs: number;
       readonly erased?: readonly string[];
-      readonly entries: readonly { readonly stored: NewEntry; readonly kept: Entry }[];
+      readonly entries: readonly ToStore[];
     },
-  ): Promise<boolean> {
+  ): Promise<boolean[]> {
     const view = viewOf(slot);
     const sent = { since: view.tick, sentAtMs: clock() };
     const { entries, erased = [], ...rest } = call;
@@ -217,76 +207,88 @@ export function createCache(deps: {
       entries: sending.map((one) => one.stored),
       erased,
     };
-    const reply = await breaker.call(() => redis.store(slot, request, { deadlineMs: limits.deadlineMs }));
+    const reply = await ask2(() => redis.store(slot, request, { deadlineMs: limits.deadlineMs }));
+    const stored = entries.map(() => false);
     // P20: nothing enters layer 1 but what was accepted, and by a reply that is fit.
-    if (reply === null || !view.apply(sent, reply)) return false;
-    sending.forEach(({ stored, kept }, index) => {
-      if (reply.accepted[index]) view.keep(stored.key, kept);
-      else counts.refused++;
+    if (reply === null || !view.apply(sent, reply)) return stored;
+    sending.forEach(({ stored: { key }, kept, kind }, index) => {
+      if (!reply.accepted[index]) counts.of(slot).of(kind.name).refused++;
+      if (reply.accepted[index] && kind.layers.includes('l1')) view.keep(key, kept);
+      stored[index] = reply.accepted[index] ?? false;
     });
-    return sending.length === entries.length && reply.accepted.every(Boolean);
+    return stored;
   }
 
-  function toStore<Value>(kind: Kind<Value>, id: string, at: number, items: readonly string[], value: Value) {
-    // What is too large for layer 2 leaves its place there without a body: it may enter layer 1 by the same proof.
-    const body = kind.encode(value, id) ?? '';
+  async function toStore<Value>(
+    kind: Kind<Value>,
+    id: string,
+    at: number,
+    items: readonly string[],
+    value: Value,
+  ): Promise<ToStore> {
+    // What does not belong into layer 2 leaves its place there without a body: it may enter layer 1 by the same proof.
+    const body = (kind.layers.includes('l2') ? await kind.encode(value, id) : null) ?? '';
     const key = keyOf(kind, id);
     // P11: a value names every item it was made of; jitter keeps what was stored together from ending together.
-    const ttlMs = kind.ttlMs * (0.9 + Math.random() * 0.2);
+    const ttlMs = kind.ttlMs(value) * (0.9 + Math.random() * 0.2);
     const stored: NewEntry = { key, at, deps: items, body, ttlMs };
-    return { stored, kept: toEntry(kind, at, items, value) };
+    return { stored, kept: toEntry(kind, at, items, value), kind };
   }
 
-  function count<Value>(answer: Cached<Value> & { readonly isJoined?: boolean }): Cached<Value> {
-    if (answer.isJoined) counts.joined++;
-    else if (answer.detail !== 'bypass') {
-      for (const layer of answer.layers) {
-        if (layer === 'l1') counts.l1Hits++;
-        else counts.l1Misses++;
-        if (layer === 'l2') counts.l2Hits++;
-        if (layer === 'origin') counts.l2Misses++;
-      }
+  function toEntries<Value>(
+    kind: Kind<Value>,
+    ids: readonly string[],
+    { values, seq }: Loaded<Value>,
+  ): Promise<ToStore[]> {
+    return Promise.all(
+      ids.flatMap((id, index) => {
+        const one = values[index];
+        return one === undefined || one.isPassing ? [] : [toStore(kind, id, seq, one.deps, one.value)];
+      }),
+    );
+  }
+
+  function count<Value>(
+    { slot, kind, keys }: Reading<Value>,
+    answer: Cached<Value> & { readonly isJoined?: boolean },
+  ): Cached<Value> {
+    const space = counts.of(slot);
+    const of = space.of(kind.name);
+    for (const layer of answer.layers) {
+      if (answer.isJoined) of.joined++;
+      else if (layer === 'l1') of.l1Hits++;
+      else if (layer === 'l2') of.l2Hits++;
+      else if (layer === 'l3') of.l3Hits++;
+      else if (answer.detail === 'bypass') of.bypassed++;
+      else of.loads++;
+      if (answer.detail === 'stale') of.stale++;
     }
+    if (kind.isCounted) for (const key of keys) space.accessed(key);
     return answer;
   }
 
-  /** All values from layer 1, or nothing. Of several all must be true as of one tick; one alone may be ahead of it. */
-  function fromLayer1<Value>({ view, kind, keys, need }: Reading<Value>): Cached<Value> | undefined {
-    const values: Value[] = [];
-    let seq = view.tick;
-    for (const key of keys) {
-      const entry = view.get(key);
-      if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
-      if (!view.isEnough(entry, need) || (keys.length > 1 && entry.at > view.tick)) return undefined; // P22
-      values.push(entry.value as Value);
-      seq = Math.max(seq, entry.at);
+  /** Loads, unless PostgreSQL is known to be away and the layers still hold what is asked for. */
+  async function loaded<Value>(
+    reading: Reading<Value>,
+    feedAfter: number | null,
+    beyond: () => Cached<Value> | undefined,
+  ): Promise<Loaded<Value> | Cached<Value>> {
+    if (origin.state === 'open') {
+      const held = beyond();
+      if (held !== undefined) return held;
     }
-    return { values, seq, layers: values.map(() => 'l1') };
-  }
-
-  /** All values from a reply of layer 2, or nothing. */
-  function fromLayer2<Value>(reading: Reading<Value>, got: GetReply, isFit: boolean): Cached<Value> | undefined {
-    const { view, kind, ids, keys, need } = reading;
-    const values: Value[] = [];
-    const kept: (readonly [string, Entry])[] = [];
-    let seq = got.applied;
-    for (const [index, key] of keys.entries()) {
-      const one = got.found[index];
-      if (one === undefined || typeof one === 'string' || one.body === '') return undefined;
-      // P1: as of the watermark, or newer by itself.
-      if (!view.isEnough(one, need, got.applied) || (keys.length > 1 && one.at > got.applied)) return undefined;
-      const decoded = decode(kind, ids[index] ?? '', one.body);
-      if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
-      values.push(decoded.value);
-      kept.push([key, toEntry(kind, one.at, one.deps, decoded.value)]);
-      seq = Math.max(seq, one.at);
+    const of = counts.of(reading.slot).of(reading.kind.name);
+    const started = performance.now();
+    try {
+      return await origin.watch(() => reading.load(reading.ids, feedAfter));
+    } catch (error) {
+      const held = isUnavailable(error) ? beyond() : undefined;
+      if (held === undefined) throw error;
+      return held;
+    } finally {
+      of.originCalls++;
+      of.originMs += performance.now() - started;
     }
-    if (isFit) for (const [key, entry] of kept) view.keep(key, entry);
-    return { values, seq, layers: values.map(() => 'l2') };
-  }
-
-  function fromOrigin<Value>({ values, seq }: Loaded<Value>): Cached<Value> {
-    return { values: values.map(({ value }) => value), seq, layers: values.map(() => 'origin') };
   }
 
   async function fill<Value>(
@@ -295,17 +297,14 @@ export function createCache(deps: {
     loaded: Loaded<Value>,
     gotAtMs: number,
   ): Promise<Cached<Value>> {
-    const entries = ids.flatMap((id, index) => {
-      const one = loaded.values[index];
-      return one === undefined || one.isPartial ? [] : toStore(kind, id, loaded.seq, one.deps, one.value);
-    });
-    const isStored = await store(slot, {
+    const entries = await toEntries(kind, ids, loaded);
+    const stored = await store(slot, {
       ...toStretch(before.from, loaded),
       token: before.token,
       gotAtMs,
       entries,
     });
-    return { ...fromOrigin(loaded), isStored: isStored && entries.length === ids.length };
+    return { ...fromOrigin(loaded), isStored: stored.length === ids.length && stored.every(Boolean) };
   }
 
   async function pastLayers<Value>(reading: Reading<Value>): Promise<Cached<Value>> {
@@ -320,9 +319,10 @@ export function createCache(deps: {
     const name = `${reading.slot}\n${reading.keys[0]}`;
     const flight = flights.get(name);
     // What was asked for longer ago than the window may be older than a write that was acknowledged before we began.
-    if (flight !== undefined && clock() - flight.sentAtMs < limits.windowMs) {
+    if (flight !== undefined && clock() - flight.sentAtMs < limits.windowMs && reading.reliesOn === undefined) {
       const joined = (await flight.answer.catch(() => null)) as Cached<Value> | null;
-      if (joined !== null && joined.seq >= reading.need) return { ...joined, isJoined: true };
+      const isTrusted = joined !== null && (joined.detail !== 'stale' || reading.isLenient);
+      if (isTrusted && joined.seq >= reading.need) return { ...joined, isJoined: true };
     }
     const own = { sentAtMs: clock(), answer: fromBelow(reading) };
     flights.set(name, own);
@@ -345,26 +345,43 @@ export function createCache(deps: {
   }
 
   async function ask<Value>(reading: Reading<Value>, leaseMs: number): Promise<Cached<Value> | 'held'> {
-    const { slot, view, ids, keys, load } = reading;
+    const { slot, kind, view, keys } = reading;
     const sent = { since: view.tick, sentAtMs: clock() };
-    const call = { since: sent.since, nonce: nonce(), keys, leaseMs };
-    const reply = await breaker.call(() => redis.get(slot, call, { deadlineMs: limits.deadlineMs }));
-    if (reply === null) return { ...fromOrigin(await load(ids, null)), detail: 'unavailable' };
+    const reply = await get(slot, sent.since, keys, leaseMs);
+    if (reply === null) {
+      const got = await loaded(reading, null, () => fromBeyond(reading, null, false));
+      return 'layers' in got ? got : { ...fromOrigin(got), detail: 'unavailable' };
+    }
     const isFit = view.apply(sent, reply);
-    if (reply.nowMs - reply.verifiedMs <= verifyMs) {
+    if (answers.isVerified(reply)) {
       const found = (isFit ? fromLayer1(reading) : undefined) ?? fromLayer2(reading, reply, isFit);
       if (found !== undefined) return found;
       // Somebody else is loading it, and what is stored will be as new as need be.
-      if (leaseMs > 0 && reply.found[0] === 'held') return 'held';
+      if (leaseMs > 0 && reply.found[0] === 'held') {
+        counts.of(slot).of(kind.name).leasesHeld++;
+        return 'held';
+      }
     }
+    return fromLoad(reading, reply, isFit);
+  }
+
+  async function fromLoad<Value>(reading: Reading<Value>, reply: GetReply, isFit: boolean): Promise<Cached<Value>> {
+    const { slot, kind, keys } = reading;
     const { inc, applied } = reply;
-    try {
-      return await fill(reading, { token: inc, from: applied }, await load(ids, applied), reply.nowMs);
-    } catch (error) {
-      // Whoever waits for this load must not wait for the lease to end.
-      const isWaitedFor = reply.found.includes('granted');
+    const isWaitedFor = reply.found.includes('granted');
+    if (isWaitedFor) counts.of(slot).of(kind.name).leasesGranted++;
+    // Whoever waits for this load must not wait for the lease to end.
+    const letGo = async () => {
       if (isWaitedFor)
         await store(slot, { token: null, from: 0, to: 0, changes: [], gotAtMs: 0, entries: [], erased: keys });
+    };
+    try {
+      const got = await loaded(reading, applied, () => fromBeyond(reading, reply, isFit));
+      if (!('layers' in got)) return await fill(reading, { token: inc, from: applied }, got, reply.nowMs);
+      await letGo();
+      return got;
+    } catch (error) {
+      await letGo();
       throw error;
     }
   }
@@ -372,13 +389,16 @@ export function createCache(deps: {
   return {
     stats() {
       const { entries, bytes, evictions } = layer1;
-      const { joined, l1Hits, l1Misses, l2Hits, l2Misses, failures, unreadable, refused } = counts;
       return {
-        l1: { hits: l1Hits, misses: l1Misses, joined, entries, bytes, evictions },
-        l2: { hits: l2Hits, misses: l2Misses, failures, unreadable, refused },
+        kinds: counts.total(),
+        layer1: { entries, bytes, evictions, kinds: structuredClone(layer1.kinds) },
+        layer2: { ...layer2 },
         breaker: breaker.state,
+        origin: origin.state,
       };
     },
+
+    takeReport: (slot) => counts.of(slot).take(reportedMax),
 
     async explain(request, kind, id) {
       const view = viewOf(request.slot);
@@ -387,23 +407,30 @@ export function createCache(deps: {
       const isFreshValue = (value: unknown) => isFresh(kind, value as Parameters<typeof kind.encode>[0]);
       const about = { need, nowMs: clock(), windowMs: limits.windowMs, isFresh: isFreshValue };
       const l1 = explainLayer1(view, key, about);
-      const call = { since: view.tick, nonce: nonce(), keys: [key], leaseMs: 0 };
-      const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs }));
+      const reply = await get(request.slot, view.tick, [key], 0);
       const isReadable = (body: string) => {
-        const decoded = decode(kind, id, body);
+        const decoded = answers.decode(request.slot, kind, id, body);
         return decoded !== undefined && isFresh(kind, decoded.value);
       };
       return { l1, l2: explainLayer2(reply, { view, need, verifyMs, isReadable }) };
     },
 
+    peek(slot, kind, id) {
+      const view = viewOf(slot);
+      const entry = view.get(keyOf(kind, id));
+      if (entry === undefined) return undefined;
+      const value = entry.value as Parameters<typeof kind.encode>[0];
+      const isCurrent = answers.isInWindow(view) && isFresh(kind, value) && view.isEnough(entry, view.own);
+      return { value, isCurrent };
+    },
+
     async read(request, kind, ids, load) {
       const view = viewOf(request.slot);
-      const keys = ids.map((id) => keyOf(kind, id));
-      const need = Math.max(request.seq, view.own); // P16
-      const reading = { slot: request.slot, view, kind, ids, keys, need, load };
-      if (request.noCache) return count(await pastLayers(reading));
-      const inWindow = clock() - view.validatedAtMs < limits.windowMs ? fromLayer1(reading) : undefined;
-      return count(inWindow ?? (keys.length === 1 ? await joining(reading) : await fromBelow(reading)));
+      const reading = toReading(request, { view, kind, ids, beganMs: clock(), load });
+      if (kind.layers.length === 0) return count(reading, { ...fromOrigin(await load(ids, null)), detail: 'bypass' });
+      if (request.noCache) return count(reading, await pastLayers(reading));
+      const inWindow = answers.isInWindow(view) ? fromLayer1(reading) : undefined;
+      return count(reading, inWindow ?? (ids.length === 1 ? await joining(reading) : await fromBelow(reading)));
     },
 
     async write(request, kind, run, committed) {
@@ -413,27 +440,63 @@ export function createCache(deps: {
       const answer = await run();
       const done = committed(answer);
       if (done === null) return answer;
-      view.wrote(done.to);
-      const entries = done.values.map(({ key, deps: items, value }) => toStore(kind, key, done.to, items, value));
       const { from, to, changes } = done;
-      const erased = (done.erased ?? []).map((key) => keyOf(kind, key));
-      await store(request.slot, { token, from, to, changes, gotAtMs: 0, entries, erased });
+      view.wrote(to, changes);
+      const entries = await Promise.all(
+        done.values.map(({ key, deps: items, value }) => toStore(kind, key, to, items, value)),
+      );
+      await store(request.slot, { token, from, to, changes, gotAtMs: 0, entries });
       return answer;
     },
 
-    async repair(request, load) {
-      const view = viewOf(request.slot);
+    async repair(slot, load) {
+      const view = viewOf(slot);
       const sent = { since: view.tick, sentAtMs: clock() };
-      const call = { since: sent.since, nonce: nonce(), keys: [], leaseMs: 0 };
-      const reply = await breaker.call(() => redis.get(request.slot, call, { deadlineMs: limits.deadlineMs }));
+      const reply = await get(slot, sent.since, [], 0);
       if (reply === null) return;
       view.apply(sent, reply);
-      const loaded = await load(reply.applied);
-      const stretch = toStretch(reply.applied, loaded);
-      await store(request.slot, { ...stretch, token: reply.inc, gotAtMs: reply.nowMs, entries: [] });
+      const stretch = toStretch(reply.applied, await load(reply.applied));
+      await store(slot, { ...stretch, token: reply.inc, gotAtMs: reply.nowMs, entries: [] });
+    },
+
+    async warm(slot, kind, ids, load) {
+      const view = viewOf(slot);
+      const sent = { since: view.tick, sentAtMs: clock() };
+      const reply = await get(
+        slot,
+        sent.since,
+        ids.map((id) => keyOf(kind, id)),
+        0,
+      );
+      if (reply === null) return { warmed: 0, held: 0 };
+      view.apply(sent, reply);
+      const missing = ids.filter((_, index) => typeof reply.found[index] === 'string');
+      const held = ids.length - missing.length;
+      if (missing.length === 0) return { warmed: 0, held };
+      const got = await load(missing, reply.applied);
+      const entries = await toEntries(kind, missing, got);
+      const stretch = toStretch(reply.applied, got);
+      const stored = await store(slot, { ...stretch, token: reply.inc, gotAtMs: reply.nowMs, entries });
+      return { warmed: stored.filter(Boolean).length, held };
+    },
+
+    async purge(slot, prefixes) {
+      if (prefixes === 'all') forget(slot);
+      const gone = await ask2(() => redis.purge(slot, prefixes, { deadlineMs: purgeDeadlineMs }));
+      if (gone === null) throw new Problem('unavailable', 'Layer 2 does not answer.');
+      return gone;
     },
   };
 }
+
+/** A value on its way to layer 2, and what layer 1 keeps when it is accepted there. */
+interface ToStore {
+  readonly stored: NewEntry;
+  readonly kept: Entry;
+  readonly kind: { readonly name: string; readonly layers: readonly string[] };
+}
+
+const isUnavailable = (error: unknown) => error instanceof Problem && error.code === 'unavailable';
 
 /** P10: no value without the history that leads up to it; P9: too long a one is told as "forget everything older". */
 function toStretch(

@@ -8,6 +8,14 @@ export interface Layer1 {
   readonly bytes: number;
   readonly entries: number;
   readonly evictions: number;
+  /** The same by kind. */
+  readonly kinds: Readonly<Record<string, Readonly<Layer1Counts>>>;
+}
+
+export interface Layer1Counts {
+  entries: number;
+  bytes: number;
+  evictions: number;
 }
 
 interface Slot {
@@ -20,6 +28,7 @@ interface Slot {
 export function createLayer1(deps: { bytesMax: number }): Layer1 {
   const { bytesMax } = deps;
   let evictions = 0;
+  const kinds: Record<string, Layer1Counts> = {};
   // For each space the keys it has here, and for each item the keys that depend on it.
   const indexes = new Map<string, { keys: Set<string>; dependents: Map<string, Set<string>> }>();
 
@@ -28,10 +37,20 @@ export function createLayer1(deps: { bytesMax: number }): Layer1 {
     maxEntrySize: Math.max(Math.floor(bytesMax / 20), 1),
     sizeCalculation: ({ key, entry }) => Math.max(entry.bytes + key.length, 1),
     dispose(slot, _name, reason) {
-      if (reason === 'evict') evictions++;
+      const isEvicted = reason === 'evict';
+      if (isEvicted) evictions++;
+      count(slot, -1, isEvicted);
       unlink(slot);
     },
   });
+
+  function count({ key, entry }: Slot, entries: 1 | -1, isEvicted = false): void {
+    const kind = key.slice(0, key.indexOf(':'));
+    kinds[kind] ??= { entries: 0, bytes: 0, evictions: 0 };
+    kinds[kind].entries += entries;
+    kinds[kind].bytes += entries * entry.bytes;
+    if (isEvicted) kinds[kind].evictions++;
+  }
 
   function link({ space, key, entry }: Slot): void {
     const index = indexes.get(space) ?? { keys: new Set(), dependents: new Map() };
@@ -64,7 +83,9 @@ export function createLayer1(deps: { bytesMax: number }): Layer1 {
           slots.delete(name(key));
           const slot = { space, key, entry };
           slots.set(name(key), slot);
-          if (slots.has(name(key))) link(slot);
+          if (!slots.has(name(key))) return;
+          count(slot, 1);
+          link(slot);
         },
         delete: (key) => void slots.delete(name(key)),
         clear() {
@@ -81,6 +102,9 @@ export function createLayer1(deps: { bytesMax: number }): Layer1 {
     },
     get evictions() {
       return evictions;
+    },
+    get kinds() {
+      return kinds;
     },
   };
 }

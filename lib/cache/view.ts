@@ -1,4 +1,4 @@
-import type { Reply } from '../redis/redis.ts';
+import type { Reply, Touch } from '../redis/redis.ts';
 
 /** A value in layer 1. */
 export interface Entry {
@@ -27,6 +27,8 @@ export interface View {
   readonly tick: number;
   /** When the reply that validated it last was asked for; -Infinity is never. */
   readonly validatedAtMs: number;
+  /** When layer 2, as that reply told it, was last compared with PostgreSQL, by the clock here; -Infinity is never. */
+  readonly verifiedAtMs: number;
   /** The highest tick written through this instance. */
   readonly own: number;
   get(key: string): Entry | undefined;
@@ -35,8 +37,8 @@ export interface View {
   drop(key: string): void;
   /** Whether a value is new enough for whoever needs the state of tick `need`. */
   isEnough(entry: { readonly at: number }, need: number, tick?: number): boolean;
-  /** Before a write is acknowledged to anyone. */
-  wrote(tick: number): void;
+  /** Before a write is acknowledged to anyone: nothing it touched is held any longer, whatever layer 2 hears of it. */
+  wrote(tick: number, changes: readonly Touch[]): void;
   /** Takes a reply in. Says whether it is fit to fill layer 1: a late one may answer its own reader and nothing more. */
   apply(sent: Sent, reply: Reply): boolean;
 }
@@ -56,7 +58,17 @@ export function createView(store: EntryStore): View {
   let rev = 0;
   let tick = 0;
   let validatedAtMs = Number.NEGATIVE_INFINITY;
+  let verifiedAtMs = Number.NEGATIVE_INFINITY;
   let own = 0;
+
+  function dropTouched(changes: readonly Touch[]): void {
+    for (const touch of changes) {
+      for (const key of [...store.dependents(touch.item)]) {
+        const entry = store.get(key);
+        if (entry !== undefined && touch.tick > entry.at) store.delete(key);
+      }
+    }
+  }
 
   return {
     get inc() {
@@ -68,6 +80,9 @@ export function createView(store: EntryStore): View {
     get validatedAtMs() {
       return validatedAtMs;
     },
+    get verifiedAtMs() {
+      return verifiedAtMs;
+    },
     get own() {
       return own;
     },
@@ -78,8 +93,10 @@ export function createView(store: EntryStore): View {
     },
     drop: (key) => store.delete(key),
     isEnough: (entry, need, asOf = tick) => asOf >= need || entry.at >= need,
-    wrote(written) {
+    wrote(written, changes) {
       own = Math.max(own, written);
+      if (changes.some(({ item }) => item === '*')) store.clear();
+      else dropTouched(changes);
     },
     apply(sent, reply) {
       if (reply.inc !== inc) {
@@ -89,24 +106,24 @@ export function createView(store: EntryStore): View {
         rev = reply.rev;
         tick = reply.applied;
         validatedAtMs = sent.sentAtMs;
+        verifiedAtMs = verifiedAt(sent, reply);
         return true;
       }
       // P19, P19b, P19c: out of Redis's order, behind layer 1, or asked from ahead of it.
       if (reply.rev < rev || reply.applied < tick || sent.since > tick) return false;
       if (reply.changed === 'reset')
         store.clear(); // P18
-      else {
-        for (const touch of reply.changed) {
-          for (const key of [...store.dependents(touch.item)]) {
-            const entry = store.get(key);
-            if (entry !== undefined && touch.tick > entry.at) store.delete(key);
-          }
-        }
-      }
+      else dropTouched(reply.changed);
       rev = reply.rev;
       tick = reply.applied;
       validatedAtMs = Math.max(validatedAtMs, sent.sentAtMs); // P21
+      verifiedAtMs = Math.max(verifiedAtMs, verifiedAt(sent, reply));
       return true;
     },
   };
+}
+
+/** When layer 2 was compared with PostgreSQL, by the clock of the instance, however far Redis's own is from it. */
+function verifiedAt(sent: Sent, reply: Reply): number {
+  return reply.verifiedMs === 0 ? Number.NEGATIVE_INFINITY : sent.sentAtMs - (reply.nowMs - reply.verifiedMs);
 }

@@ -2,6 +2,29 @@ import { z } from 'zod';
 
 const days = z.number().positive().max(36_500);
 
+/** What one kind of cached answer is kept in, and for how long where nobody reads it. */
+function kindSettings(
+  layers: ('l1' | 'l2' | 'l3')[],
+  ttlSeconds: number,
+  what: string,
+  most: ('l1' | 'l2' | 'l3')[] = ['l1', 'l2'],
+) {
+  return z
+    .strictObject({
+      layers: z.array(z.enum(most)).default(layers).describe('The layers that keep it; none has it loaded each time.'),
+      ttlSeconds: z
+        .int()
+        .min(60)
+        .max(31_536_000)
+        .default(ttlSeconds)
+        .describe(
+          'How long layers 2 and 3 keep it, in seconds, give or take a tenth. It frees room; validity is by tick.',
+        ),
+    })
+    .prefault({})
+    .describe(what);
+}
+
 /**
  * The settings file, key by key. Every key has a default, so that an empty file is a good one; an unknown key stops the
  * start. `docs/configuration.md` is made from this.
@@ -94,6 +117,20 @@ export const settingsSchema = z
           .describe(
             'How far such a read may be behind a write whose instance was killed or cut off from layer 2 before it could tell, in milliseconds.',
           ),
+        graceMs: z
+          .int()
+          .min(0)
+          .max(86_400_000)
+          .default(600_000)
+          .describe(
+            'While PostgreSQL is away: how long after their last comparison with it the layers still answer reads without `Context-Seq` and `no-cache`, marked `stale`, in milliseconds. 0 answers 503 at once.',
+          ),
+        originMs: z
+          .int()
+          .min(100)
+          .max(60_000)
+          .default(5000)
+          .describe('How long PostgreSQL may take for a cached read before it counts as away, in milliseconds.'),
         deadlineMs: z
           .int()
           .min(10)
@@ -146,14 +183,33 @@ export const settingsSchema = z
           .max(10000000)
           .default(8192)
           .describe('From this size on a value is compressed for layer 2, in bytes.'),
-        headTtlSeconds: z
+        absentTtlSeconds: z
           .int()
-          .min(60)
-          .max(31536000)
-          .default(86400)
+          .min(1)
+          .max(31_536_000)
+          .default(300)
           .describe(
-            'How long an unused context stays in layer 2, in seconds, give or take a tenth. It frees room; validity is by tick.',
+            'How long layer 2 keeps that there is no such context, in seconds; a shorter `ttlSeconds` of the kind counts instead.',
           ),
+        kinds: z
+          .strictObject({
+            head: kindSettings(['l1', 'l2'], 86_400, 'Contexts as they are read by id, and ids without one.'),
+            ancestry: kindSettings(['l1', 'l2'], 3600, 'The contexts above a context.'),
+            effective: kindSettings(['l1', 'l2', 'l3'], 86_400, 'Contexts with their ancestors folded in.', [
+              'l1',
+              'l2',
+              'l3',
+            ]),
+            list: kindSettings(
+              ['l1', 'l2'],
+              3600,
+              'Pages of lists and of children. A list that is none of children is loaded again after each write.',
+            ),
+            tree: kindSettings(['l1', 'l2'], 3600, 'Subtrees.'),
+            key: kindSettings(['l1', 'l2'], 3600, 'API keys, without their secrets.'),
+          })
+          .prefault({})
+          .describe('What is cached, and where.'),
         touchedItems: z
           .int()
           .min(2)
@@ -168,6 +224,47 @@ export const settingsSchema = z
           .max(10000)
           .default(512)
           .describe('Touched items that an answer of layer 2 lists before it says that layer 1 must forget all.'),
+        replyBytes: z
+          .int()
+          .min(1024)
+          .max(100_000_000)
+          .default(4_000_000)
+          .describe(
+            'How many bytes of values one answer of layer 2 carries; a batch beyond it is loaded from PostgreSQL.',
+          ),
+        layer3Bytes: z
+          .int()
+          .min(0)
+          .max(9_000_000)
+          .default(8192)
+          .describe('From this size on an answer is worth a place in layer 3, as it travels, in bytes.'),
+        reportSeconds: z
+          .number()
+          .min(0)
+          .max(86_400)
+          .default(60)
+          .describe(
+            'An instance reports what its caches did with the first write this many seconds after the last report of a space; 0 never.',
+          ),
+        reportDays: days.default(7).describe('How long reports are kept, in days.'),
+        warm: z
+          .strictObject({
+            top: z.int().min(0).max(10_000).default(200).describe('How many values one run of warming looks at.'),
+            budgetMs: z
+              .int()
+              .min(10)
+              .max(600_000)
+              .default(5000)
+              .describe('How long one run may take, in milliseconds.'),
+            halfLifeHours: z
+              .number()
+              .positive()
+              .max(8760)
+              .default(12)
+              .describe('After this many hours a read counts half in what is worth warming.'),
+          })
+          .prefault({})
+          .describe('Warming: see `schedules.warmMinutes`.'),
         marks: z
           .int()
           .min(1)
@@ -180,7 +277,7 @@ export const settingsSchema = z
         path: ['repairMs'],
       })
       .prefault({})
-      .describe('Layers 1 and 2 in front of PostgreSQL.'),
+      .describe('The layers in front of the context tables.'),
     search: z.strictObject({}).prefault({}).describe('No setting yet.'),
     sync: z.strictObject({}).prefault({}).describe('No setting yet.'),
     factory: z.strictObject({}).prefault({}).describe('No setting yet.'),
@@ -192,6 +289,20 @@ export const settingsSchema = z
           .max(1440)
           .default(60)
           .describe('Minutes between cleanups when `npm start` runs them; 0 runs none.'),
+        warmMinutes: z
+          .number()
+          .min(0)
+          .max(1440)
+          .default(15)
+          .describe('Minutes between warmings of the caches, the first soon after the start; 0 runs none.'),
+        reconcileMinutes: z
+          .number()
+          .min(0)
+          .max(1440)
+          .default(5)
+          .describe(
+            'Minutes between comparisons of layer 2 with PostgreSQL, which also remove the bytes of what was erased while layer 2 was away; 0 runs none.',
+          ),
       })
       .prefault({})
       .describe('What runs by itself.'),
@@ -209,7 +320,33 @@ export const settingsSchema = z
           .positive()
           .max(60_000)
           .default(250)
-          .describe('`/readyz` warns when the database takes longer than this to answer, in milliseconds.'),
+          .describe(
+            '`/readyz` and `/v1/stats` warn when the database takes longer than this to answer, in milliseconds.',
+          ),
+        cacheHitRate: z
+          .number()
+          .min(0)
+          .max(1)
+          .default(0.85)
+          .describe('`/v1/stats` warns when the caches together answer a smaller share of the reads than this.'),
+        syncMs: z
+          .number()
+          .positive()
+          .max(600_000)
+          .default(100)
+          .describe(
+            '`/v1/stats` warns when telling layer 2 of a write takes longer than this on average, in milliseconds.',
+          ),
+        spaceBytes: z
+          .number()
+          .positive()
+          .default(10_737_418_240)
+          .describe('`/v1/stats` warns when the contents of a space weigh more than this, in bytes.'),
+        layer3Bytes: z
+          .number()
+          .positive()
+          .default(1_073_741_824)
+          .describe('`/v1/stats` warns when layer 3 of a space weighs more than this, in bytes.'),
       })
       .prefault({})
       .describe('Thresholds above which operators are warned.'),

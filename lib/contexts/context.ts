@@ -57,14 +57,6 @@ export interface Change {
   readonly atMs: number;
 }
 
-/** An answer, the tick as of which it is true, and the items it was made of. */
-export interface Snapshot<Value> {
-  readonly value: Value;
-  /** The space's clock in the same database snapshot as the value. */
-  readonly seq: number;
-  readonly deps: readonly string[];
-}
-
 /** Whether the context can be read as a head at `nowMs`. */
 export function isLive(context: ContextHead, nowMs: number): boolean {
   return context.state === 'live' && (context.expiresMs === null || context.expiresMs > nowMs);

@@ -1,30 +1,19 @@
 import type { Clock } from '../base/clock.ts';
 import { Problem } from '../base/problem.ts';
-import type { Cache, Committed, Loaded } from '../cache/cache.ts';
-import type { Kind } from '../cache/kind.ts';
+import type { Cache, Committed } from '../cache/cache.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
+import type { At, CachedReads } from './cached-reads.ts';
 import { decodeContent, partBytes } from './content.ts';
-import { type Change, type Context, type ContextHead, isLive, type Snapshot } from './context.ts';
-import type { CachedHead } from './head-kind.ts';
-import { absentItem, anyItem, contextItem, headDeps, parentItem, toTouches } from './items.ts';
+import { type Change, type Context, type ContextHead, isLive } from './context.ts';
+import type { Effective } from './effective.ts';
+import { headDeps, toTouches } from './items.ts';
+import type { CachedHead, ContextKinds } from './kinds.ts';
 import type { Operation } from './operation.ts';
 import { contextNotFound, gone, versionNotFound } from './outcomes.ts';
-import {
-  type ListPage,
-  type Read,
-  type Reference,
-  readAncestry,
-  readContentPart,
-  readExact,
-  readHead,
-  readList,
-  readMany,
-  readTree,
-  readVersion,
-  readVersionAt,
-} from './read.sql.ts';
+import { type ListPage, type Reference, readContentPart, readExact, readVersion, readVersionAt } from './read.sql.ts';
+import type { Reports } from './reports.ts';
 import type { RequestContext, SpaceRef } from './request.ts';
 import { type WriteAnswer, type WriteOptions, writeContexts } from './write.sql.ts';
 
@@ -44,35 +33,37 @@ export interface Contexts {
    *
    * @throws Problem `context_not_found`, `version_not_found`, or `gone` with the tombstone's version.
    */
-  read(request: RequestContext, id: string, moment?: Moment): Promise<Snapshot<Context>>;
+  read(request: RequestContext, id: string, moment?: Moment): Promise<At<Context>>;
   /** Heads in the order asked; a problem in the place of what cannot be read. */
-  readMany(request: RequestContext, ids: readonly string[]): Promise<Snapshot<(Context | Problem)[]>>;
+  readMany(request: RequestContext, ids: readonly string[]): Promise<At<(Context | Problem)[]>>;
   /** Versions as they are named, tombstones included, null for what is not there; `known` tells whether the context is. */
   readExact(
     request: RequestContext,
     references: readonly Reference[],
     options?: { readonly key?: string | undefined; readonly inlineBytes?: number },
   ): Promise<{ value: (Context | null)[]; known: boolean[]; seq: number; nowMs: number; recorded: Recorded | null }>;
-  /** The context with its live ancestors, root first. */
-  readAncestry(request: RequestContext, id: string): Promise<Snapshot<Context[]>>;
-  list(request: RequestContext, page: ListPage): Promise<Snapshot<{ items: Context[]; hasMore: boolean }>>;
+  /** The context with its live ancestors, root first, without contents. */
+  readAncestry(request: RequestContext, id: string): Promise<At<readonly Context[]>>;
+  /** The context with the contents of its ancestors folded in. */
+  readEffective(request: RequestContext, id: string): Promise<At<Effective & { readonly context: Context }>>;
+  list(request: RequestContext, page: ListPage): Promise<At<{ items: readonly Context[]; hasMore: boolean }>>;
   /** The live subtree, breadth first, root first; `isTruncated` where it holds more than `nodesMax`. */
   readTree(
     request: RequestContext,
     id: string,
     bounds: { readonly levels: number; readonly nodesMax: number },
-  ): Promise<Snapshot<{ nodes: ContextHead[]; isTruncated: boolean }>>;
+  ): Promise<At<{ nodes: readonly ContextHead[]; isTruncated: boolean }>>;
   /** The content bytes from `start` to before `end`, in pieces of at most 4 MiB, each fetched when it is asked for. */
   streamContent(request: RequestContext, head: Context, start: number, end: number): AsyncIterable<Uint8Array>;
   /**
    * Runs a write that is none of operations (an erase, a change of keys), and tells the caches and whoever waits.
    *
-   * @param changesOf what it committed, and the contexts whose bytes must be gone.
+   * @param changesOf what it committed.
    */
   committing<Answer>(
     request: SpaceRef,
     run: () => Promise<Answer>,
-    changesOf: (answer: Answer) => { readonly changes: readonly Change[]; readonly erased?: readonly string[] },
+    changesOf: (answer: Answer) => readonly Change[],
   ): Promise<Answer>;
   /** Carries out the operations: one request, one transaction, one tick for each change. */
   write(request: RequestContext, operations: readonly Operation[], options: WriteOptions): Promise<WriteAnswer>;
@@ -84,37 +75,15 @@ export interface Contexts {
 export function createContexts(deps: {
   database: Database;
   cache: Cache;
-  headKind: Kind<CachedHead>;
+  reads: CachedReads;
+  kinds: ContextKinds;
+  reports: Reports;
   clock: Clock;
   settings: Settings;
   onChanges: (space: string, changes: readonly Change[]) => void;
 }): Contexts {
-  const { database, cache, headKind, clock, settings, onChanges } = deps;
+  const { database, cache, reads, kinds, reports, clock, settings, onChanges } = deps;
   const { inlineBytes } = settings.limits;
-
-  /** Heads as they stand, tombstones included, through the caches; null for an id without a context. */
-  async function readHeads(request: RequestContext, ids: readonly string[]) {
-    const answered = await cache.read(request, headKind, ids, async (wanted, after): Promise<Loaded<CachedHead>> => {
-      // Others may be waiting for this load: it goes on when whoever asked first has gone away.
-      const asked = { ...request, signal: undefined, ...(after === null ? {} : { feedAfter: after }) };
-      const [only] = wanted;
-      const { value, seq, feed } =
-        wanted.length === 1 && only !== undefined
-          ? await readHead(database, asked, only, inlineBytes).then((read) => ({ ...read, value: [read.value] }))
-          : await readMany(database, asked, wanted, inlineBytes);
-      const values = value.map((head, index) => ({
-        value: head,
-        deps: head === null ? [contextItem(wanted[index] as string), absentItem] : headDeps(head),
-        // Of many the last may have been too much for one answer; alone it would not be.
-        isPartial:
-          head !== null && head.state === 'live' && head.content === undefined && head.sizeBytes <= inlineBytes,
-      }));
-      return { values, seq, feed: feed === null ? 'too long' : toTouches(feed) };
-    });
-    const { layers, isStored, detail } = answered;
-    request.telemetry?.cacheRead({ kind: headKind.name, layers, isStored, detail });
-    return { heads: answered.values, seq: answered.seq };
-  }
 
   /** What a write tells the caches: every touch, and the heads it made as far as their contents are at hand. */
   function toCommitted(operations: readonly Operation[], answer: WriteAnswer): Committed<CachedHead> | null {
@@ -132,20 +101,11 @@ export function createContexts(deps: {
     return { ...toStretch(answer.changes), values };
   }
 
-  async function answer<Value>(
-    read: Promise<Read<Value>>,
-    depsOf: (value: Value) => string[],
-  ): Promise<Snapshot<Value> & { nowMs: number }> {
-    const { value, seq, nowMs } = await read;
-    return { value, seq, deps: depsOf(value), nowMs };
-  }
-
   return {
     async read(request, id, moment) {
       if (moment === undefined) {
-        const { heads, seq } = await readHeads(request, [id]);
-        const head = requireLive(heads[0] ?? null, id, clock());
-        return { value: head, seq, deps: headDeps(head) };
+        const { value, seq } = await reads.heads(request, [id]);
+        return { value: requireLive(value[0] ?? null, id, clock()), seq };
       }
       const { value, isKnown, seq } =
         'version' in moment
@@ -155,11 +115,11 @@ export function createContexts(deps: {
       if (value === null) throw versionNotFound(id);
       const isOver = 'atMs' in moment && value.expiresMs !== null && value.expiresMs <= moment.atMs;
       if (value.state !== 'live' || isOver) throw gone(value);
-      return { value, seq, deps: [contextItem(id)] };
+      return { value, seq };
     },
 
     async readMany(request, ids) {
-      const { heads, seq } = await readHeads(request, ids);
+      const { value: heads, seq } = await reads.heads(request, ids);
       const nowMs = clock();
       let bytes = 0;
       const items = heads.map((head, index) => {
@@ -169,10 +129,7 @@ export function createContexts(deps: {
         bytes += context.sizeBytes;
         return bytes <= inlineBytes ? context : { ...context, content: undefined };
       });
-      const deps = items.flatMap((item, index) =>
-        item instanceof Problem ? [contextItem(ids[index] as string)] : headDeps(item),
-      );
-      return { value: items, seq, deps };
+      return { value: items, seq };
     },
 
     async readExact(request, references, options = {}) {
@@ -182,29 +139,27 @@ export function createContexts(deps: {
     },
 
     async readAncestry(request, id) {
-      const read = await answer(readAncestry(database, request, id, inlineBytes), (chain) => chain.flatMap(headDeps));
-      requireLive(read.value.at(-1) ?? null, id, read.nowMs);
-      return read;
+      const { value, seq } = await reads.ancestry(request, id);
+      requireLive(value.at(-1) ?? null, id, clock());
+      return { value, seq };
+    },
+
+    async readEffective(request, id) {
+      const { value, seq } = await reads.effective(request, id);
+      return { value: { ...value, context: requireLive(value.context, id, clock()) }, seq };
     },
 
     async list(request, page) {
-      const { filter, of } = page;
-      const isOfChildren = of !== undefined && of === filter.parentId;
-      const read = await answer(readList(database, request, page), () => [
-        ...(isOfChildren ? [parentItem(of), contextItem(of)] : [anyItem]),
-      ]);
-      if (of !== undefined) requireLive(read.value.of, of, read.nowMs);
-      return read;
+      const { value, seq } = await reads.list(request, page);
+      if (page.of !== undefined) requireLive(value.of, page.of, clock());
+      return { value, seq };
     },
 
     async readTree(request, id, bounds) {
-      const read = await answer(readTree(database, request, id, bounds), (nodes) => [
-        contextItem(id),
-        ...nodes.map((node) => parentItem(node.id)),
-      ]);
-      requireLive(read.value[0] ?? null, id, read.nowMs);
-      const isTruncated = read.value.length > bounds.nodesMax;
-      return { ...read, value: { nodes: read.value.slice(0, bounds.nodesMax), isTruncated } };
+      const { value, seq } = await reads.tree(request, id, bounds);
+      requireLive(value[0] ?? null, id, clock());
+      const isTruncated = value.length > bounds.nodesMax;
+      return { value: { nodes: value.slice(0, bounds.nodesMax), isTruncated }, seq };
     },
 
     async *streamContent(request, head, start, end) {
@@ -222,19 +177,20 @@ export function createContexts(deps: {
     },
 
     async committing(request, run, changesOf) {
-      const whole = { ...request, seq: 0, noCache: false };
-      return cache.write(whole, headKind, run, (answer) => {
-        const { changes, erased = [] } = changesOf(answer);
+      const whole = { slot: request.slot, seq: 0, noCache: false };
+      return cache.write(whole, kinds.head, run, (answer) => {
+        const changes = changesOf(answer);
         if (changes.length === 0) return null;
         onChanges(request.space, changes);
-        return { ...toStretch(changes), values: [], erased };
+        return { ...toStretch(changes), values: [] };
       });
     },
 
     async write(request, operations, options) {
+      const report = reports.due(request);
       const written = await cache.write(
         request,
-        headKind,
+        kinds.head,
         () =>
           retryLost(() =>
             writeContexts(database, request, operations, {
@@ -243,6 +199,7 @@ export function createContexts(deps: {
               retainedDays: settings.versions.retainedDays,
               treeDepth: settings.limits.treeDepth,
               cascadeContexts: settings.limits.cascadeContexts,
+              report,
             }),
           ),
         (done) => toCommitted(operations, done),

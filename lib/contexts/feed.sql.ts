@@ -25,7 +25,7 @@ export async function readChanges(
 ): Promise<FeedPage> {
   const kind = page.isContextsOnly ? sql` and kind = 'context'` : raw('');
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(sql`select s.clock, s.feed_floor, (
         select jsonb_agg(to_change_json(row) order by (row).tick) from (
           select h as row from change h where h.space_id = s.id and h.tick > ${page.since}${kind} order by h.tick limit ${page.limit}

@@ -5,7 +5,7 @@ import type { RequestContext } from './request.ts';
 /** Where the follower stands; 0 for one that never moved. */
 export async function readCursor(database: Database, request: RequestContext, name: string): Promise<number> {
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(sql`select cursor from follower where space_id = ${request.space} and name = ${name}`),
     request,
   );

@@ -48,7 +48,7 @@ export function createFollower(deps: {
       const to = changes.length < batch ? seq : (changes.at(-1)?.tick ?? cursor);
       if (to <= cursor) return { taken: 0, hasMore: false };
       try {
-        await database.in(space).run([...(await effect(changes, space)), moveCursor(name, cursor, to)]);
+        await database.in(request).run([...(await effect(changes, space)), moveCursor(name, cursor, to)]);
       } catch (error) {
         if (isDatabaseError(error) && error.sqlState === 'LM002') return { taken: 0, hasMore: true };
         throw error;

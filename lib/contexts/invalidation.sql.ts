@@ -25,7 +25,7 @@ export async function invalidate(
 ): Promise<InvalidateAnswer> {
   const options = { ...idempotency, actor: request.actor, origin: request.actor.kind };
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(
       sql`select invalidate(${JSON.stringify(covered)}::jsonb, ${JSON.stringify(options)}::jsonb)::text as answer`,
     ),

@@ -30,7 +30,7 @@ export async function invalidateContexts(
   const answer = await deps.contexts.committing(
     request,
     () => retryLost(() => invalidate(deps.database, request, toCovered(what), idempotency)),
-    (done) => ({ changes: (done.changes ?? []).map(toChange) }),
+    (done) => (done.changes ?? []).map(toChange),
   );
   if (answer.recorded === null) throw idempotencyMismatch();
   return answer.recorded?.clock ?? answer.clock;

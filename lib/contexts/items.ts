@@ -5,13 +5,16 @@ import type { Change, ContextHead } from './context.ts';
 export const anyItem = 'any';
 /** What every "there is none" depends on, so that a pattern can cover ids that no context has. */
 export const absentItem = 'absent';
+/** What answers made of several contexts depend on, so that an invalidation of any of those covers them. */
+export const invalidatedItem = 'invalidated';
 
 /**
  * The items a change touches: one pure function, used by whoever writes and by whoever reads the feed, so that both
  * always say the same. A cached value is true as long as none of the items it names was touched after its tick.
  */
 export function items(change: Change): string[] {
-  if (change.kind === 'key' || change.kind === 'invalidation') return [...(change.items ?? [])];
+  if (change.kind === 'key') return [...(change.items ?? [])];
+  if (change.kind === 'invalidation') return [...(change.items ?? []), invalidatedItem];
   const touched = new Set<string>([anyItem]);
   if (change.id !== null) touched.add(contextItem(change.id));
   if (change.parentBefore !== null) touched.add(parentItem(change.parentBefore));

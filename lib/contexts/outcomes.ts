@@ -70,3 +70,10 @@ export function toProblem(refusal: Refusal): Problem {
       return new Problem('internal', 'The write ended in a way nobody foresaw.');
   }
 }
+
+export function contextTooLarge(sizeBytes: number, limitBytes: number): Problem {
+  return new Problem('context_too_large', `The content has ${sizeBytes} bytes; the limit is ${limitBytes}.`, {
+    sizeBytes,
+    limitBytes,
+  });
+}

@@ -4,12 +4,12 @@ import { type Fragment, join, raw, sql, toStatement } from '../postgres/sql.ts';
 import type { Change, Context, ContextHead } from './context.ts';
 import type { RequestContext } from './request.ts';
 import {
-  type ChangeJson,
+  feedColumn,
+  feedTicksMax,
   type HeadJson,
   jsonColumn,
   type PartsJson,
   spaceRow,
-  toChange,
   toContext,
   toHead,
 } from './rows.ts';
@@ -34,17 +34,11 @@ interface ItemJson {
   content: PartsJson;
 }
 
-/** Ticks that a read brings along for the caches; a longer stretch is told as "too long". */
-export const feedTicksMax = 256;
-
 /** What every read tells of its own snapshot: the clock, the time, and for a cache the feed after a tick. */
 function seen({ feedAfter }: LoadRequest): Fragment {
   const clock = sql`s.clock, to_ms(statement_timestamp()) as now_ms`;
   if (feedAfter === undefined) return clock;
-  return sql`${clock}, case when s.feed_floor > ${feedAfter}::bigint then null else (
-      select coalesce(jsonb_agg(to_change_json(row) order by (row).tick), '[]') from (
-        select h as row from change h where h.space_id = s.id and h.tick > ${feedAfter}::bigint order by h.tick limit ${feedTicksMax + 1}
-      ) stretch) end::text as feed`;
+  return sql`${clock}, feed_after(s, ${feedAfter}::bigint, ${feedTicksMax + 1})::text as feed`;
 }
 const isLiveNow = raw(`c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())`);
 
@@ -113,21 +107,46 @@ export async function readAncestry(
   const rows = await run(
     database,
     request,
-    sql`with recursive up as (
-          select c as node, 0 as level from context c where c.space_id = ${request.space} and c.id = ${id}
-          union all
-          select c, up.level + 1 from up
-          join context c on c.space_id = ${request.space} and c.id = (up.node).parent_id and ${isLiveNow}
-          where up.level < 32
-        )
-        select ${seen(request)}, (
-          select jsonb_agg(jsonb_build_object('head', to_head(node),
-            'content', case when (node).size_bytes <= ${inlineBytes} then content_parts((node).hash) end) order by level desc)
-          from up)::text as items
+    sql`${ancestry(request, id)} select ${seen(request)}, ${ancestors(inlineBytes)}::text as items
         from space s where s.id = ${request.space}`,
   );
   return { ...rows, value: toItems(rows.items) };
 }
+
+/**
+ * What layer 3 holds under `kind` and the id as far as it is true in this snapshot, as text; where it holds nothing, the
+ * context and its live ancestors as {@link readAncestry} has them.
+ */
+export async function readAncestryOrEntry(
+  database: Database,
+  request: LoadRequest,
+  id: string,
+  options: { readonly kind: string; readonly inlineBytes: number },
+): Promise<Read<{ readonly entry: string } | { readonly chain: Context[] }>> {
+  const rows = await run(
+    database,
+    request,
+    sql`${ancestry(request, id)} select ${seen(request)}, e.body as entry,
+          case when e.body is null then ${ancestors(options.inlineBytes)} end::text as items
+        from space s cross join lateral (select cached_entry(${options.kind}, ${id}) as body offset 0) e
+        where s.id = ${request.space}`,
+  );
+  const entry = rows.row['entry'];
+  return { ...rows, value: entry ? { entry } : { chain: toItems(rows.items) } };
+}
+
+const ancestry = ({ space }: LoadRequest, id: string) => sql`with recursive up as (
+      select c as node, 0 as level from context c where c.space_id = ${space} and c.id = ${id}
+      union all
+      select c, up.level + 1 from up
+      join context c on c.space_id = ${space} and c.id = (up.node).parent_id and ${isLiveNow}
+      where up.level < 32
+    )`;
+
+const ancestors = (inlineBytes: number) => sql`(
+      select jsonb_agg(jsonb_build_object('head', to_head(node),
+        'content', case when (node).size_bytes <= ${inlineBytes} then content_parts((node).hash) end) order by level desc)
+      from up)`;
 
 /** The contexts in the order asked, null where there is none; contents until together they exceed `inlineBytes`. */
 export async function readMany(
@@ -316,7 +335,7 @@ export async function readContentPart(
   part: number,
 ): Promise<PartsJson> {
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(sql`select jsonb_build_array(jsonb_build_array(encoding, encode(bytes, 'base64')))::text as content
       from content where space_id = ${request.space} and hash = decode(${hash}, 'hex') and part = ${part}`),
     request,
@@ -358,13 +377,12 @@ async function readItem(database: Database, request: LoadRequest, fragment: Frag
 }
 
 async function run(database: Database, request: LoadRequest, fragment: Fragment) {
-  const row = spaceRow(await runOne(database.in(request.space), toStatement(fragment), request), request);
-  const feed = jsonColumn<ChangeJson[]>(row, 'feed');
+  const row = spaceRow(await runOne(database.in(request), toStatement(fragment), request), request);
   return {
     row,
     seq: Number(row['clock']),
     nowMs: Number(row['now_ms']),
-    feed: feed === null || feed.length > feedTicksMax ? null : feed.map(toChange),
+    feed: feedColumn(row),
     items: jsonColumn<ItemJson[]>(row, 'items'),
   };
 }

@@ -17,8 +17,17 @@ export interface RequestContext extends SpaceRef {
   /** Ask past every cache layer. */
   readonly noCache: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** A credential that nobody has confirmed within the window: whatever answers the request confirms it. */
+  readonly unconfirmed?: Unconfirmed | undefined;
   /** Hears of the engines and caches this request touches. */
   readonly telemetry?: Telemetry | undefined;
+}
+
+/** A key that was valid when it was looked at last. */
+export interface Unconfirmed {
+  readonly keyId: string;
+  /** Where layer 1 holds it: as long as that stands, so does the key. */
+  readonly entry: { readonly key: string; readonly value: unknown };
 }
 
 /** The request of a schedule or of the store itself. */

@@ -50,13 +50,22 @@ export function jsonColumn<Value>(row: Row, column: string): Value | null {
   return text === null || text === undefined ? null : (JSON.parse(text) as Value);
 }
 
+/** Ticks that a read brings along for the caches; a longer stretch is told as "too long". */
+export const feedTicksMax = 256;
+
+/** The changes that `feed_after` told; null where they are too many, no longer kept, or were not asked for. */
+export function feedColumn(row: Row): Change[] | null {
+  const feed = jsonColumn<ChangeJson[]>(row, 'feed');
+  return feed === null || feed.length > feedTicksMax ? null : feed.map(toChange);
+}
+
 /**
  * The row of the space itself, which every read answers with, clock included.
  *
  * @throws Problem `unauthenticated` where the space was deleted meanwhile, and its keys with it.
  * @throws Problem `invalid_request` for a `Context-Seq` that was never given out: a mistake, not a state to wait for.
  */
-export function spaceRow(rows: readonly Row[], request: RequestContext): Row {
+export function spaceRow(rows: readonly Row[], request: Pick<RequestContext, 'seq'>): Row {
   const [row] = rows;
   if (row === undefined) throw spaceGone();
   const clock = row['clock'];

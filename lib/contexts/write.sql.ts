@@ -1,4 +1,4 @@
-import { type Database, isDatabaseError, runOne } from '../postgres/database.ts';
+import { type Database, isDatabaseError, type Statement } from '../postgres/database.ts';
 import { sql, toStatement } from '../postgres/sql.ts';
 import { encodeContent } from './content.ts';
 import type { Change, Context } from './context.ts';
@@ -70,6 +70,8 @@ export interface WriteLimits {
   readonly retainedDays: number | null;
   readonly treeDepth: number;
   readonly cascadeContexts: number;
+  /** What the write brings along: committed with it, or not at all. */
+  readonly report?: Statement | undefined;
 }
 
 interface ResultJson {
@@ -118,8 +120,10 @@ export async function writeContexts(
   const statement = toStatement(
     sql`select write_contexts(${joinOperations(sent, operations)}::jsonb, ${literal}::text[], ${JSON.stringify(sentOptions)}::jsonb)::text as answer`,
   );
+  const { report } = options;
   try {
-    const row = spaceRow(await runOne(database.in(request.space), statement, request), request);
+    const [rows = []] = await database.in(request).run([statement, ...(report ? [report] : [])], request);
+    const row = spaceRow(rows, request);
     return toAnswer(jsonColumn<AnswerJson>(row, 'answer') as AnswerJson);
   } catch (error) {
     if (!isDatabaseError(error) || error.sqlState !== 'LM001') throw error;

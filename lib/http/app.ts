@@ -101,6 +101,7 @@ async function serveRoute(
       slot: principal.slot,
       actor: { kind: 'api', id: principal.id },
       seq: readSeq(http.headers),
+      unconfirmed: principal.unconfirmed,
       noCache: /\bno-cache\b/i.test(http.headers.get('cache-control') ?? ''),
       signal: route.method === 'get' ? http.signal : undefined,
       telemetry: timing,
@@ -113,7 +114,7 @@ async function admit(manager: UnifiedContextManager, route: Route, token: string
   if (token === undefined) {
     throw new Problem('unauthenticated', 'Send the token as Authorization: Bearer <token>.');
   }
-  const principal = await manager.access.credentials.authenticate(token);
+  const principal = await manager.access.credentials.authenticate(token, { isConfirming: route.isConfirming ?? false });
   const isEnough =
     route.scope === 'owner' ? principal.isOwner : route.scope === null || reaches(principal.scopes, route.scope);
   if (!isEnough) {

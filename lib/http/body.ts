@@ -3,7 +3,7 @@ import { brotliDecompress, gunzip, inflate, type ZlibOptions, zstdDecompress } f
 import { isJsonNumber, isJsonObject, type Json, type JsonObject } from '../base/json.ts';
 import { parseJsonKeeping, type RawJson } from '../base/json-parse.ts';
 import { invalid, Problem } from '../base/problem.ts';
-import { contextTooLarge } from '../versions/revisions.ts';
+import { contextTooLarge } from '../contexts/outcomes.ts';
 
 const decoders = {
   gzip: promisify(gunzip),

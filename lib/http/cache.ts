@@ -2,28 +2,45 @@ import { z } from 'zod';
 import { printPlain } from '../base/json.ts';
 import type { Held } from '../cache/explain.ts';
 import { type Route, route } from './route.ts';
-import { contextId } from './schemas.ts';
+import { contextId, kind } from './schemas.ts';
 
 const tag = 'Cache';
 const count = z.int().min(0);
 const rate = z.number().min(0).max(1).nullable().meta({ description: 'Hits of all asked; null before anything was.' });
+const layer = { hits: count, misses: count, hitRate: rate };
 const l1 = z.strictObject({
-  hits: count,
-  misses: count,
+  ...layer,
   joined: count.meta({ description: 'Reads answered by another one that was under way.' }),
-  hitRate: rate,
   entries: count,
   bytes: count,
   evictions: count,
 });
 const l2 = z.strictObject({
-  hits: count,
-  misses: count,
-  hitRate: rate,
+  ...layer,
+  calls: count,
+  averageMs: z.number().nullable().meta({ description: 'What a call took; null before the first.' }),
   failures: count.meta({ description: 'Calls without an answer.' }),
   unreadable: count.meta({ description: 'Entries that were damaged, foreign or of another format.' }),
   refused: count.meta({ description: 'Values that came too late to be stored.' }),
+  leases: z
+    .strictObject({ granted: count, held: count })
+    .meta({ description: 'Loads that others could wait for, and waits for another one.' }),
 });
+const l3 = z.strictObject({
+  ...layer,
+  entries: count.nullable().meta({ description: 'Of this space; null while PostgreSQL does not answer.' }),
+  bytes: count.nullable(),
+});
+const ofKind = z.strictObject({
+  l1: z.strictObject({ hits: count, entries: count, bytes: count, evictions: count }),
+  l2: z.strictObject({ hits: count }),
+  l3: z.strictObject({ hits: count }),
+  loads: count.meta({ description: 'Values that the context tables were asked for.' }),
+  loadMs: z.number().nullable().meta({ description: 'What a request for them took; null before the first.' }),
+  bypassed: count.meta({ description: 'Values asked for past every layer.' }),
+  stale: count.meta({ description: 'Values served beyond the bounds while PostgreSQL was away.' }),
+});
+const breakerState = z.enum(['closed', 'open', 'half-open']);
 const held = {
   held: z.boolean(),
   at: z.int().nullable().meta({ description: 'The tick at whose snapshot the value was true.' }),
@@ -55,6 +72,20 @@ const invalidateBody = z
   ])
   .meta({ id: 'CacheInvalidate', description: 'One of `ids`, `tags`, `pattern` or `all`.' });
 
+const warmBody = z
+  .strictObject({
+    ids: z.array(contextId).min(1).max(1000).optional(),
+    kind: kind.optional(),
+    subtreeOf: contextId.optional(),
+    top: z.int().min(1).max(10_000).optional(),
+    budgetMs: z.int().min(10).max(10_000).default(1000),
+  })
+  .refine(({ ids, kind: of, subtreeOf, top }) => ids === undefined || (of ?? subtreeOf ?? top) === undefined, {
+    error: 'excludes kind, subtreeOf and top',
+    path: ['ids'],
+  })
+  .meta({ id: 'CacheWarm' });
+
 export const cacheRoutes: readonly Route[] = [
   route({
     method: 'get',
@@ -62,44 +93,98 @@ export const cacheRoutes: readonly Route[] = [
     operationId: 'readCache',
     tag,
     summary: 'What the caches of this instance did',
-    description: 'Counts since the instance began, of all its spaces.',
+    description: 'Counts since the instance began, of all its spaces; what layer 3 holds, of this space.',
     scope: 'admin',
     answers: {
       200: {
         description: 'Per layer, and together: `combinedHitRate` is what PostgreSQL was not asked for.',
         schema: z.strictObject({
-          layers: z.strictObject({ l1, l2 }),
+          layers: z.strictObject({ l1, l2, l3 }),
           combinedHitRate: rate,
-          breaker: z.enum(['closed', 'open', 'half-open']),
+          kinds: z.record(z.string(), ofKind).meta({ description: 'The same by kind of what was read.' }),
+          breaker: breakerState,
+          origin: breakerState.meta({ description: 'The same of PostgreSQL, as cached reads see it.' }),
           windowMs: count,
           repairMs: count,
         }),
         example: {
           layers: {
             l1: { hits: 900, misses: 100, joined: 3, hitRate: 0.9, entries: 80, bytes: 120_000, evictions: 0 },
-            l2: { hits: 60, misses: 40, hitRate: 0.6, failures: 0, unreadable: 0, refused: 1 },
+            l2: {
+              hits: 60,
+              misses: 40,
+              hitRate: 0.6,
+              calls: 140,
+              averageMs: 1.1,
+              failures: 0,
+              unreadable: 0,
+              refused: 1,
+              leases: { granted: 38, held: 2 },
+            },
+            l3: { hits: 0, misses: 0, hitRate: null, entries: 0, bytes: 0 },
           },
           combinedHitRate: 0.96,
+          kinds: {
+            head: {
+              l1: { hits: 900, entries: 80, bytes: 120_000, evictions: 0 },
+              l2: { hits: 60 },
+              l3: { hits: 0 },
+              loads: 40,
+              loadMs: 2.3,
+              bypassed: 0,
+              stale: 0,
+            },
+          },
           breaker: 'closed',
+          origin: 'closed',
           windowMs: 1000,
           repairMs: 10_000,
         },
       },
     },
     problems: [],
-    handle({ manager }) {
-      const { l1: one, l2: two, breaker } = manager.caching.stats();
+    async handle({ manager, request }) {
+      const { stats, summary, layer3 } = await manager.caching.report(request);
       const { windowMs, repairMs } = manager.settings.cache;
-      const hitRate = (hits: number, all: number) => (all === 0 ? null : hits / all);
-      const asked = one.hits + one.misses;
+      const { kinds, layer1, layer2, breaker, origin } = stats;
+      const sum = (name: 'joined' | 'unreadable' | 'refused' | 'leasesGranted' | 'leasesHeld') =>
+        Object.values(kinds).reduce((total, counts) => total + counts[name], 0);
+      const { entries, bytes, evictions } = layer1;
+      const byKind = Object.entries(kinds).map(([name, counts]) => {
+        const heldHere = layer1.kinds[name] ?? { entries: 0, bytes: 0, evictions: 0 };
+        const { originCalls, originMs, loads, bypassed, stale } = counts;
+        return [
+          name,
+          {
+            l1: { hits: counts.l1Hits, ...heldHere },
+            l2: { hits: counts.l2Hits },
+            l3: { hits: counts.l3Hits },
+            loads,
+            loadMs: originCalls === 0 ? null : originMs / originCalls,
+            bypassed,
+            stale,
+          },
+        ] as const;
+      });
       return {
         body: printPlain({
           layers: {
-            l1: { ...one, hitRate: hitRate(one.hits, asked) },
-            l2: { ...two, hitRate: hitRate(two.hits, two.hits + two.misses) },
+            l1: { ...summary.l1, joined: sum('joined'), entries, bytes, evictions },
+            l2: {
+              ...summary.l2,
+              calls: layer2.calls,
+              averageMs: layer2.calls === 0 ? null : layer2.ms / layer2.calls,
+              failures: layer2.failures,
+              unreadable: sum('unreadable'),
+              refused: sum('refused'),
+              leases: { granted: sum('leasesGranted'), held: sum('leasesHeld') },
+            },
+            l3: { ...summary.l3, entries: layer3?.entries ?? null, bytes: layer3?.bytes ?? null },
           },
-          combinedHitRate: hitRate(one.hits + two.hits, asked),
+          combinedHitRate: summary.combinedHitRate,
+          kinds: Object.fromEntries(byKind),
           breaker,
+          origin,
           windowMs,
           repairMs,
         }),
@@ -129,6 +214,35 @@ export const cacheRoutes: readonly Route[] = [
     async handle({ manager, request, body, idempotency }) {
       const seq = await manager.caching.invalidate(request, body, idempotency);
       return { seq, body: printPlain({ seq }) };
+    },
+  }),
+
+  route({
+    method: 'post',
+    path: '/v1/cache/warm',
+    operationId: 'warmCache',
+    tag,
+    summary: 'Fill the caches before anyone asks',
+    description:
+      'These ids, or of a kind or a subtree or everything what is worth most: what is read most by the reports of all instances, then what was changed last. No new step begins after `budgetMs`.',
+    scope: 'admin',
+    body: {
+      kind: 'json',
+      types: ['application/json'],
+      schema: warmBody,
+      isOptional: true,
+      example: { subtreeOf: 'checkout', top: 100 },
+    },
+    answers: {
+      200: {
+        description: '`skipped` were held already, could not be given, or are beyond the budget.',
+        schema: z.strictObject({ warmed: count, skipped: count, tookMs: z.number().min(0) }),
+        example: { warmed: 96, skipped: 4, tookMs: 41 },
+      },
+    },
+    problems: [],
+    async handle({ manager, request, body }) {
+      return { body: printPlain({ ...(await manager.caching.warm(request, body)) }) };
     },
   }),
 

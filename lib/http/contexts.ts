@@ -10,7 +10,7 @@ import type { ListFilter } from '../contexts/read.sql.ts';
 import { writeOne } from '../contexts/written.ts';
 import { jsonType } from '../merge/document.ts';
 import { applyJsonPatch, applyMergePatch } from '../merge/patch.ts';
-import { type MergeReport, resolveAncestors } from '../versions/revisions.ts';
+import type { MergeReport } from '../versions/revisions.ts';
 import { decodeUtf8 } from './body.ts';
 import { contextJson, contextMembers, etag, writtenAnswer } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
@@ -154,8 +154,8 @@ export const contextRoutes: readonly Route[] = [
     async handle({ manager, request, params, query, headers }) {
       const moment = toMoment(query);
       if (query.resolve === 'ancestors') {
-        const { value: chain, seq } = await manager.contexts.readAncestry(request, params.id);
-        const { context, resolvedFrom } = resolveAncestors(chain, manager.settings.limits.inlineBytes);
+        const { value, seq } = await manager.contexts.readEffective(request, params.id);
+        const { context, resolvedFrom } = value;
         const resolvedTag = `"r-${sha256(JSON.stringify(resolvedFrom)).slice(0, 32)}"`;
         if (isKnownTag(headers, resolvedTag)) return { status: 304, seq, headers: { etag: resolvedTag } };
         const body = contextJson(context, { content: true, extra: { resolvedFrom } });
@@ -292,8 +292,12 @@ export const contextRoutes: readonly Route[] = [
       if (query.erase) {
         if (!reaches(principal.scopes, 'admin'))
           throw new Problem('forbidden', 'Erasing needs the scope admin.', { needed: 'admin' });
-        const { versions, seq } = await manager.history.erase(request, { id, children, ...precondition }, idempotency);
-        return { seq, body: printPlain({ erased: { versions, cacheEntries: 0, vectors: 0 }, pendingPeers: [] }) };
+        const { versions, cacheEntries, seq } = await manager.history.erase(
+          request,
+          { id, children, ...precondition },
+          idempotency,
+        );
+        return { seq, body: printPlain({ erased: { versions, cacheEntries, vectors: 0 }, pendingPeers: [] }) };
       }
       const written = await writeOne(
         manager.contexts,

@@ -56,22 +56,28 @@ export const operationRoutes: readonly Route[] = [
     tag,
     summary: 'Run now what the schedule runs',
     description:
-      '`cleanup` removes what retention no longer keeps in this space, for ten seconds at most; `unfinished` says that more is left.',
+      '`cleanup` removes what retention no longer keeps in this space, `warm` fills its caches with what is read most, `reconcile` compares layer 2 with PostgreSQL; each for ten seconds at most, and `unfinished` says that more is left.',
     scope: 'admin',
     body: { kind: 'json', types: ['application/json'], schema: maintenanceBody, example: { task: 'cleanup' } },
     answers: {
       200: {
         description: 'What was done.',
-        schema: z.strictObject({
-          task: z.literal('cleanup'),
-          unfinished: z.boolean(),
-          expired: z.int(),
-          tombstones: z.int(),
-          versions: z.int(),
-          contents: z.int(),
-          idempotencyKeys: z.int(),
-          changes: z.int(),
-        }),
+        schema: z.union([
+          z.strictObject({
+            task: z.literal('cleanup'),
+            unfinished: z.boolean(),
+            expired: z.int(),
+            tombstones: z.int(),
+            versions: z.int(),
+            contents: z.int(),
+            idempotencyKeys: z.int(),
+            changes: z.int(),
+            cacheEntries: z.int(),
+            cacheReports: z.int(),
+          }),
+          z.strictObject({ task: z.literal('warm'), warmed: z.int(), skipped: z.int(), tookMs: z.number() }),
+          z.strictObject({ task: z.literal('reconcile'), unfinished: z.boolean(), changes: z.int() }),
+        ]),
         example: {
           task: 'cleanup',
           unfinished: false,
@@ -81,14 +87,19 @@ export const operationRoutes: readonly Route[] = [
           contents: 11,
           idempotencyKeys: 0,
           changes: 0,
+          cacheEntries: 0,
+          cacheReports: 0,
         },
       },
     },
     problems: [],
     async handle({ manager, request, body }) {
-      const reports = await manager.cleanup({ only: request, budgetMs: maintenanceBudgetMs });
-      const { isUnfinished, ...counts } = reports[request.space] ?? { isUnfinished: false };
-      return { body: printPlain({ task: body.task, unfinished: isUnfinished, ...counts }) };
+      const { task } = body;
+      const reports = await manager[task]({ only: request, budgetMs: maintenanceBudgetMs });
+      const { isUnfinished, ...counts } = (reports[request.space] ?? {}) as { isUnfinished?: boolean };
+      return {
+        body: printPlain({ task, ...(isUnfinished === undefined ? {} : { unfinished: isUnfinished }), ...counts }),
+      };
     },
   }),
 ];

@@ -3,8 +3,8 @@ import { invalid } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import { checkMetadata, unstorable } from '../contexts/metadata.ts';
 import type { PutOperation } from '../contexts/operation.ts';
+import { contextTooLarge } from '../contexts/outcomes.ts';
 import { isTextType, jsonType } from '../merge/document.ts';
-import { contextTooLarge } from '../versions/revisions.ts';
 import { decodeUtf8 } from './body.ts';
 import type { PutFields } from './schemas.ts';
 

@@ -15,6 +15,8 @@ export interface Timing extends Telemetry {
   header(): string;
   /** `Cache-Status` (RFC 9211), the layer next to the origin first; undefined where no cache was asked. */
   cacheStatus(): string | undefined;
+  /** `Age` in seconds where the answer came from a cache; undefined for one of PostgreSQL's tables. */
+  age(): number | undefined;
 }
 
 export function createTiming(): Timing {
@@ -28,12 +30,19 @@ export function createTiming(): Timing {
     log() {},
     cacheStatus() {
       if (read === undefined) return undefined;
-      // Of several values the farthest tells.
-      if (!read.layers.includes('origin')) return read.layers.includes('l2') ? 'l2; hit, l1; fwd=miss' : 'l1; hit';
       if (read.detail === 'bypass') return 'l2; fwd=bypass, l1; fwd=bypass';
       const stored = read.isStored ? '; stored' : '';
       const detail = read.detail === undefined ? '' : `; detail=${read.detail}`;
-      return `l2; fwd=miss${stored}${detail}, l1; fwd=miss${stored}`;
+      const missed = `l2; fwd=miss${stored}${detail}, l1; fwd=miss${stored}`;
+      // Of several values the farthest tells.
+      if (read.layers.includes('origin')) return missed;
+      if (read.layers.includes('l3')) return `l3; hit, ${missed}`;
+      const ttl = read.ttlMs === undefined ? '' : `; ttl=${Math.floor(read.ttlMs / 1000)}`;
+      return read.layers.includes('l2') ? `l2; hit${ttl}${detail}, l1; fwd=miss${stored}` : `l1; hit${detail}`;
+    },
+    age() {
+      if (read === undefined || read.layers.includes('origin')) return undefined;
+      return Math.floor(read.ageMs / 1000);
     },
     header() {
       const engines = [...new Set(calls.map((call) => call.engine))];
@@ -63,6 +72,8 @@ export async function toResponse(
   };
   const cacheStatus = about.timing.cacheStatus();
   if (cacheStatus !== undefined) headers['cache-status'] = cacheStatus;
+  const age = about.timing.age();
+  if (age !== undefined) headers['age'] = String(age);
   const timing = about.timing.header();
   headers['server-timing'] = timing === '' ? 'lamina;dur=0' : timing;
   if (body === undefined) return new Response(null, { status, headers });

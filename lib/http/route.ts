@@ -71,6 +71,11 @@ export interface Route {
     readonly isOptional?: boolean;
     readonly example?: unknown;
   };
+  /**
+   * Whether its handler confirms the credential by what it reads or writes with the `request`; otherwise the door does,
+   * which may cost a request more.
+   */
+  readonly isConfirming?: boolean | undefined;
   /** The answer is made only for the very token that asked. */
   readonly isPersonal?: boolean;
   readonly answers: Readonly<Record<number, AnswerDocs>>;

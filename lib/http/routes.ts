@@ -9,14 +9,12 @@ import type { Route } from './route.ts';
 import { treeRoutes } from './trees.ts';
 import { versionRoutes } from './versions.ts';
 
+// Each of these reads or writes with its request before it answers, and so confirms who sent it.
+const confirming = [contextRoutes, treeRoutes, versionRoutes, batchRoutes, changeRoutes, mergeRoutes].flat();
+
 /** Every route there is, in the order the documents show them. */
 export const routes: readonly Route[] = [
-  ...contextRoutes,
-  ...treeRoutes,
-  ...versionRoutes,
-  ...batchRoutes,
-  ...changeRoutes,
-  ...mergeRoutes,
+  ...confirming.map((route) => ({ ...route, isConfirming: true })),
   ...cacheRoutes,
   ...keyRoutes,
   ...operationRoutes,

@@ -179,7 +179,9 @@ export const spaceBody = z.strictObject({ name: spaceName }).meta({ id: 'SpaceCr
 
 export const restoreBody = z.strictObject({ version: versionNumber }).meta({ id: 'Restore' });
 export const pinBody = z.strictObject({ pinned: z.boolean() }).meta({ id: 'Pin' });
-export const maintenanceBody = z.strictObject({ task: z.enum(['cleanup']) }).meta({ id: 'MaintenanceRun' });
+export const maintenanceBody = z
+  .strictObject({ task: z.enum(['warm', 'cleanup', 'reconcile']) })
+  .meta({ id: 'MaintenanceRun' });
 
 function isPrintable(text: string): boolean {
   return !/\p{Cc}/u.test(text);

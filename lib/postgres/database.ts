@@ -31,10 +31,22 @@ export interface Door {
   run(statements: readonly Statement[], options?: RunOptions): Promise<Row[][]>;
 }
 
+/** Who comes through the door of a space. */
+export interface Visitor {
+  readonly space: string;
+  /** Tells this space from any other that ever had its name; absent enters whichever has the name now. */
+  readonly slot?: string | undefined;
+  /** A key that must be valid at the time of the call; absent where it is known to be. */
+  readonly unconfirmed?: { readonly keyId: string } | undefined;
+}
+
 /** The port to PostgreSQL. Drivers: `pglite.ts` (in the process), `neon.ts` (SQL over HTTP). */
 export interface Database {
-  /** The door of one space: every call first takes the role that row-level security binds, and the space it may see. */
-  in(spaceId: string): Door;
+  /**
+   * The door of one space: every call first takes the role that row-level security binds, and the space it may see.
+   * Its calls throw Problem `unauthenticated` where the space of that slot, or the unconfirmed key, is no more.
+   */
+  in(visitor: Visitor): Door;
   /** The owner's door, for spaces, the look-up of keys, and migrations alone. */
   readonly owner: Door;
   close(): Promise<void>;
@@ -73,11 +85,17 @@ export function spaceGone(): Problem {
   return new Problem('unauthenticated', 'The space of this token no longer exists.');
 }
 
+/** What a token that is unknown, revoked or expired is told. */
+export function tokenInvalid(): Problem {
+  return new Problem('unauthenticated', 'The bearer token is not valid: unknown, revoked or expired.');
+}
+
 /** Turns what a driver throws into what the port promises: a DatabaseError with its SQLSTATE, or `unavailable`. */
 export function refuse(error: unknown): never {
   const { code, message, detail, constraint } = error as Partial<Record<string, string>>;
   // What comes too late for a space that is being removed: its clock moves no more, and no row may refer to it.
   if (code === 'LM003' || (code === '23503' && constraint?.endsWith('_space_id_fkey'))) throw spaceGone();
+  if (code === 'LM004') throw tokenInvalid();
   if (typeof code !== 'string' || !/^[0-9A-Z]{5}$/.test(code) || unavailableStates.test(code)) {
     throw databaseUnavailable(error);
   }
@@ -92,12 +110,9 @@ export function databaseUnavailable(cause: unknown): Problem {
   return new Problem('unavailable', 'The database does not answer; try again in a moment.', {}, cause);
 }
 
-/** Binds a transaction to its space: row-level security sees this role and this setting, and both end with it. */
-export function enterSpace(spaceId: string): Statement {
-  return {
-    text: `select set_config('role', 'lamina_app', true), set_config('lamina.space', $1, true)`,
-    params: [spaceId],
-  };
+/** Binds a transaction to its space: row-level security sees its role and its setting, and both end with it. */
+export function enterSpace({ space, slot, unconfirmed }: Visitor): Statement {
+  return { text: 'select enter($1, $2, $3)', params: [space, slot ?? null, unconfirmed?.keyId ?? null] };
 }
 
 /** Runs one statement and answers with its rows. */

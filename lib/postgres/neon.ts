@@ -49,7 +49,7 @@ export function createNeonDatabase(deps: {
     });
   }
 
-  return { in: (spaceId) => door(enterSpace(spaceId)), owner: door(undefined), close: async () => {} };
+  return { in: (visitor) => door(enterSpace(visitor)), owner: door(undefined), close: async () => {} };
 }
 
 function registerEndpoint(url: string, endpoint: string | undefined): void {

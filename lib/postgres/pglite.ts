@@ -29,7 +29,7 @@ export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?
   }
 
   return {
-    in: (spaceId) => door(enterSpace(spaceId)),
+    in: (visitor) => door(enterSpace(visitor)),
     owner: door(undefined),
     close: () => pglite.close(),
   };

@@ -160,9 +160,12 @@ export function createInProcessRedis(deps: { bounds: Bounds; clock: () => number
   return {
     async get(space: string, request: GetRequest): Promise<GetReply> {
       const state = open(space, request.since, request.nonce);
-      const found = request.keys.map((key): Found => {
+      let bodyBytes = 0;
+      const found = request.keys.map((key, index): Found => {
         const entry = valid(state, space, key);
         if (entry === undefined) return lease(space, key, request.leaseMs);
+        bodyBytes += Buffer.byteLength(entry.body);
+        if (index > 0 && bodyBytes > bounds.replyBytes) return 'missing';
         const at = Math.max(entry.at, state.applied);
         // Renewal keeps a living entry above the floor; written back rarely, since it is a write.
         if (at - entry.at > bounds.items / 2) entry.at = at;
@@ -195,6 +198,20 @@ export function createInProcessRedis(deps: { bounds: Bounds; clock: () => number
         leases.delete(slot(space, key));
       }
       return { ...reply(state, request.since), accepted };
+    },
+
+    async purge(space, prefixes) {
+      const isNamed = (name: string) =>
+        prefixes === 'all'
+          ? name.startsWith(slot(space, ''))
+          : prefixes.some((one) => name.startsWith(slot(space, one)));
+      const gone = [...entries.keys()].filter(isNamed);
+      for (const name of gone) remove(name);
+      if (prefixes === 'all') {
+        states.delete(space);
+        for (const name of [...leases.keys()].filter(isNamed)) leases.delete(name);
+      }
+      return gone.length;
     },
 
     lose(space, { entries: withEntries } = { entries: false }) {

@@ -28,6 +28,8 @@ export interface Bounds {
   readonly marks: number;
   /** Changed items a reply lists before it says RESET. */
   readonly listed: number;
+  /** Bytes of bodies in one reply, beyond the first of them; what does not fit is told as missing. */
+  readonly replyBytes: number;
 }
 
 /** What every reply tells of the space: see `lib/cache/SPEC.md`. */
@@ -90,9 +92,17 @@ export interface CallOptions {
 
 /**
  * The port to layer 2: the two scripts of the protocol, each one request and atomic. Drivers: `in-process.ts`, which is
- * their specification, and `upstash.ts`. Both throw where there is no answer in time; nothing is then known of the effect.
+ * their specification, and `upstash.ts`. All throw where there is no answer in time; nothing is then known of the effect.
  */
 export interface Redis {
   get(space: string, request: GetRequest, options?: CallOptions): Promise<GetReply>;
   store(space: string, request: StoreRequest, options?: CallOptions): Promise<StoreReply>;
+  /**
+   * Removes the bytes of every entry whose key begins with one of the prefixes, or with `all` of everything that is held
+   * of the space, its state included. No guarantee rests on it: it is for what must not lie there any longer. May look
+   * through all keys there are, in several requests.
+   *
+   * @returns how many entries went.
+   */
+  purge(space: string, prefixes: readonly string[] | 'all', options?: CallOptions): Promise<number>;
 }

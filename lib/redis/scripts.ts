@@ -7,9 +7,11 @@ export interface Call {
 }
 
 // Everything of a space hashes to one slot; every key is declared, as Upstash wants for key locking.
+export const everyKey = (space: string) => `{${space}}:*`;
+export const entryKeys = (space: string) => `{${space}}:e:*`;
 const stateKey = (space: string) => `{${space}}:s`;
 const touchedKey = (space: string) => `{${space}}:t`;
-const entryKey = (space: string, key: string) => `{${space}}:e:${key}`;
+export const entryKey = (space: string, key: string) => `{${space}}:e:${key}`;
 const leaseKey = (space: string, key: string) => `{${space}}:l:${key}`;
 
 /**
@@ -79,12 +81,15 @@ end
 `;
 
 export const getScript = `${opening}
-local leaseMs, count = tonumber(ARGV[5]), tonumber(ARGV[6])
-local found = {}
+local leaseMs, count, bytesMax = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local found, bytes = {}, 0
 for index = 1, count do
   local key = KEYS[2 + index]
   local entry = valid(key)
-  if entry then
+  if entry then bytes = bytes + #entry.body end
+  if entry and index > 1 and bytes > bytesMax then
+    found[index] = 'missing'
+  elseif entry then
     local at = math.max(entry.at, applied)
     if at - entry.at > itemsMax / 2 then redis.call('HSET', key, 'at', whole(at)) end
     found[index] = { whole(at), entry.deps, entry.body }
@@ -172,7 +177,7 @@ export function toGetCall(space: string, request: GetRequest, bounds: Bounds): C
   const leases = leaseMs > 0 ? keys.map((key) => leaseKey(space, key)) : [];
   return {
     keys: [stateKey(space), touchedKey(space), ...keys.map((key) => entryKey(space, key)), ...leases],
-    args: [since, nonce, bounds.items, bounds.listed, leaseMs, keys.length].map(String),
+    args: [since, nonce, bounds.items, bounds.listed, leaseMs, keys.length, bounds.replyBytes].map(String),
   };
 }
 

@@ -3,7 +3,18 @@ import { Redis as UpstashClient } from '@upstash/redis';
 import { Problem } from '../base/problem.ts';
 import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
 import type { Bounds, CallOptions, Redis } from './redis.ts';
-import { type Call, getScript, readGetReply, readStoreReply, storeScript, toGetCall, toStoreCall } from './scripts.ts';
+import {
+  type Call,
+  entryKey,
+  entryKeys,
+  everyKey,
+  getScript,
+  readGetReply,
+  readStoreReply,
+  storeScript,
+  toGetCall,
+  toStoreCall,
+} from './scripts.ts';
 
 const sha1 = (text: string) => createHash('sha1').update(text).digest('hex');
 
@@ -32,15 +43,23 @@ export function createUpstashRedis(deps: { url: string; token: string; bounds: B
     });
   let isFlagged = true;
 
-  async function run(script: string, call: Call, options: CallOptions = { deadlineMs: 1000 }): Promise<unknown> {
-    const started = performance.now();
+  const run = (script: string, call: Call, options?: CallOptions): Promise<unknown> => {
     const sentBytes = call.args.reduce((sum, arg) => sum + arg.length, 0);
-    const deadline = AbortSignal.timeout(options.deadlineMs);
+    return ask((redis) => evaluate(redis, script, call), { ...options, sentBytes });
+  };
+
+  async function ask<Value>(
+    work: (redis: UpstashClient) => Promise<Value>,
+    options: Partial<CallOptions> & { readonly sentBytes: number },
+  ): Promise<Value> {
+    const started = performance.now();
+    const { sentBytes, deadlineMs = 1000 } = options;
+    const deadline = AbortSignal.timeout(deadlineMs);
     const signal = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
     const redis = client(() => signal);
     let outcome: 'ok' | 'unavailable' = 'unavailable';
     try {
-      const answer = await evaluate(redis, script, call);
+      const answer = await work(redis);
       outcome = 'ok';
       return answer;
     } catch (error) {
@@ -80,6 +99,21 @@ export function createUpstashRedis(deps: { url: string; token: string; bounds: B
     },
     async store(space, request, options) {
       return readStoreReply(await run(storeScript, toStoreCall(space, request, bounds), options));
+    },
+    async purge(space, prefixes, options) {
+      const match = prefixes === 'all' ? everyKey(space) : entryKeys(space);
+      const named = prefixes === 'all' ? [''] : prefixes.map((prefix) => entryKey(space, prefix));
+      let gone = 0;
+      for (let cursor = '0'; ; ) {
+        const [next, keys] = await ask((redis) => redis.scan(cursor, { match, count: 1000 }), {
+          ...options,
+          sentBytes: 0,
+        });
+        const going = keys.filter((key) => named.some((prefix) => key.startsWith(prefix)));
+        if (going.length > 0) gone += await ask((redis) => redis.unlink(...going), { ...options, sentBytes: 0 });
+        if (next === '0') return gone;
+        cursor = next;
+      }
     },
   };
 }

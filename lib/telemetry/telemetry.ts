@@ -20,14 +20,18 @@ export interface LogEvent {
 
 /** A read through the caches. */
 export interface CacheRead {
-  /** What was read: `head`. */
+  /** What was read, such as `head`. */
   readonly kind: string;
   /** Where each value came from. */
-  readonly layers: readonly ('l1' | 'l2' | 'origin')[];
+  readonly layers: readonly ('l1' | 'l2' | 'l3' | 'origin')[];
+  /** How long ago it was compared with PostgreSQL, in milliseconds. */
+  readonly ageMs: number;
+  /** How long layer 2, where it came from there, would serve it on without comparing. */
+  readonly ttlMs?: number | undefined;
   /** Whether what came from the origin is in the caches now. */
   readonly isStored?: boolean | undefined;
-  /** Why layer 2 gave none, where it was not simply without them. */
-  readonly detail?: 'bypass' | 'unavailable' | undefined;
+  /** Why layer 2 gave none, where it was not simply without them; `stale` where PostgreSQL is away. */
+  readonly detail?: 'bypass' | 'unavailable' | 'stale' | undefined;
 }
 
 /** Where engines and verbs report; never throws and never waits. */

@@ -5,7 +5,7 @@ import { type Fragment, sql, toStatement } from '../postgres/sql.ts';
 /** Ids of contexts whose time is over and that have no tombstone yet. */
 export async function findExpired(database: Database, request: RequestContext, limit: number): Promise<string[]> {
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(sql`select id from context where space_id = ${request.space} and state = 'live'
       and expires_at <= clock_timestamp() order by expires_at limit ${limit}`),
     request,
@@ -19,10 +19,19 @@ export interface Bounds {
   readonly retained: number;
   readonly retainedDays: number | null;
   readonly feedDays: number | null;
+  readonly reportDays: number;
 }
 
 /** What cleanup removes, kind by kind, in this order: what goes first may leave something for what follows. */
-export const kinds = ['tombstones', 'versions', 'contents', 'idempotencyKeys', 'changes'] as const;
+export const kinds = [
+  'tombstones',
+  'versions',
+  'contents',
+  'idempotencyKeys',
+  'changes',
+  'cacheEntries',
+  'cacheReports',
+] as const;
 export type Kind = (typeof kinds)[number];
 
 /** Removes one bounded batch of one kind: one request. `isDone` where nothing was left to look at. */
@@ -38,11 +47,13 @@ export async function removeBatch(
     versions: sql`trim_versions(${bounds.retained}, ${bounds.retainedDays}::double precision, ${limit})`,
     contents: sql`collect_garbage(${limit})`,
     idempotencyKeys: sql`forget_keys(${limit})`,
+    cacheEntries: sql`forget_entries(${limit})`,
+    cacheReports: sql`forget_reports(${bounds.reportDays}::double precision, ${limit})`,
     changes: bounds.feedDays === null ? null : sql`prune_feed(${bounds.feedDays}::double precision, ${limit})`,
   };
   const call = statements[kind];
   if (call === null) return { removed: 0, isDone: true };
-  const [row = {}] = await runOne(database.in(request.space), toStatement(sql`select * from ${call} done`), request);
+  const [row = {}] = await runOne(database.in(request), toStatement(sql`select * from ${call} done`), request);
   const removed = Number(row['removed'] ?? row['done'] ?? 0);
   return { removed, isDone: Number(row['looked'] ?? removed) === 0 };
 }

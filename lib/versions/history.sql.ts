@@ -14,7 +14,7 @@ export async function readVersions(
 ): Promise<{ seq: number; isKnown: boolean; items: VersionEntry[]; hasMore: boolean }> {
   const below = page.before === undefined ? raw('') : sql` and v.version < ${page.before}`;
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(sql`select s.clock, c.version is not null and c.state <> 'erased' as is_known, (
         select jsonb_agg(to_version(row, c) order by (row).version desc) from (
           select v as row from context_version v where v.space_id = s.id and v.id = ${page.id}${below}
@@ -41,7 +41,7 @@ export async function pinVersion(
   options: Partial<Idempotency>,
 ): Promise<{ seq: number; isKnown: boolean; version: VersionEntry | null; recorded?: unknown }> {
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(
       sql`select pin_version(${pin.id}, ${pin.version}, ${pin.isPinned}, ${JSON.stringify(options)}::jsonb)::text as answer`,
     ),
@@ -74,9 +74,9 @@ export type EraseAnswer = {
   readonly head?: HeadJson;
   readonly changes?: ChangeJson[];
 } & (
-  | { readonly outcome: 'erased'; readonly versions: number }
+  | { readonly outcome: 'erased'; readonly versions: number; readonly entries: number }
   | { readonly outcome: 'not_found' | 'has_children' | 'stale' | 'cascade_too_large' }
-  | { readonly outcome?: undefined; readonly recorded: { outcome: 'erased'; versions: number } | null }
+  | { readonly outcome?: undefined; readonly recorded: { outcome: 'erased'; versions: number; entries?: number } | null }
 );
 
 /** Erases a context for good; see `migrations/functions/05-history.sql`. */
@@ -87,7 +87,7 @@ export async function eraseContext(
   options: EraseOptions,
 ): Promise<EraseAnswer> {
   const rows = await runOne(
-    database.in(request.space),
+    database.in(request),
     toStatement(
       sql`select erase_context(${JSON.stringify(erase)}::jsonb, ${JSON.stringify(options)}::jsonb)::text as answer`,
     ),

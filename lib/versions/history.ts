@@ -6,6 +6,7 @@ import type { VersionEntry } from '../contexts/context.ts';
 import type { Contexts } from '../contexts/contexts.ts';
 import type { Precondition } from '../contexts/operation.ts';
 import { contextNotFound, gone, toProblem, versionNotFound } from '../contexts/outcomes.ts';
+import type { Reconciling } from '../contexts/reconciling.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { toChange, toHead } from '../contexts/rows.ts';
 import { type Idempotency, idempotencyMismatch, type Written, writeOne } from '../contexts/written.ts';
@@ -51,11 +52,17 @@ export interface History {
     request: RequestContext,
     erase: Precondition & { readonly id: string; readonly children: ChildrenMode },
     idempotency?: Idempotency,
-  ): Promise<{ versions: number; seq: number }>;
+  ): Promise<{ versions: number; /** Of layer 3. */ cacheEntries: number; seq: number }>;
 }
 
-export function createHistory(deps: { database: Database; contexts: Contexts; ids: Ids; settings: Settings }): History {
-  const { database, contexts, ids, settings } = deps;
+export function createHistory(deps: {
+  database: Database;
+  contexts: Contexts;
+  reconciling: Pick<Reconciling, 'removeErased'>;
+  ids: Ids;
+  settings: Settings;
+}): History {
+  const { database, contexts, reconciling, ids, settings } = deps;
 
   return {
     async versions(request, page) {
@@ -115,25 +122,28 @@ export function createHistory(deps: { database: Database; contexts: Contexts; id
           retainedDays: settings.versions.retainedDays,
           cascade: settings.limits.cascadeContexts,
         });
+      const erased: string[] = [];
       const answer = await contexts.committing(
         request,
         () => retryLost(run),
         (done) => {
           const changes = (done.changes ?? []).map(toChange);
-          const erased = changes.flatMap(({ operation, id }) => (operation === 'erase' && id !== null ? [id] : []));
-          return { changes, erased };
+          erased.push(...changes.flatMap(({ operation, id }) => (operation === 'erase' && id !== null ? [id] : [])));
+          return changes;
         },
       );
       if ('recorded' in answer) {
         if (answer.recorded === null) throw idempotencyMismatch();
-        return { versions: answer.recorded.versions, seq: answer.clock };
+        return { versions: answer.recorded.versions, cacheEntries: answer.recorded.entries ?? 0, seq: answer.clock };
       }
       if (answer.outcome !== 'erased' && answer.outcome !== undefined) {
         const head = answer.head && toHead(answer.head);
         throw toProblem({ id: erase.id, outcome: answer.outcome, head, children: answer.children });
       }
       if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
-      return { versions: answer.versions, seq: answer.clock };
+      // Away, layer 2 is told again by the next reconciliation, which follows the feed.
+      await reconciling.removeErased(request, erased).catch(() => 0);
+      return { versions: answer.versions, cacheEntries: answer.entries, seq: answer.clock };
     },
   };
 }

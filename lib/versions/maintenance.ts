@@ -29,12 +29,22 @@ export async function cleanSpace(
   const { database, contexts, settings } = deps;
   const request = systemRequest(space, 'cleanup');
   const deadline = performance.now() + budgetMs;
-  const total = { expired: 0, tombstones: 0, versions: 0, contents: 0, idempotencyKeys: 0, changes: 0 };
+  const total = {
+    expired: 0,
+    tombstones: 0,
+    versions: 0,
+    contents: 0,
+    idempotencyKeys: 0,
+    changes: 0,
+    cacheEntries: 0,
+    cacheReports: 0,
+  };
   const bounds = {
     tombstoneDays: settings.tombstones.retainedDays,
     retained: settings.versions.retained,
     retainedDays: settings.versions.retainedDays,
     feedDays: settings.feed.retainedDays,
+    reportDays: settings.cache.reportDays,
   };
   const isOver = () => performance.now() >= deadline;
 

@@ -1,4 +1,4 @@
-import { isJsonObject, type Json, type JsonObject, printJson } from '../base/json.ts';
+import type { Json } from '../base/json.ts';
 import { parseJson } from '../base/json-parse.ts';
 import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
@@ -6,12 +6,12 @@ import { type Context, isLive } from '../contexts/context.ts';
 import type { Contexts } from '../contexts/contexts.ts';
 import { checkMetadata } from '../contexts/metadata.ts';
 import type { PutOperation } from '../contexts/operation.ts';
-import { contextNotFound, gone, versionConflict, versionNotFound } from '../contexts/outcomes.ts';
+import { contextNotFound, contextTooLarge, gone, versionConflict, versionNotFound } from '../contexts/outcomes.ts';
 import type { Reference } from '../contexts/read.sql.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type Idempotency, replay, toWritten, type Written, writeOne } from '../contexts/written.ts';
 import { type Conflict, type PrintedConflict, printConflicts } from '../merge/conflict.ts';
-import { type Document, fromJson, jsonType, type Source, toDocument, toValue } from '../merge/document.ts';
+import { type Document, fromJson, jsonType, type Source, toDocument } from '../merge/document.ts';
 import { type Merged, merge, type Preference, type Strategy } from '../merge/merge.ts';
 import { mergeConflict } from '../merge/three-way.ts';
 
@@ -257,49 +257,6 @@ function isSameTime(sent: string | null, ms: number | null): boolean {
   return sent === null ? ms === null : Date.parse(sent) === ms;
 }
 
-/**
- * A context with the contents of its ancestors folded in, from the root on: objects key by key, recursively, the nearer
- * wins; texts one after another, a blank line between; anything else the nearer replaces.
- *
- * @param chain root first, the context itself last.
- */
-export function resolveAncestors(
-  chain: readonly Context[],
-  inlineBytes: number,
-): { context: Context; resolvedFrom: { id: string; version: number }[] } {
-  const context = chain.at(-1) as Context;
-  const resolvedFrom = chain.map(({ id, version }) => ({ id, version }));
-  const documents = chain.map((one) => {
-    if (one.content === undefined) throw contextTooLarge(one.sizeBytes, inlineBytes);
-    return toDocument(one.content, one.contentType ?? jsonType);
-  });
-  const bytes = foldDocuments(documents);
-  if (bytes.length > inlineBytes) throw contextTooLarge(bytes.length, inlineBytes);
-  return { context: { ...context, content: bytes }, resolvedFrom };
-}
-
-function foldDocuments(documents: readonly Document[]): Uint8Array {
-  const nearest = documents.at(-1) as Document;
-  if (nearest.kind === 'text') {
-    if (!documents.every(({ kind }) => kind === 'text')) return nearest.bytes;
-    const texts = documents.map(({ bytes }) => Buffer.from(bytes).toString());
-    const above = texts.slice(0, -1).map((text) => `${text.replace(/\n+$/, '')}\n\n`);
-    return Buffer.from([...above, texts.at(-1)].join(''));
-  }
-  const folded = documents.map(toValue).reduce(fold);
-  return folded === nearest.value ? nearest.bytes : Buffer.from(printJson(folded));
-}
-
-function fold(outer: Json, inner: Json): Json {
-  if (!isJsonObject(outer) || !isJsonObject(inner)) return inner;
-  const folded: JsonObject = new Map(outer);
-  for (const [key, value] of inner) {
-    const above = folded.get(key);
-    folded.set(key, above === undefined ? value : fold(above, value));
-  }
-  return folded;
-}
-
 function requireReadable(context: Context | null, id: string, nowMs: number): Context {
   if (context === null) throw contextNotFound(id);
   if (!isLive(context, nowMs)) throw gone(context);
@@ -316,11 +273,4 @@ function requireSource(
   const isReadable = reference.version === undefined ? isLive(context, read.nowMs) : context.state === 'live';
   if (!isReadable) throw gone(context);
   return context;
-}
-
-export function contextTooLarge(sizeBytes: number, limitBytes: number): Problem {
-  return new Problem('context_too_large', `The content has ${sizeBytes} bytes; the limit is ${limitBytes}.`, {
-    sizeBytes,
-    limitBytes,
-  });
 }

@@ -69,6 +69,8 @@ declare
   v_hash bytea;
   v_changes change[] := '{}';
   v_versions integer := 0;
+  v_entries integer;
+  v_ticked jsonb;
 begin
   perform lock_tree();
   v_recorded := take_key(p_options, array[]::text[]);
@@ -115,7 +117,11 @@ begin
   update idempotency set answer = null, ids = '{}' where space_id = v_space and ids && v_erased;
   insert into audit (space_id, id, actor_kind, actor_id, action, target)
     values (v_space, p_options ->> 'auditId', p_options -> 'actor' ->> 'kind', p_options -> 'actor' ->> 'id', 'context.erase', v_head.id);
-  v_answer := jsonb_build_object('outcome', 'erased', 'versions', v_versions);
+  v_ticked := record_changes(v_changes);
+  -- After the tick: see keep_entry.
+  delete from cache_entry where space_id = v_space and deps <> '{}';
+  get diagnostics v_entries = row_count;
+  v_answer := jsonb_build_object('outcome', 'erased', 'versions', v_versions, 'entries', v_entries);
   perform keep_answer(p_options, v_answer);
-  return v_answer || record_changes(v_changes);
+  return v_answer || v_ticked;
 end $$;

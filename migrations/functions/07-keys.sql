@@ -92,12 +92,12 @@ begin
   return v_answer;
 end $$;
 
--- Begins the removal of a space: nobody can use its keys or find it from now on. False where there is none.
-create or replace function close_space(p_name text) returns boolean language plpgsql as $$
+-- Begins the removal of a space: nobody can use its keys or find it from now on. Answers when it was made, null where
+-- there is none.
+create or replace function seal_space(p_name text, out created_ms bigint) language plpgsql as $$
 begin
   delete from api_key where space_id = p_name;
-  update space set closed_at = coalesce(closed_at, clock_timestamp()) where id = p_name;
-  return found;
+  update space set closed_at = coalesce(closed_at, clock_timestamp()) where id = p_name returning to_ms(created_at) into created_ms;
 end $$;
 
 -- Empties a closed space bit by bit, so that dropping it stays one short transaction; answers how many rows went.
@@ -108,7 +108,8 @@ declare
   v_count integer;
 begin
   foreach v_table in array array[
-    'context_term', 'change', 'content', 'garbage', 'context_version', 'context', 'idempotency', 'follower', 'audit'
+    'cache_entry', 'cache_report', 'context_term', 'change', 'content', 'garbage', 'context_version', 'context', 'idempotency',
+    'follower', 'audit'
   ] loop
     execute format('delete from %I where ctid = any (array(select ctid from %I where space_id = $1 limit $2))', v_table, v_table)
       using v_space, p_limit;

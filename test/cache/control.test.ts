@@ -14,7 +14,7 @@ describe.each(engines)('the cache as operators see it on $name', (engine) => {
   /** Changes a row behind the back of every cache, as no writer does: only who loads again sees it. */
   const tamper = (id: string, kind: string) =>
     store.database
-      .in(store.space)
+      .in({ space: store.space })
       .run([{ text: 'update context set kind = $3 where space_id = $1 and id = $2', params: [store.space, id, kind] }]);
 
   test('an invalidation has what it covers loaded again, and nothing else', async () => {

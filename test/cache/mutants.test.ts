@@ -12,13 +12,14 @@ import { type Code, type Scenario, simulate, Violation } from './simulation.ts';
 /** A rule of SPEC.md, and the code without it. */
 interface Mutant {
   readonly rule: string;
-  readonly file: 'lib/cache/cache.ts' | 'lib/cache/view.ts' | 'lib/redis/in-process.ts';
+  readonly file: 'lib/cache/answers.ts' | 'lib/cache/cache.ts' | 'lib/cache/view.ts' | 'lib/redis/in-process.ts';
   readonly changes: readonly (readonly [from: string, to: string])[];
   readonly scenario: keyof typeof scenarios;
 }
 
 const redis = 'lib/redis/in-process.ts';
 const cache = 'lib/cache/cache.ts';
+const answers = 'lib/cache/answers.ts';
 const view = 'lib/cache/view.ts';
 const losses = 'one key, many losses';
 const windowed = 'one key inside a window';
@@ -47,7 +48,7 @@ const mutants: readonly Mutant[] = [
   },
   {
     rule: 'P1 a hit is as new as it needs to be',
-    file: cache,
+    file: answers,
     changes: [['!view.isEnough(one, need, got.applied) ||', '']],
     scenario: plain,
   },
@@ -128,8 +129,8 @@ const mutants: readonly Mutant[] = [
     file: cache,
     changes: [
       [
-        '{ token, from, to, changes, gotAtMs: 0, entries, erased }',
-        '{ token, from, to, changes: entries.length === 0 ? [] : changes, gotAtMs: 0, entries, erased }',
+        '{ token, from, to, changes, gotAtMs: 0, entries }',
+        '{ token, from, to, changes: entries.length === 0 ? [] : changes, gotAtMs: 0, entries }',
       ],
     ],
     scenario: plain,
@@ -147,7 +148,7 @@ const mutants: readonly Mutant[] = [
   },
   {
     rule: 'P16 own writes count',
-    file: cache,
+    file: answers,
     changes: [['Math.max(request.seq, view.own)', 'request.seq']],
     scenario: plain,
   },
@@ -166,7 +167,7 @@ const mutants: readonly Mutant[] = [
   {
     rule: 'P20 only what was accepted enters layer 1',
     file: cache,
-    changes: [['if (reply.accepted[index]) view', 'if (index >= 0) view']],
+    changes: [['if (reply.accepted[index] && ', 'if (index >= 0 && ']],
     scenario: plain,
   },
   {
@@ -182,7 +183,7 @@ const mutants: readonly Mutant[] = [
   },
   {
     rule: 'P22 layer 1 obeys the need inside the window',
-    file: cache,
+    file: answers,
     changes: [['!view.isEnough(entry, need) ||', '']],
     scenario: windowed,
   },
@@ -225,7 +226,7 @@ describe('schedules written by hand find the code out without', () => {
   test('P13', async () => {
     const named = `inc: \`\${clock()}.\${++openings}:\${nonce}\``;
     const root = await makeSources({ file: redis, changes: [[named, 'inc: nonce']] }, 'P13');
-    const deps = { bounds: { items: 9, marks: 9, listed: 9 }, clock: () => 1 };
+    const deps = { bounds: { items: 9, marks: 9, listed: 9, replyBytes: 1_000_000 }, clock: () => 1 };
     for (const [make, isReused] of [
       [(await load(root, redis)).createInProcessRedis as typeof createInProcessRedis, true],
       [createInProcessRedis, false],
@@ -243,7 +244,7 @@ describe('schedules written by hand find the code out without', () => {
 /** The sources with the rule taken out, as modules of their own. */
 async function makeSources({ file, changes }: Pick<Mutant, 'file' | 'changes'>, name: string): Promise<string> {
   const root = join(folder, name);
-  for (const part of ['lib/cache', 'lib/redis']) {
+  for (const part of ['lib/base', 'lib/cache', 'lib/redis']) {
     await cp(join(home, part), join(root, part), { recursive: true, filter: (path) => !path.endsWith('upstash.ts') });
   }
   let text = await readFile(join(home, file), 'utf8');

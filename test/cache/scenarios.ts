@@ -3,7 +3,7 @@ import type { Scenario } from './simulation.ts';
 const base: Scenario = {
   instances: 2,
   windowMs: 0,
-  bounds: { items: 2, marks: 2, listed: 2 },
+  bounds: { items: 2, marks: 2, listed: 2, replyBytes: 1_000_000 },
   feedMax: 1,
   steps: 150,
   concurrency: 3,
@@ -16,7 +16,11 @@ const base: Scenario = {
 /** Small bounds and few keys find nearly everything; production sizes find nothing. */
 export const scenarios = {
   'two instances at window 0': base,
-  'three instances, one item remembered': { ...base, instances: 3, bounds: { items: 1, marks: 1, listed: 1 } },
+  'three instances, one item remembered': {
+    ...base,
+    instances: 3,
+    bounds: { items: 1, marks: 1, listed: 1, replyBytes: 1_000_000 },
+  },
   'inside a window': { ...base, windowMs: 6, faults: { ...base.faults, time: 0.15 } },
   'many requests on few keys': { ...base, concurrency: 8, steps: 300, writesMax: 12 },
   'one key, many losses': {
@@ -44,5 +48,9 @@ export const scenarios = {
     writesMax: 4,
     faults: { ...base.faults, lose: 0, failover: 0.06 },
   },
-  'room for everything': { ...base, bounds: { items: 1000, marks: 100, listed: 100 }, feedMax: 100 },
+  'room for everything': {
+    ...base,
+    bounds: { items: 1000, marks: 100, listed: 100, replyBytes: 1_000_000 },
+    feedMax: 100,
+  },
 } as const satisfies Record<string, Scenario>;

@@ -61,8 +61,10 @@ const writable: readonly (readonly string[])[] = [['c:a'], ['c:b'], ['c:a', 'c:b
 
 const number: Kind<number> = {
   name: 'n',
-  ttlMs: 3_600_000,
-  encode: String,
+  layers: ['l1', 'l2'],
+  isCounted: false,
+  ttlMs: () => 3_600_000,
+  encode: async (value) => String(value),
   decode: Number,
   bytesOf: () => 1,
   expiresMs: () => null,
@@ -143,6 +145,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
           pending.push({ label: `Redis runs ${who}'s ${label} once more`, run: () => void run() });
       });
     return {
+      purge: redis.purge,
       get: (space, request) =>
         send(`get ${request.keys.join()} since ${request.since}`, () => redis.get(space, request)),
       store: (space, request) =>
@@ -162,6 +165,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
       limits: {
         windowMs: scenario.windowMs,
         repairMs: 1_000_000_000,
+        graceMs: 1_000_000_000,
         layer1Bytes: 1_000_000,
         deadlineMs: 1_000_000,
         leaseMs: 0,
@@ -371,11 +375,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
     return watched;
   };
   nowMs += scenario.windowMs + 1;
-  await finish(
-    (instances[0] as Instance).cache.repair({ slot: 's', seq: 0, noCache: false }, (after) =>
-      loader('repair')([], after),
-    ),
-  );
+  await finish((instances[0] as Instance).cache.repair('s', (after) => loader('repair')([], after)));
   for (const instance of instances) {
     for (const key of scenario.keys) {
       const { values } = await finish(

@@ -107,9 +107,9 @@ describe.skipIf(redisProgram === undefined)(
     }
 
     test.each([
-      { items: 1, marks: 1, listed: 1 },
-      { items: 2, marks: 2, listed: 2 },
-      { items: 3, marks: 4, listed: 100 },
+      { items: 1, marks: 1, listed: 1, replyBytes: 1_000_000 },
+      { items: 2, marks: 2, listed: 2, replyBytes: 1_000_000 },
+      { items: 3, marks: 4, listed: 100, replyBytes: 1_000_000 },
     ])('answer alike to the same operations, losses, evictions and NOSCRIPT, with %o', async (bounds) => {
       await fc.assert(
         fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 30 }), async (steps) => {
@@ -151,7 +151,7 @@ describe.skipIf(redisProgram === undefined)(
     });
 
     test('an incarnation is named anew for each opening, also by a repeated message', async () => {
-      const bounds = { items: 9, marks: 9, listed: 9 };
+      const bounds = { items: 9, marks: 9, listed: 9, replyBytes: 1_000_000 };
       const real = createUpstashRedis({ url: endpoint.url, token: endpoint.token, bounds });
       expect(await isNameReused(real, () => server.command('DEL', '{s}:s'))).toBe(false);
     });

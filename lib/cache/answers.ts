@@ -1,0 +1,230 @@
+import type { GetReply } from '../redis/redis.ts';
+import { type Kind, keyOf } from './kind.ts';
+import type { Entry, View } from './view.ts';
+
+/** Where a value came from. */
+export type Layer = 'l1' | 'l2' | 'l3' | 'origin';
+
+/** Values as PostgreSQL gave them in one snapshot, in the order asked. */
+export interface Loaded<Value> {
+  readonly values: readonly {
+    readonly value: Value;
+    readonly deps: readonly string[];
+    /** Not the whole value, or not worth keeping, and so for this answer alone. */
+    readonly isPassing?: boolean;
+    /** Whether layer 3 had it. */
+    readonly isFromLayer3?: boolean;
+  }[];
+  /** The clock of that snapshot. */
+  readonly seq: number;
+  /** Every touch of the ticks after the one asked for up to `seq`; `too long` where they are too many or no longer kept. */
+  readonly feed: readonly { readonly item: string; readonly tick: number }[] | 'too long';
+}
+
+export interface Cached<Value> {
+  readonly values: readonly Value[];
+  /** A tick as of which all of them are true. */
+  readonly seq: number;
+  /** Where each came from. */
+  readonly layers: readonly Layer[];
+  /** How long ago they were compared with PostgreSQL, at the latest, in milliseconds. */
+  readonly ageMs: number;
+  /** How long layer 2 would serve them on without a comparison, in milliseconds; where they came from it. */
+  readonly ttlMs?: number;
+  /** Whether what came from the origin is in the caches now. */
+  readonly isStored?: boolean;
+  /**
+   * Why layer 2 gave none of them, where it was not simply asked and had none; `stale` where PostgreSQL is away and the
+   * bounds of consistency do not hold.
+   */
+  readonly detail?: 'bypass' | 'unavailable' | 'stale';
+}
+
+/** One read, and what it needs. */
+export interface Reading<Value> {
+  readonly slot: string;
+  readonly view: View;
+  readonly kind: Kind<Value>;
+  readonly ids: readonly string[];
+  readonly keys: readonly string[];
+  /** The tick the answer must not be older than. */
+  readonly need: number;
+  readonly beganMs: number;
+  /** What layer 1 must still hold, validated in time, for an answer without PostgreSQL. */
+  readonly reliesOn: { readonly key: string; readonly value: unknown } | undefined;
+  /** Whether it may be answered beyond the bounds while PostgreSQL is away. */
+  readonly isLenient: boolean;
+  readonly load: (ids: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>;
+}
+
+/** Makes answers of what the layers hold, or nothing where one value is missing or may not be served. */
+export interface Answers {
+  /** All values from layer 1. */
+  fromLayer1<Value>(reading: Reading<Value>): Cached<Value> | undefined;
+  /** All values from a reply of layer 2. */
+  fromLayer2<Value>(reading: Reading<Value>, got: GetReply, isFit: boolean): Cached<Value> | undefined;
+  fromOrigin<Value>(loaded: Loaded<Value>): Cached<Value>;
+  /** With PostgreSQL away: what the layers hold and nothing has contradicted; `got` where layer 2 has answered. */
+  fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null, isFit: boolean): Cached<Value> | undefined;
+  isInWindow(view: View): boolean;
+  /** Whether layer 2 was compared with PostgreSQL lately enough to be served from. */
+  isVerified(reply: GetReply): boolean;
+  isFresh<Value>(kind: Kind<Value>, value: Value): boolean;
+  decode<Value>(slot: string, kind: Kind<Value>, id: string, text: string): { readonly value: Value } | undefined;
+  /** What a value is in layer 1. */
+  toEntry<Value>(kind: Kind<Value>, at: number, deps: readonly string[], value: Value): Entry;
+}
+
+/**
+ * @param deps.verifyMs how long after its last comparison with PostgreSQL layer 2 is served from.
+ * @param deps.onUnreadable hears of entries of layer 2 that are damaged, foreign or of another format.
+ */
+export function createAnswers(deps: {
+  clock: () => number;
+  windowMs: number;
+  verifyMs: number;
+  graceMs: number;
+  onUnreadable: (slot: string, kind: string) => void;
+}): Answers {
+  const { clock, windowMs, verifyMs, graceMs, onUnreadable } = deps;
+
+  const age = (sinceMs: number) => Math.max(clock() - sinceMs, 0);
+  const isInWindow = (view: View) => clock() - view.validatedAtMs < windowMs;
+
+  function isFresh<Value>(kind: Kind<Value>, value: Value): boolean {
+    const expiresMs = kind.expiresMs(value);
+    return expiresMs === null || clock() < expiresMs;
+  }
+
+  /** Whether what the read relies on is what layer 1 holds, as validated within the window or since the read began. */
+  function isConfirmed({ view, reliesOn, beganMs }: Reading<unknown>): boolean {
+    if (reliesOn === undefined) return true;
+    if (view.get(reliesOn.key)?.value !== reliesOn.value) return false;
+    return view.validatedAtMs >= beganMs || isInWindow(view);
+  }
+
+  function decode<Value>(slot: string, kind: Kind<Value>, id: string, text: string): { value: Value } | undefined {
+    try {
+      return { value: kind.decode(text, id) };
+    } catch {
+      onUnreadable(slot, kind.name);
+      return undefined;
+    }
+  }
+
+  function toEntry<Value>(kind: Kind<Value>, at: number, items: readonly string[], value: Value): Entry {
+    return { at, deps: items, value: freeze(value), bytes: kind.bytesOf(value) };
+  }
+
+  const isVerified = (reply: GetReply) => reply.nowMs - reply.verifiedMs <= verifyMs;
+
+  function fromLayer1<Value>(reading: Reading<Value>): Cached<Value> | undefined {
+    const { view, kind, keys, need } = reading;
+    if (!isConfirmed(reading)) return undefined;
+    const values: Value[] = [];
+    let seq = view.tick;
+    for (const key of keys) {
+      const entry = view.get(key);
+      if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
+      // Of several all must be true as of one tick; one alone may be ahead of it.
+      if (!view.isEnough(entry, need) || (keys.length > 1 && entry.at > view.tick)) return undefined; // P22
+      values.push(entry.value as Value);
+      seq = Math.max(seq, entry.at);
+    }
+    // What this instance has just written was true when it was validated.
+    const knownMs = Number.isFinite(view.verifiedAtMs) ? view.verifiedAtMs : view.validatedAtMs;
+    return { values, seq, layers: values.map(() => 'l1'), ageMs: age(knownMs) };
+  }
+
+  function fromLayer2<Value>(reading: Reading<Value>, got: GetReply, isFit: boolean): Cached<Value> | undefined {
+    const { view, kind, ids, keys, need } = reading;
+    if (!isConfirmed(reading)) return undefined;
+    const values: Value[] = [];
+    const kept: (readonly [string, Entry])[] = [];
+    let seq = got.applied;
+    for (const [index, key] of keys.entries()) {
+      const one = got.found[index];
+      if (one === undefined || typeof one === 'string' || one.body === '') return undefined;
+      // P1: as of the watermark, or newer by itself.
+      if (!view.isEnough(one, need, got.applied) || (keys.length > 1 && one.at > got.applied)) return undefined;
+      const decoded = decode(reading.slot, kind, ids[index] ?? '', one.body);
+      if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
+      values.push(decoded.value);
+      kept.push([key, toEntry(kind, one.at, one.deps, decoded.value)]);
+      seq = Math.max(seq, one.at);
+    }
+    const isStored = isFit && kind.layers.includes('l1');
+    if (isStored) for (const [key, entry] of kept) view.keep(key, entry);
+    const ageMs = got.nowMs - got.verifiedMs;
+    return { values, seq, layers: values.map(() => 'l2'), ageMs, ttlMs: Math.max(verifyMs - ageMs, 0), isStored };
+  }
+
+  function fromOrigin<Value>({ values, seq }: Loaded<Value>): Cached<Value> {
+    const layers = values.map(({ isFromLayer3 }) => (isFromLayer3 ? 'l3' : 'origin'));
+    return { values: values.map(({ value }) => value), seq, layers, ageMs: 0 };
+  }
+
+  function fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null, isFit: boolean): Cached<Value> | undefined {
+    const { view, kind, ids, keys, reliesOn, isLenient } = reading;
+    // A reply that is out of order must not be mixed with what layer 1 holds.
+    const reply = isFit ? got : null;
+    if (!isLenient || (reliesOn !== undefined && view.get(reliesOn.key)?.value !== reliesOn.value)) return undefined;
+    const ageMs = age(view.verifiedAtMs);
+    if (ageMs > graceMs) return undefined;
+    const values: Value[] = [];
+    const layers: Layer[] = [];
+    let seq = view.tick;
+    for (const [index, key] of keys.entries()) {
+      const entry = view.get(key);
+      const one = reply?.found[index];
+      const stored = typeof one === 'object' && one.body !== '' ? one : undefined;
+      const at = entry?.at ?? stored?.at ?? Number.POSITIVE_INFINITY;
+      if (keys.length > 1 && at > view.tick) return undefined;
+      if (entry !== undefined && isFresh(kind, entry.value as Value)) {
+        values.push(entry.value as Value);
+        layers.push('l1');
+      } else {
+        // What layer 2 has not heard of, own writes among it, it cannot vouch for.
+        if (stored === undefined || !view.isEnough(stored, view.own)) return undefined;
+        const decoded = decode(reading.slot, kind, ids[index] ?? '', stored.body);
+        if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
+        values.push(decoded.value);
+        layers.push('l2');
+      }
+      seq = Math.max(seq, at);
+    }
+    return { values, seq, layers, ageMs, detail: 'stale' };
+  }
+
+  return { isInWindow, isVerified, isFresh, decode, toEntry, fromLayer1, fromLayer2, fromOrigin, fromBeyond };
+}
+
+/** Freezes what is handed to every reader; bytes cannot be frozen and are left as they are. */
+function freeze<Value>(value: Value): Value {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || Object.isFrozen(value)) return value;
+  for (const member of Object.values(value)) freeze(member);
+  return Object.freeze(value);
+}
+
+/** What a read of these ids needs of the layers. */
+export function toReading<Value>(
+  request: {
+    readonly slot: string;
+    readonly seq: number;
+    readonly noCache: boolean;
+    readonly reliesOn?: { readonly key: string; readonly value: unknown } | undefined;
+  },
+  about: {
+    readonly view: View;
+    readonly kind: Kind<Value>;
+    readonly ids: readonly string[];
+    readonly beganMs: number;
+    readonly load: Reading<Value>['load'];
+  },
+): Reading<Value> {
+  const { view, kind, ids } = about;
+  const need = Math.max(request.seq, view.own); // P16
+  const isLenient = request.seq === 0 && !request.noCache;
+  const { slot, reliesOn } = request;
+  return { ...about, slot, keys: ids.map((id) => keyOf(kind, id)), need, reliesOn, isLenient };
+}

@@ -1,0 +1,210 @@
+import { sha256 } from '../base/hash.ts';
+import type { Cached, Loaded } from '../cache/answers.ts';
+import type { Cache } from '../cache/cache.ts';
+import type { Kind } from '../cache/kind.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Database } from '../postgres/database.ts';
+import { keepEntry } from './cache.sql.ts';
+import type { Context, ContextHead } from './context.ts';
+import { type Effective, foldChain } from './effective.ts';
+import { absentItem, anyItem, contextItem, headDeps, invalidatedItem, parentItem, toTouches } from './items.ts';
+import type { CachedHead, CachedList, ContextKinds } from './kinds.ts';
+import {
+  type ListPage,
+  type LoadRequest,
+  type Read,
+  readAncestry,
+  readAncestryOrEntry,
+  readHead,
+  readList,
+  readMany,
+  readTree,
+} from './read.sql.ts';
+import { type RequestContext, type SpaceRef, systemRequest } from './request.ts';
+
+/** A value and the tick as of which it is true. */
+export interface At<Value> {
+  readonly value: Value;
+  readonly seq: number;
+}
+
+/** What is read through the caches; each is one request to PostgreSQL where no layer has it. */
+export interface CachedReads {
+  /** Heads as they stand, tombstones included, in the order asked; null for an id without a context. */
+  heads(request: RequestContext, ids: readonly string[]): Promise<At<readonly CachedHead[]>>;
+  /** The context and its live ancestors, root first, without contents. */
+  ancestry(request: RequestContext, id: string): Promise<At<readonly Context[]>>;
+  effective(request: RequestContext, id: string): Promise<At<Effective>>;
+  list(request: RequestContext, page: ListPage): Promise<At<CachedList>>;
+  /** The live subtree, breadth first, root first; one context more than `nodesMax` where there are more. */
+  tree(
+    request: RequestContext,
+    id: string,
+    bounds: { readonly levels: number; readonly nodesMax: number },
+  ): Promise<At<readonly ContextHead[]>>;
+  /** Has layer 2 hold these heads. */
+  warmHeads(space: SpaceRef, ids: readonly string[]): Promise<{ warmed: number; held: number }>;
+  /** Has the layers hold an effective context; false where they did already. */
+  warmEffective(space: SpaceRef, id: string): Promise<boolean>;
+  /** Brings layer 2 up to PostgreSQL's clock. */
+  repair(space: SpaceRef): Promise<void>;
+}
+
+// A value made of more than this is for one answer alone: looking through its items would cost more than it saves.
+const depsMax = 512;
+
+export function createCachedReads(deps: {
+  database: Database;
+  cache: Cache;
+  kinds: ContextKinds;
+  settings: Settings;
+}): CachedReads {
+  const { database, cache, kinds, settings } = deps;
+  const { inlineBytes } = settings.limits;
+  const { originMs, layer3Bytes } = settings.cache;
+
+  /** The request of a load: others may be waiting for it, so it goes on when whoever asked first has gone away. */
+  function toLoad(request: RequestContext, feedAfter: number | null): LoadRequest {
+    const signal = AbortSignal.timeout(originMs);
+    return { ...request, signal, ...(feedAfter === null ? {} : { feedAfter }) };
+  }
+
+  async function through<Value>(
+    request: RequestContext,
+    kind: Kind<Value>,
+    ids: readonly string[],
+    load: (request: LoadRequest, ids: readonly string[]) => Promise<Loaded<Value>>,
+  ): Promise<Cached<Value>> {
+    const answered = await cache.read(
+      { ...request, reliesOn: request.unconfirmed?.entry },
+      kind,
+      ids,
+      (wanted, after) => load(toLoad(request, after), wanted),
+    );
+    request.telemetry?.cacheRead({ kind: kind.name, ...answered });
+    return answered;
+  }
+
+  async function throughOne<Value>(
+    request: RequestContext,
+    kind: Kind<Value>,
+    id: string,
+    load: (request: LoadRequest) => Promise<Loaded<Value>>,
+  ): Promise<At<Value>> {
+    const { values, seq } = await through(request, kind, [id], load);
+    return { value: values[0] as Value, seq };
+  }
+
+  async function loadHeads(asked: LoadRequest, wanted: readonly string[]): Promise<Loaded<CachedHead>> {
+    const [only] = wanted;
+    const { value, seq, feed } =
+      wanted.length === 1 && only !== undefined
+        ? await readHead(database, asked, only, inlineBytes).then((read) => ({ ...read, value: [read.value] }))
+        : await readMany(database, asked, wanted, inlineBytes);
+    const values = value.map((head, index) => ({
+      value: head,
+      deps: head === null ? [contextItem(wanted[index] as string), absentItem] : headDeps(head),
+      // Of many the last may have been too much for one answer; alone it would not be.
+      isPassing: head !== null && head.state === 'live' && head.content === undefined && head.sizeBytes <= inlineBytes,
+    }));
+    return { values, ...toFeed({ seq, feed }) };
+  }
+
+  const effective = (request: RequestContext, id: string): Promise<Cached<Effective>> =>
+    through(request, kinds.effective, [id], async (asked) => {
+      const isInLayer3 = kinds.effective.layers.includes('l3');
+      const { value, ...read } = isInLayer3
+        ? await readAncestryOrEntry(database, asked, id, { kind: kinds.effective.name, inlineBytes })
+        : await readAncestry(database, asked, id, inlineBytes).then((of) => ({ ...of, value: { chain: of.value } }));
+      if ('entry' in value) {
+        const stored = JSON.parse(value.entry) as { deps: string[]; body: string };
+        const loaded = toLoaded(kinds.effective.decode(stored.body, id), stored.deps, read);
+        return { ...loaded, values: loaded.values.map((one) => ({ ...one, isFromLayer3: true })) };
+      }
+      const effective = foldChain(value.chain, inlineBytes);
+      const items = chainDeps(id, value.chain);
+      if (isInLayer3 && value.chain.length > 1)
+        await keep(asked, kinds.effective, { id, at: read.seq, items }, effective);
+      return toLoaded(effective, items, read);
+    });
+
+  return {
+    async heads(request, ids) {
+      const { values, seq } = await through(request, kinds.head, ids, loadHeads);
+      return { value: values, seq };
+    },
+
+    ancestry: (request, id) =>
+      throughOne(request, kinds.ancestry, id, async (asked) => {
+        const { value, ...read } = await readAncestry(database, asked, id, -1);
+        return toLoaded(value, chainDeps(id, value), read);
+      }),
+
+    async effective(request, id) {
+      const { values, seq } = await effective(request, id);
+      return { value: values[0] as Effective, seq };
+    },
+
+    warmEffective: async (space, id) => {
+      const { layers } = await effective(systemRequest(space, 'warm'), id);
+      return layers[0] === 'origin';
+    },
+
+    list: (request, page) =>
+      throughOne(request, kinds.list, sha256(JSON.stringify(page)), async (asked) => {
+        const { value, ...read } = await readList(database, asked, page);
+        const { filter, of } = page;
+        const isOfChildren = of !== undefined && of === filter.parentId;
+        const items = isOfChildren ? [parentItem(of), contextItem(of), absentItem] : [anyItem];
+        return toLoaded(value, [...items, invalidatedItem], read);
+      }),
+
+    tree: (request, id, bounds) =>
+      throughOne(request, kinds.tree, `${bounds.levels}:${bounds.nodesMax}:${id}`, async (asked) => {
+        const { value, ...read } = await readTree(database, asked, id, bounds);
+        const items = [contextItem(id), absentItem, ...value.map((node) => parentItem(node.id)), invalidatedItem];
+        return toLoaded(value, items, read);
+      }),
+
+    warmHeads: (space, ids) =>
+      cache.warm(space.slot, kinds.head, ids, (wanted, after) =>
+        loadHeads(toLoad(systemRequest(space, 'warm'), after), wanted),
+      ),
+
+    repair: (space) =>
+      cache.repair(space.slot, async (after) => {
+        const asked = toLoad(systemRequest(space, 'reconcile'), after);
+        return { values: [], ...toFeed(await readMany(database, asked, [], 0)) };
+      }),
+  };
+
+  /** Puts an answer that is dear enough into layer 3; whatever goes wrong there costs the next reader time alone. */
+  async function keep<Value>(
+    request: LoadRequest,
+    kind: Kind<Value>,
+    of: { readonly id: string; readonly at: number; readonly items: readonly string[] },
+    value: Value,
+  ): Promise<void> {
+    const body = await kind.encode(value, of.id);
+    if (body === null || body.length < layer3Bytes) return;
+    const entry = { kind: kind.name, key: of.id, at: of.at, deps: of.items, ttlSeconds: kind.ttlMs(value) / 1000 };
+    await keepEntry(database, request, entry, body).catch(() => {});
+  }
+}
+
+type Seen = Pick<Read<unknown>, 'seq' | 'feed'>;
+
+function toFeed({ seq, feed }: Seen): Pick<Loaded<unknown>, 'seq' | 'feed'> {
+  return { seq, feed: feed === null ? 'too long' : toTouches(feed) };
+}
+
+function toLoaded<Value>(value: Value, items: readonly string[], seen: Seen): Loaded<Value> {
+  return { values: [{ value, deps: items, isPassing: items.length > depsMax }], ...toFeed(seen) };
+}
+
+/** What an answer made of a chain depends on: each of it, and the one above it that was not there or not alive. */
+function chainDeps(id: string, chain: readonly ContextHead[]): string[] {
+  const above = chain[0]?.parentId ?? null;
+  const items = [id, ...chain.map((one) => one.id), ...(above === null ? [] : [above])].map(contextItem);
+  return [...new Set([...items, absentItem, invalidatedItem])];
+}

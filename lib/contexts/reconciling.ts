@@ -1,0 +1,62 @@
+import type { Cache } from '../cache/cache.ts';
+import { keyOf } from '../cache/kind.ts';
+import type { Database } from '../postgres/database.ts';
+import type { CachedReads } from './cached-reads.ts';
+import type { Change } from './context.ts';
+import { createFollower } from './follower.ts';
+import type { ContextKinds } from './kinds.ts';
+import type { SpaceRef } from './request.ts';
+
+/** The net below what writers tell layer 2. */
+export interface Reconciling {
+  /**
+   * Removes the bytes of erased contexts, and of every answer that may have been made of them, from layer 2.
+   *
+   * @returns how many entries went.
+   * @throws Problem `unavailable` where layer 2 does not answer.
+   */
+  removeErased(space: SpaceRef, ids: readonly string[]): Promise<number>;
+  /** Brings layer 2 up to PostgreSQL's clock, and removes what was erased while it was away. */
+  reconcile(space: SpaceRef, budgetMs: number): Promise<{ changes: number; isUnfinished: boolean }>;
+}
+
+const feedBatch = 1000;
+
+export function createReconciling(deps: {
+  database: Database;
+  cache: Cache;
+  kinds: ContextKinds;
+  reads: CachedReads;
+}): Reconciling {
+  const { database, cache, kinds, reads } = deps;
+  const derived = [kinds.ancestry, kinds.effective, kinds.list, kinds.tree].map((kind) => keyOf(kind, ''));
+
+  const removeErased = (space: SpaceRef, ids: readonly string[]) =>
+    cache.purge(space.slot, [...derived, ...ids.map((id) => keyOf(kinds.head, id))]);
+  const erasedBy = (changes: readonly Change[]) =>
+    changes.flatMap(({ operation, id }) => (operation === 'erase' && id !== null ? [id] : []));
+
+  return {
+    removeErased,
+    async reconcile(space, budgetMs) {
+      const deadline = performance.now() + budgetMs;
+      await reads.repair(space);
+      const follower = createFollower({
+        database,
+        name: 'cache',
+        batch: feedBatch,
+        // Its cursor moves only once the bytes are gone.
+        async effect(changes) {
+          const ids = erasedBy(changes);
+          if (ids.length > 0) await removeErased(space, ids);
+          return [];
+        },
+      });
+      for (let changes = 0; ; ) {
+        const { taken, hasMore } = await follower.step(space);
+        changes += taken;
+        if (!hasMore || performance.now() >= deadline) return { changes, isUnfinished: hasMore };
+      }
+    },
+  };
+}
