@@ -66,6 +66,7 @@ export interface Answers {
   fromOrigin<Value>(loaded: Loaded<Value>): Cached<Value>;
   /** With PostgreSQL away: what the layers hold and nothing has contradicted; `got` where layer 2 has answered. */
   fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null, isFit: boolean): Cached<Value> | undefined;
+  /** Whether layer 1 is served from unchecked. */
   isInWindow(view: View): boolean;
   /** Whether layer 2 was compared with PostgreSQL lately enough to be served from. */
   isVerified(reply: GetReply): boolean;
@@ -89,7 +90,10 @@ export function createAnswers(deps: {
   const { clock, windowMs, verifyMs, graceMs, onUnreadable } = deps;
 
   const age = (sinceMs: number) => Math.max(clock() - sinceMs, 0);
-  const isInWindow = (view: View) => clock() - view.validatedAtMs < windowMs;
+  // Validated by a layer 2 that nobody has compared with PostgreSQL for long, it vouches for nothing; whoever finds that
+  // out first repairs it, and has a window's time to.
+  const isInWindow = (view: View) =>
+    clock() - view.validatedAtMs < windowMs && clock() - view.verifiedAtMs <= verifyMs + windowMs;
 
   function isFresh<Value>(kind: Kind<Value>, value: Value): boolean {
     const expiresMs = kind.expiresMs(value);

@@ -76,7 +76,10 @@ export type EraseAnswer = {
 } & (
   | { readonly outcome: 'erased'; readonly versions: number; readonly entries: number }
   | { readonly outcome: 'not_found' | 'has_children' | 'stale' | 'cascade_too_large' }
-  | { readonly outcome?: undefined; readonly recorded: { outcome: 'erased'; versions: number; entries?: number } | null }
+  | {
+      readonly outcome?: undefined;
+      readonly recorded: { outcome: 'erased'; versions: number; entries?: number } | null;
+    }
 );
 
 /** Erases a context for good; see `migrations/functions/05-history.sql`. */

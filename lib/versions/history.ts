@@ -47,12 +47,12 @@ export interface History {
     pin: { readonly id: string; readonly version: number; readonly isPinned: boolean },
     idempotency?: Idempotency,
   ): Promise<{ version: VersionEntry; seq: number }>;
-  /** Removes every trace but the highest version number; for good. */
+  /** Removes every trace but the highest version number, for good; `cacheEntries` went from layer 3. */
   erase(
     request: RequestContext,
     erase: Precondition & { readonly id: string; readonly children: ChildrenMode },
     idempotency?: Idempotency,
-  ): Promise<{ versions: number; /** Of layer 3. */ cacheEntries: number; seq: number }>;
+  ): Promise<{ versions: number; cacheEntries: number; seq: number }>;
 }
 
 export function createHistory(deps: {
