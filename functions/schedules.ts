@@ -1,29 +1,46 @@
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../lib/unified-context-manager.ts';
 
+type Task = 'warm' | 'cleanup' | 'reconcile';
+
+// Time to answer those who waited for the start before the caches are filled for the others.
+const firstWarmMs = 2000;
+
 /**
- * Runs the schedules of a process that stays: cleanup every `schedules.cleanupMinutes`. A run that is still going when
- * the next is due is not doubled.
+ * Runs the schedules of a process that stays: cleanup, warming and reconciliation, each in its own period, and warming
+ * once soon after the start. A run that is still going when the next is due is not doubled.
  *
- * @returns what stops them, and waits for the run that is going on.
+ * @returns what stops them, and waits for the runs that are going on.
  */
 export function runSchedules(manager: UnifiedContextManager, telemetry: Telemetry): () => Promise<void> {
-  const periodMs = manager.settings.schedules.cleanupMinutes * 60_000;
-  let running: Promise<void> | undefined;
-  const run = async () => {
+  const { cleanupMinutes, warmMinutes, reconcileMinutes } = manager.settings.schedules;
+  const running = new Map<Task, Promise<void>>();
+  const timers: NodeJS.Timeout[] = [];
+
+  async function run(task: Task, budgetMs: number): Promise<void> {
     try {
-      await manager.cleanup({ budgetMs: Math.min(periodMs / 2, 60_000) });
+      await manager[task]({ budgetMs });
     } catch (error) {
-      telemetry.log({ level: 'error', event: 'cleanup.failed', error });
+      telemetry.log({ level: 'error', event: `${task}.failed`, error });
     }
-    running = undefined;
-  };
-  if (periodMs === 0) return async () => {};
-  const timer = setInterval(() => {
-    running ??= run();
-  }, periodMs);
+    running.delete(task);
+  }
+
+  function every(task: Task, minutes: number, firstMs?: number): void {
+    if (minutes === 0) return;
+    const periodMs = minutes * 60_000;
+    const begin = () => {
+      if (!running.has(task)) running.set(task, run(task, Math.min(periodMs / 2, 60_000)));
+    };
+    timers.push(setInterval(begin, periodMs));
+    if (firstMs !== undefined) timers.push(setTimeout(begin, firstMs));
+  }
+
+  every('cleanup', cleanupMinutes);
+  every('warm', warmMinutes, firstWarmMs);
+  every('reconcile', reconcileMinutes);
   return async () => {
-    clearInterval(timer);
-    await running;
+    for (const timer of timers) clearTimeout(timer);
+    await Promise.all(running.values());
   };
 }

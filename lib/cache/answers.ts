@@ -29,7 +29,7 @@ export interface Cached<Value> {
   readonly layers: readonly Layer[];
   /** How long ago they were compared with PostgreSQL, at the latest, in milliseconds. */
   readonly ageMs: number;
-  /** How long layer 2 would serve them on without a comparison, in milliseconds; where they came from it. */
+  /** How long layer 2 would serve them on without a comparison, in milliseconds, negative for stale ones. */
   readonly ttlMs?: number;
   /** Whether what came from the origin is in the caches now. */
   readonly isStored?: boolean;
@@ -65,7 +65,7 @@ export interface Answers {
   fromLayer2<Value>(reading: Reading<Value>, got: GetReply, isFit: boolean): Cached<Value> | undefined;
   fromOrigin<Value>(loaded: Loaded<Value>): Cached<Value>;
   /** With PostgreSQL away: what the layers hold and nothing has contradicted; `got` where layer 2 has answered. */
-  fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null, isFit: boolean): Cached<Value> | undefined;
+  fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null): Cached<Value> | undefined;
   /** Whether layer 1 is served from unchecked. */
   isInWindow(view: View): boolean;
   /** Whether layer 2 was compared with PostgreSQL lately enough to be served from. */
@@ -122,15 +122,13 @@ export function createAnswers(deps: {
 
   const isVerified = (reply: GetReply) => reply.nowMs - reply.verifiedMs <= verifyMs;
 
-  function fromLayer1<Value>(reading: Reading<Value>): Cached<Value> | undefined {
-    const { view, kind, keys, need } = reading;
-    if (!isConfirmed(reading)) return undefined;
+  /** All values from layer 1, or nothing. Of several all must be true as of one tick; one alone may be ahead of it. */
+  function held1<Value>({ view, kind, keys }: Reading<Value>, need: number): Cached<Value> | undefined {
     const values: Value[] = [];
     let seq = view.tick;
     for (const key of keys) {
       const entry = view.get(key);
       if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
-      // Of several all must be true as of one tick; one alone may be ahead of it.
       if (!view.isEnough(entry, need) || (keys.length > 1 && entry.at > view.tick)) return undefined; // P22
       values.push(entry.value as Value);
       seq = Math.max(seq, entry.at);
@@ -140,9 +138,11 @@ export function createAnswers(deps: {
     return { values, seq, layers: values.map(() => 'l1'), ageMs: age(knownMs) };
   }
 
-  function fromLayer2<Value>(reading: Reading<Value>, got: GetReply, isFit: boolean): Cached<Value> | undefined {
-    const { view, kind, ids, keys, need } = reading;
-    if (!isConfirmed(reading)) return undefined;
+  /** All values from a reply of layer 2, or nothing. */
+  function held2<Value>(
+    { slot, view, kind, ids, keys }: Reading<Value>,
+    { got, need, isKept }: { readonly got: GetReply; readonly need: number; readonly isKept: boolean },
+  ): Cached<Value> | undefined {
     const values: Value[] = [];
     const kept: (readonly [string, Entry])[] = [];
     let seq = got.applied;
@@ -151,53 +151,38 @@ export function createAnswers(deps: {
       if (one === undefined || typeof one === 'string' || one.body === '') return undefined;
       // P1: as of the watermark, or newer by itself.
       if (!view.isEnough(one, need, got.applied) || (keys.length > 1 && one.at > got.applied)) return undefined;
-      const decoded = decode(reading.slot, kind, ids[index] ?? '', one.body);
+      const decoded = decode(slot, kind, ids[index] ?? '', one.body);
       if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
       values.push(decoded.value);
       kept.push([key, toEntry(kind, one.at, one.deps, decoded.value)]);
       seq = Math.max(seq, one.at);
     }
-    const isStored = isFit && kind.layers.includes('l1');
+    const isStored = isKept && kind.layers.includes('l1');
     if (isStored) for (const [key, entry] of kept) view.keep(key, entry);
     const ageMs = got.nowMs - got.verifiedMs;
-    return { values, seq, layers: values.map(() => 'l2'), ageMs, ttlMs: Math.max(verifyMs - ageMs, 0), isStored };
+    return { values, seq, layers: values.map(() => 'l2'), ageMs, ttlMs: verifyMs - ageMs, isStored };
   }
 
+  const fromLayer1 = <Value>(reading: Reading<Value>) =>
+    isConfirmed(reading) ? held1(reading, reading.need) : undefined;
+
+  const fromLayer2 = <Value>(reading: Reading<Value>, got: GetReply, isFit: boolean) =>
+    isConfirmed(reading) ? held2(reading, { got, need: reading.need, isKept: isFit }) : undefined;
+
   function fromOrigin<Value>({ values, seq }: Loaded<Value>): Cached<Value> {
-    const layers = values.map(({ isFromLayer3 }) => (isFromLayer3 ? 'l3' : 'origin'));
+    const layers = values.map(({ isFromLayer3 }): Layer => (isFromLayer3 ? 'l3' : 'origin'));
     return { values: values.map(({ value }) => value), seq, layers, ageMs: 0 };
   }
 
-  function fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null, isFit: boolean): Cached<Value> | undefined {
-    const { view, kind, ids, keys, reliesOn, isLenient } = reading;
-    // A reply that is out of order must not be mixed with what layer 1 holds.
-    const reply = isFit ? got : null;
+  function fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null): Cached<Value> | undefined {
+    const { view, reliesOn, isLenient } = reading;
     if (!isLenient || (reliesOn !== undefined && view.get(reliesOn.key)?.value !== reliesOn.value)) return undefined;
     const ageMs = age(view.verifiedAtMs);
     if (ageMs > graceMs) return undefined;
-    const values: Value[] = [];
-    const layers: Layer[] = [];
-    let seq = view.tick;
-    for (const [index, key] of keys.entries()) {
-      const entry = view.get(key);
-      const one = reply?.found[index];
-      const stored = typeof one === 'object' && one.body !== '' ? one : undefined;
-      const at = entry?.at ?? stored?.at ?? Number.POSITIVE_INFINITY;
-      if (keys.length > 1 && at > view.tick) return undefined;
-      if (entry !== undefined && isFresh(kind, entry.value as Value)) {
-        values.push(entry.value as Value);
-        layers.push('l1');
-      } else {
-        // What layer 2 has not heard of, own writes among it, it cannot vouch for.
-        if (stored === undefined || !view.isEnough(stored, view.own)) return undefined;
-        const decoded = decode(reading.slot, kind, ids[index] ?? '', stored.body);
-        if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
-        values.push(decoded.value);
-        layers.push('l2');
-      }
-      seq = Math.max(seq, at);
-    }
-    return { values, seq, layers, ageMs, detail: 'stale' };
+    // Of what was written here layer 2 may not have heard.
+    const { own } = view;
+    const held = held1(reading, own) ?? (got ? held2(reading, { got, need: own, isKept: false }) : undefined);
+    return held && { ...held, ageMs, detail: 'stale' };
   }
 
   return { isInWindow, isVerified, isFresh, decode, toEntry, fromLayer1, fromLayer2, fromOrigin, fromBeyond };

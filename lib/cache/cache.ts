@@ -349,7 +349,7 @@ export function createCache(deps: {
     const sent = { since: view.tick, sentAtMs: clock() };
     const reply = await get(slot, sent.since, keys, leaseMs);
     if (reply === null) {
-      const got = await loaded(reading, null, () => fromBeyond(reading, null, false));
+      const got = await loaded(reading, null, () => fromBeyond(reading, null));
       return 'layers' in got ? got : { ...fromOrigin(got), detail: 'unavailable' };
     }
     const isFit = view.apply(sent, reply);
@@ -362,10 +362,10 @@ export function createCache(deps: {
         return 'held';
       }
     }
-    return fromLoad(reading, reply, isFit);
+    return fromLoad(reading, reply);
   }
 
-  async function fromLoad<Value>(reading: Reading<Value>, reply: GetReply, isFit: boolean): Promise<Cached<Value>> {
+  async function fromLoad<Value>(reading: Reading<Value>, reply: GetReply): Promise<Cached<Value>> {
     const { slot, kind, keys } = reading;
     const { inc, applied } = reply;
     const isWaitedFor = reply.found.includes('granted');
@@ -376,7 +376,7 @@ export function createCache(deps: {
         await store(slot, { token: null, from: 0, to: 0, changes: [], gotAtMs: 0, entries: [], erased: keys });
     };
     try {
-      const got = await loaded(reading, applied, () => fromBeyond(reading, reply, isFit));
+      const got = await loaded(reading, applied, () => fromBeyond(reading, reply));
       if (!('layers' in got)) return await fill(reading, { token: inc, from: applied }, got, reply.nowMs);
       await letGo();
       return got;
@@ -441,7 +441,7 @@ export function createCache(deps: {
       const done = committed(answer);
       if (done === null) return answer;
       const { from, to, changes } = done;
-      view.wrote(to, changes);
+      view.wrote(to);
       const entries = await Promise.all(
         done.values.map(({ key, deps: items, value }) => toStore(kind, key, to, items, value)),
       );

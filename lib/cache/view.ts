@@ -1,4 +1,4 @@
-import type { Reply, Touch } from '../redis/redis.ts';
+import type { Reply } from '../redis/redis.ts';
 
 /** A value in layer 1. */
 export interface Entry {
@@ -37,8 +37,8 @@ export interface View {
   drop(key: string): void;
   /** Whether a value is new enough for whoever needs the state of tick `need`. */
   isEnough(entry: { readonly at: number }, need: number, tick?: number): boolean;
-  /** Before a write is acknowledged to anyone: nothing it touched is held any longer, whatever layer 2 hears of it. */
-  wrote(tick: number, changes: readonly Touch[]): void;
+  /** Before a write is acknowledged to anyone. */
+  wrote(tick: number): void;
   /** Takes a reply in. Says whether it is fit to fill layer 1: a late one may answer its own reader and nothing more. */
   apply(sent: Sent, reply: Reply): boolean;
 }
@@ -60,15 +60,6 @@ export function createView(store: EntryStore): View {
   let validatedAtMs = Number.NEGATIVE_INFINITY;
   let verifiedAtMs = Number.NEGATIVE_INFINITY;
   let own = 0;
-
-  function dropTouched(changes: readonly Touch[]): void {
-    for (const touch of changes) {
-      for (const key of [...store.dependents(touch.item)]) {
-        const entry = store.get(key);
-        if (entry !== undefined && touch.tick > entry.at) store.delete(key);
-      }
-    }
-  }
 
   return {
     get inc() {
@@ -93,10 +84,8 @@ export function createView(store: EntryStore): View {
     },
     drop: (key) => store.delete(key),
     isEnough: (entry, need, asOf = tick) => asOf >= need || entry.at >= need,
-    wrote(written, changes) {
+    wrote(written) {
       own = Math.max(own, written);
-      if (changes.some(({ item }) => item === '*')) store.clear();
-      else dropTouched(changes);
     },
     apply(sent, reply) {
       if (reply.inc !== inc) {
@@ -113,7 +102,14 @@ export function createView(store: EntryStore): View {
       if (reply.rev < rev || reply.applied < tick || sent.since > tick) return false;
       if (reply.changed === 'reset')
         store.clear(); // P18
-      else dropTouched(reply.changed);
+      else {
+        for (const touch of reply.changed) {
+          for (const key of [...store.dependents(touch.item)]) {
+            const entry = store.get(key);
+            if (entry !== undefined && touch.tick > entry.at) store.delete(key);
+          }
+        }
+      }
       rev = reply.rev;
       tick = reply.applied;
       validatedAtMs = Math.max(validatedAtMs, sent.sentAtMs); // P21

@@ -147,7 +147,7 @@ export function createCachedReads(deps: {
 
     warmEffective: async (space, id) => {
       const { layers } = await effective(systemRequest(space, 'warm'), id);
-      return layers[0] === 'origin';
+      return layers[0] === 'origin' || layers[0] === 'l3';
     },
 
     list: (request, page) =>

@@ -99,7 +99,7 @@ describe('with PostgreSQL away', () => {
     isAway = true;
     nowMs += 20_000;
     // This instance has never read it: layer 2 has.
-    expect(await read(two, path)).toEqual([200, 'far', expect.stringMatching(/^l2; hit; detail=stale/)]);
+    expect(await read(two, path)).toEqual([200, 'far', expect.stringMatching(/^l2; hit; ttl=-\d+; detail=stale/)]);
     isRedisAway = true;
     expect(await read(one, path)).toEqual([200, 'far', 'l1; hit; detail=stale']);
     expect((await read(two, path)).slice(0, 2)).toEqual([503, 'unavailable']);

@@ -41,6 +41,12 @@ export const scenarios = {
     isWithNoCache: false,
     faults: { lose: 0, evict: 0.03, kill: 0, time: 0.2, failover: 0, repeat: 0.1 },
   },
+  'a PostgreSQL that is away now and then': {
+    ...base,
+    keys: ['a', 'b'],
+    windowMs: 6,
+    faults: { ...base.faults, time: 0.15, away: 0.4 },
+  },
   'a Redis that falls back to an older copy': {
     ...base,
     keys: ['a'],

@@ -1,3 +1,4 @@
+import { Problem } from '../../lib/base/problem.ts';
 import type { Cache, CacheLimits } from '../../lib/cache/cache.ts';
 import type { Kind } from '../../lib/cache/kind.ts';
 import type { InProcessRedis } from '../../lib/redis/in-process.ts';
@@ -39,6 +40,8 @@ export interface Scenario {
     readonly failover: number;
     /** A message reaches Redis twice. */
     readonly repeat: number;
+    /** PostgreSQL does not answer a load; absent is never. */
+    readonly away?: number;
   };
 }
 
@@ -100,6 +103,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
   let pending: { label: string; run: () => void }[] = [];
   const redis = code.createInProcessRedis({ bounds: scenario.bounds, clock });
   let hasFallenBack = false;
+  let isOver = false;
 
   const touches = (items: readonly string[], key: string) =>
     items.includes('*') || items.some((item) => depsOf[key]?.includes(item));
@@ -181,6 +185,10 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
 
   const loader = (who: string) => (keys: readonly string[], after: number | null) =>
     step(`${who} loads ${keys.join()} after ${after}`, () => {
+      if (!isOver && random() < (scenario.faults.away ?? 0)) {
+        trail.push(`${who}'s load is not answered`);
+        throw new Problem('unavailable', 'PostgreSQL is away.');
+      }
       const seq = feed.length;
       const first = (after ?? seq) + 1;
       const ticks = Array.from({ length: Math.max(seq - first + 1, 0) }, (_, at) => first + at);
@@ -221,7 +229,9 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
           };
           is(seq, 'G1');
           is(completed, 'G2');
-          for (const { tick } of fellBack || hasFallenBack ? [] : seen) {
+          const isStale = answer.detail === 'stale';
+          if (isStale && (seq > 0 || noCache)) failures.push(violated(`G1: ${key} is stale, and a tick was named`));
+          for (const { tick } of fellBack || hasFallenBack || isStale ? [] : seen) {
             const isTouched = touches(feed[tick - 1] as string[], key);
             if (isTouched && value < tick) failures.push(violated(`G3/G5: ${key} was ${value}, acknowledged ${tick}`));
           }
@@ -234,7 +244,12 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
           }
         });
       },
-      (error) => failures.push(violated(`a read failed: ${error}`)),
+      (error) => {
+        const isAllowed =
+          scenario.faults.away !== undefined && error instanceof Problem && error.code === 'unavailable';
+        if (!isAllowed) failures.push(violated(`a read failed: ${error}`));
+        else if (instances[index]?.life === life) instance.busy--;
+      },
     );
   }
 
@@ -360,6 +375,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
 
   // Whatever is still under way is lost; one repair, and everything is newest everywhere.
   pending = [];
+  isOver = true;
   trail.push('the rest is lost; one repair, then everything is read');
   const finish = async <Value>(work: Promise<Value>): Promise<Value> => {
     let isDone = false;
