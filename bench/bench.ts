@@ -1,4 +1,5 @@
 import { benchGrowth } from './growth.ts';
+import { benchHttp } from './http.ts';
 import { benchMerge } from './merge.ts';
 import { keepReport, printReport, type Report } from './report.ts';
 import { benchWrites } from './writes.ts';
@@ -9,6 +10,7 @@ const benchmarks: Readonly<Record<string, (repositories: readonly string[]) => A
   merge: benchMerge,
   writes: benchWrites,
   growth: benchGrowth,
+  http: benchHttp,
 };
 
 const given = process.argv.slice(2);

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
-import { isSameDigest, sha256 } from '../base/hash.ts';
+import { isSameSecret, sha256 } from '../base/hash.ts';
 import { Problem } from '../base/problem.ts';
 import type { Cache } from '../cache/cache.ts';
 import { type Kind, keyOf } from '../cache/kind.ts';
@@ -27,11 +27,13 @@ export interface Principal {
 
 export interface Credentials {
   /**
+   * At once where layer 1 remembers enough.
+   *
    * @param options.isConfirming whether what follows confirms the key, as a read or a write of contexts does on its way:
    *   then a key that layer 1 remembers costs no request here, however long ago it was looked at.
    * @throws Problem `unauthenticated` for any token that is not valid now.
    */
-  authenticate(token: string, options?: { readonly isConfirming: boolean }): Promise<Principal>;
+  authenticate(token: string, options?: { readonly isConfirming: boolean }): Promise<Principal> | Principal;
   /** Told once, when the default space is known to be there. */
   openedDefault(slot: string): void;
   /** Forgets where a space that is gone was. */
@@ -57,10 +59,11 @@ export function createCredentials(deps: {
   clock: Clock;
   ownerToken: string | undefined;
 }): Credentials {
-  const { database, cache, keyKind, clock } = deps;
-  const ownerDigest = deps.ownerToken === undefined ? undefined : sha256(deps.ownerToken);
+  const { database, cache, keyKind, clock, ownerToken } = deps;
   let owner: Principal = { space: defaultSpace, slot: defaultSpace, id: 'owner', scopes: ['admin'], isOwner: true };
   const slots = new LRUCache<string, string>({ max: 10_000 });
+  // Of a key that layer 1 holds, the secret that has proved it: hashing it for each request would cost more than the read.
+  const proved = new WeakMap<NonNullable<CachedKey>, string>();
 
   /** The key as the caches have it, or as the space's own database has it now. */
   async function read(space: string, slot: string, id: string): Promise<CachedKey> {
@@ -98,26 +101,37 @@ export function createCredentials(deps: {
   /** @throws Problem `unauthenticated` unless the secret is the key's, and the key good now. */
   function prove(key: CachedKey, secret: string): NonNullable<CachedKey> {
     // The comparison is made for an unknown key too, so that its time tells nothing.
-    const isProved = isSameDigest(sha256(secret), key?.secretHash ?? sha256('no such key'));
+    const before = key === null ? undefined : proved.get(key);
+    const isProved =
+      before === undefined
+        ? isSameSecret(sha256(secret), key?.secretHash ?? sha256('no such key'))
+        : isSameSecret(secret, before);
     const isOver = key?.expiresMs !== null && clock() >= (key?.expiresMs ?? 0);
     if (key === null || !isProved || key.revokedMs !== null || isOver) throw tokenInvalid();
+    proved.set(key, secret);
     return key;
   }
 
+  function toPrincipal(space: string, key: NonNullable<CachedKey>, unconfirmed?: Unconfirmed): Principal {
+    const slot = slots.get(space);
+    // Forgotten meanwhile, with its space.
+    if (slot === undefined) throw tokenInvalid();
+    return { space, slot, id: `key_${key.id}`, scopes: key.scopes, isOwner: false, unconfirmed };
+  }
+
   return {
-    async authenticate(token, { isConfirming } = { isConfirming: false }) {
-      if (ownerDigest !== undefined && isSameDigest(sha256(token), ownerDigest)) return owner;
+    authenticate(token, { isConfirming } = { isConfirming: false }) {
+      if (ownerToken !== undefined && isSameSecret(token, ownerToken)) return owner;
       const [, space, id, secret] = keyForm.exec(token) ?? [];
       if (!space || !id || !secret) throw tokenInvalid();
       const remembered = slots.get(space);
       const held = remembered === undefined ? undefined : cache.peek(remembered, keyKind, id);
-      const isTrusted = held !== undefined && (held.isCurrent || isConfirming);
-      const { id: keyId, scopes } = prove(isTrusted ? held.value : await look(space, id), secret);
-      const slot = slots.get(space);
-      if (slot === undefined) throw tokenInvalid();
-      const entry = { key: keyOf(keyKind, id), value: held?.value };
-      const unconfirmed = isTrusted && !held.isCurrent ? { keyId, entry } : undefined;
-      return { space, slot, id: `key_${keyId}`, scopes, isOwner: false, unconfirmed };
+      if (held === undefined || !(held.isCurrent || isConfirming)) {
+        return look(space, id).then((key) => toPrincipal(space, prove(key, secret)));
+      }
+      const key = prove(held.value, secret);
+      if (held.isCurrent) return toPrincipal(space, key);
+      return toPrincipal(space, key, { keyId: id, entry: { key: keyOf(keyKind, id), value: key } });
     },
 
     openedDefault(slot) {

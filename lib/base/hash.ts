@@ -5,7 +5,9 @@ export function sha256(data: Uint8Array | string): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
-/** Whether two hex digests are equal, in a time that does not depend on where they differ. */
-export function isSameDigest(left: string, right: string): boolean {
-  return left.length === right.length && timingSafeEqual(Buffer.from(left, 'hex'), Buffer.from(right, 'hex'));
+/** Whether two secrets, or digests of them, are the same text, in a time that tells their length and nothing else. */
+export function isSameSecret(left: string, right: string): boolean {
+  if (left.length !== right.length) return false;
+  const [a, b] = [Buffer.from(left), Buffer.from(right)];
+  return a.length === b.length && timingSafeEqual(a, b);
 }

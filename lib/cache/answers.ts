@@ -92,8 +92,10 @@ export function createAnswers(deps: {
   const age = (sinceMs: number) => Math.max(clock() - sinceMs, 0);
   // Validated by a layer 2 that nobody has compared with PostgreSQL for long, it vouches for nothing; whoever finds that
   // out first repairs it, and has a window's time to.
-  const isInWindow = (view: View) =>
-    clock() - view.validatedAtMs < windowMs && clock() - view.verifiedAtMs <= verifyMs + windowMs;
+  function isInWindow(view: View): boolean {
+    const nowMs = clock();
+    return nowMs - view.validatedAtMs < windowMs && nowMs - view.verifiedAtMs <= verifyMs + windowMs;
+  }
 
   function isFresh<Value>(kind: Kind<Value>, value: Value): boolean {
     const expiresMs = kind.expiresMs(value);
@@ -201,7 +203,7 @@ export function toReading<Value>(
     readonly slot: string;
     readonly seq: number;
     readonly noCache: boolean;
-    readonly reliesOn?: { readonly key: string; readonly value: unknown } | undefined;
+    readonly unconfirmed?: { readonly entry: { readonly key: string; readonly value: unknown } } | undefined;
   },
   about: {
     readonly view: View;
@@ -214,6 +216,8 @@ export function toReading<Value>(
   const { view, kind, ids } = about;
   const need = Math.max(request.seq, view.own); // P16
   const isLenient = request.seq === 0 && !request.noCache;
-  const { slot, reliesOn } = request;
-  return { ...about, slot, keys: ids.map((id) => keyOf(kind, id)), need, reliesOn, isLenient };
+  const { slot, unconfirmed } = request;
+  const { beganMs, load } = about;
+  const keys = ids.map((id) => keyOf(kind, id));
+  return { slot, view, kind, ids, keys, need, beganMs, load, reliesOn: unconfirmed?.entry, isLenient };
 }

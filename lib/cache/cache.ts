@@ -16,8 +16,8 @@ export interface CacheRequest {
   readonly seq: number;
   /** Ask past every layer. */
   readonly noCache: boolean;
-  /** A value of layer 1 that the request is only good for as long as it stands, such as its credential. */
-  readonly reliesOn?: { readonly key: string; readonly value: unknown } | undefined;
+  /** A value of layer 1 that the request is only good for as long as it stands: its credential. */
+  readonly unconfirmed?: { readonly entry: { readonly key: string; readonly value: unknown } } | undefined;
 }
 
 /** What a write has committed, as its answer tells. */
@@ -33,7 +33,7 @@ export interface Committed<Value> {
 export interface Cache {
   /**
    * Values by id, all from layer 1, all from layer 2, or all of them in one request from `load`, so that they are true as
-   * of one tick. With PostgreSQL away also what the layers hold beyond the bounds, marked `stale`, unless the request
+   * of one tick; at once where layer 1 may answer unchecked. With PostgreSQL away also what the layers hold beyond the bounds, marked `stale`, unless the request
    * named a tick.
    *
    * @param load reads the ids named, and the feed after the tick given; null where nobody needs it.
@@ -43,7 +43,7 @@ export interface Cache {
     kind: Kind<Value>,
     ids: readonly string[],
     load: (ids: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>,
-  ): Promise<Cached<Value>>;
+  ): Promise<Cached<Value>> | Cached<Value>;
   /** What layer 1 holds, without asking anyone; `isCurrent` where a read would be served it. */
   peek<Value>(slot: string, kind: Kind<Value>, id: string): { value: Value; isCurrent: boolean } | undefined;
   /** Runs a write, and tells layer 2 of what it committed before the write is acknowledged. */
@@ -386,6 +386,13 @@ export function createCache(deps: {
     }
   }
 
+  async function readBelow<Value>({ noCache }: CacheRequest, reading: Reading<Value>): Promise<Cached<Value>> {
+    const { kind, ids, load } = reading;
+    if (kind.layers.length === 0) return count(reading, { ...fromOrigin(await load(ids, null)), detail: 'bypass' });
+    if (noCache) return count(reading, await pastLayers(reading));
+    return count(reading, ids.length === 1 ? await joining(reading) : await fromBelow(reading));
+  }
+
   return {
     stats() {
       const { entries, bytes, evictions } = layer1;
@@ -424,13 +431,11 @@ export function createCache(deps: {
       return { value, isCurrent };
     },
 
-    async read(request, kind, ids, load) {
+    read(request, kind, ids, load) {
       const view = viewOf(request.slot);
       const reading = toReading(request, { view, kind, ids, beganMs: clock(), load });
-      if (kind.layers.length === 0) return count(reading, { ...fromOrigin(await load(ids, null)), detail: 'bypass' });
-      if (request.noCache) return count(reading, await pastLayers(reading));
-      const inWindow = answers.isInWindow(view) ? fromLayer1(reading) : undefined;
-      return count(reading, inWindow ?? (ids.length === 1 ? await joining(reading) : await fromBelow(reading)));
+      const inWindow = !request.noCache && answers.isInWindow(view) ? fromLayer1(reading) : undefined;
+      return inWindow === undefined ? readBelow(request, reading) : count(reading, inWindow);
     },
 
     async write(request, kind, run, committed) {

@@ -31,7 +31,7 @@ export interface At<Value> {
 /** What is read through the caches; each is one request to PostgreSQL where no layer has it. */
 export interface CachedReads {
   /** Heads as they stand, tombstones included, in the order asked; null for an id without a context. */
-  heads(request: RequestContext, ids: readonly string[]): Promise<At<readonly CachedHead[]>>;
+  heads(request: RequestContext, ids: readonly string[]): Promise<Pick<Cached<CachedHead>, 'values' | 'seq'>>;
   /** The context and its live ancestors, root first, without contents. */
   ancestry(request: RequestContext, id: string): Promise<At<readonly Context[]>>;
   effective(request: RequestContext, id: string): Promise<At<Effective>>;
@@ -75,13 +75,8 @@ export function createCachedReads(deps: {
     ids: readonly string[],
     load: (request: LoadRequest, ids: readonly string[]) => Promise<Loaded<Value>>,
   ): Promise<Cached<Value>> {
-    const answered = await cache.read(
-      { ...request, reliesOn: request.unconfirmed?.entry },
-      kind,
-      ids,
-      (wanted, after) => load(toLoad(request, after), wanted),
-    );
-    request.telemetry?.cacheRead({ kind: kind.name, ...answered });
+    const answered = await cache.read(request, kind, ids, (wanted, after) => load(toLoad(request, after), wanted));
+    request.telemetry?.cacheRead(kind.name, answered);
     return answered;
   }
 
@@ -129,10 +124,7 @@ export function createCachedReads(deps: {
     });
 
   return {
-    async heads(request, ids) {
-      const { values, seq } = await through(request, kinds.head, ids, loadHeads);
-      return { value: values, seq };
-    },
+    heads: (request, ids) => through(request, kinds.head, ids, loadHeads),
 
     ancestry: (request, id) =>
       throughOne(request, kinds.ancestry, id, async (asked) => {

@@ -104,8 +104,8 @@ export function createContexts(deps: {
   return {
     async read(request, id, moment) {
       if (moment === undefined) {
-        const { value, seq } = await reads.heads(request, [id]);
-        return { value: requireLive(value[0] ?? null, id, clock()), seq };
+        const { values, seq } = await reads.heads(request, [id]);
+        return { value: requireLive(values[0] ?? null, id, clock()), seq };
       }
       const { value, isKnown, seq } =
         'version' in moment
@@ -119,7 +119,7 @@ export function createContexts(deps: {
     },
 
     async readMany(request, ids) {
-      const { value: heads, seq } = await reads.heads(request, ids);
+      const { values: heads, seq } = await reads.heads(request, ids);
       const nowMs = clock();
       let bytes = 0;
       const items = heads.map((head, index) => {

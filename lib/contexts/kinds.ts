@@ -83,12 +83,12 @@ export function createContextKinds(settings: Settings): ContextKinds {
 
       decode: (text, id) => of.fromParts(read(id, unpack(text)) as never, id),
 
-      // An entry is kept together with the answer printed from it, once that was asked for.
+      // An entry is kept together with the answer printed from it, plain and compressed, once that was asked for.
       bytesOf: (value) =>
         of
           .toParts(value)
           .contexts.reduce(
-            (sum, { content, metadata }) => sum + 600 + 2 * ((content?.length ?? 0) + metadata.length),
+            (sum, { content, metadata }) => sum + 600 + Math.ceil(2.5 * ((content?.length ?? 0) + metadata.length)),
             200,
           ),
     };

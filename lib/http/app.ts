@@ -14,6 +14,14 @@ import type { Answer, Call, Route } from './route.ts';
 const headerBytesMax = 10_240;
 // Whoever sends more mistakes than this needs no list of all.
 const errorsMax = 100;
+/** What Hono's adapter for Node lends; to walk through `Headers` would cost a tenth of a cached read. */
+interface Host {
+  readonly incoming?: { readonly rawHeaders: readonly string[] };
+}
+
+const noQuery = z.strictObject({});
+const noParams = {};
+const noBody = { bytes: new Uint8Array(), contentType: '' };
 const anonymous: Principal = { space: '', slot: '', id: 'anonymous', scopes: [], isOwner: false };
 
 /** The HTTP door: every route behind the same checks, every error a problem. */
@@ -25,14 +33,16 @@ export function createApp(deps: {
   const { manager, routes, telemetry } = deps;
   const app = new Hono();
 
-  const answering = (handle: (request: Request, timing: Timing, params: Record<string, string>) => Promise<Answer>) => {
-    return async (request: Request, params: Record<string, string>): Promise<Response> => {
+  const answering = (
+    handle: (request: Request, timing: Timing, params: Record<string, string>, host?: Host) => Promise<Answer>,
+  ) => {
+    return async (request: Request, params: Record<string, string>, host?: Host): Promise<Response> => {
       const requestId = readRequestId(request.headers) ?? manager.ids.sortable();
       const timing = createTiming();
       const acceptEncoding = manager.settings.features.compression ? request.headers.get('accept-encoding') : null;
       const about = { requestId, timing, acceptEncoding };
       try {
-        return await toResponse(await handle(request, timing, params), about);
+        return await toResponse(await handle(request, timing, params, host), about);
       } catch (error) {
         const problem = toProblem(error);
         if (problem.status >= 500) {
@@ -46,20 +56,22 @@ export function createApp(deps: {
   };
 
   for (const route of routes) {
-    const serve = answering((request, timing, params) => serveRoute(manager, route, request, timing, params));
+    const serve = answering((request, timing, params, host) =>
+      serveRoute(manager, route, { http: request, timing, pathParams: params, host }),
+    );
     const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
-    app.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param()));
+    app.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param(), c.env as Host | undefined));
   }
-  for (const path of new Set(routes.map((route) => route.path))) {
-    const methods = routes.filter((route) => route.path === path).map((route) => route.method.toUpperCase());
-    const allow = (methods.includes('GET') ? [...methods, 'HEAD'] : methods).join(', ');
-    const refuse = answering(async (request) => {
-      throw new Problem('method_not_allowed', `${request.method} is not allowed here; ${allow} are.`, { allow });
-    });
-    app.all(path.replaceAll(/\{(\w+)\}/g, ':$1'), (c) => refuse(c.req.raw, {}));
-  }
+  // One handler a route, and none for the rest: Hono calls a single one at once.
   const missing = answering(async (request) => {
-    throw new Problem('not_found', `There is nothing at ${new URL(request.url).pathname}; /docs shows what there is.`);
+    const { pathname } = new URL(request.url);
+    const methods = routes
+      .filter(({ path }) => new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname))
+      .map((route) => route.method.toUpperCase());
+    if (methods.length === 0)
+      throw new Problem('not_found', `There is nothing at ${pathname}; /docs shows what there is.`);
+    const allow = (methods.includes('GET') ? [...methods, 'HEAD'] : methods).join(', ');
+    throw new Problem('method_not_allowed', `${request.method} is not allowed here; ${allow} are.`, { allow });
   });
   app.notFound((c) => missing(c.req.raw, {}));
   // Hono itself may refuse a request before any route does, such as one with a malformed escape in its path.
@@ -70,17 +82,22 @@ export function createApp(deps: {
 async function serveRoute(
   manager: UnifiedContextManager,
   route: Route,
-  http: Request,
-  timing: Timing,
-  pathParams: Record<string, string>,
+  of: {
+    readonly http: Request;
+    readonly timing: Timing;
+    readonly pathParams: Record<string, string>;
+    readonly host: Host | undefined;
+  },
 ): Promise<Answer> {
-  requireHeaders(http.headers);
+  const { http, timing, pathParams } = of;
+  requireHeaders(http.headers, of.host?.incoming?.rawHeaders);
   const token = readBearer(http.headers);
-  const principal = route.scope === null ? anonymous : await admit(manager, route, token);
-  const url = new URL(http.url);
-  const params = check(route.params ?? z.strictObject({}), pathParams, '');
-  const query = check(route.query ?? z.strictObject({}), readQuery(url.searchParams), '');
-  const { bytes, contentType } = await takeBody(route, http, manager.settings.limits.inlineBytes);
+  const admitted = route.scope === null ? anonymous : admit(manager, route, token);
+  const principal = admitted instanceof Promise ? await admitted : admitted;
+  const params = route.params === undefined ? noParams : check(route.params, pathParams, '');
+  const query = check(route.query ?? noQuery, readQuery(http.url), '');
+  const { bytes, contentType } =
+    route.body === undefined ? noBody : await takeBody(route.body, http, manager.settings.limits.inlineBytes);
   const schema = route.body?.schema;
   const body =
     schema === undefined
@@ -95,14 +112,14 @@ async function serveRoute(
     body,
     contentType,
     headers: http.headers,
-    idempotency: route.method === 'get' ? undefined : readIdempotency(route, http, url, contentType, bytes, principal),
+    idempotency: route.method === 'get' ? undefined : readIdempotency(route, http, contentType, bytes, principal),
     request: {
       space: principal.space,
       slot: principal.slot,
       actor: { kind: 'api', id: principal.id },
       seq: readSeq(http.headers),
       unconfirmed: principal.unconfirmed,
-      noCache: /\bno-cache\b/i.test(http.headers.get('cache-control') ?? ''),
+      noCache: isNoCache(http.headers),
       signal: route.method === 'get' ? http.signal : undefined,
       telemetry: timing,
     },
@@ -110,29 +127,33 @@ async function serveRoute(
   return route.handle(call);
 }
 
-async function admit(manager: UnifiedContextManager, route: Route, token: string | undefined): Promise<Principal> {
+/** @throws Problem `unauthenticated` without a valid token, `forbidden` without the scope. */
+function admit(manager: UnifiedContextManager, route: Route, token: string | undefined) {
   if (token === undefined) {
     throw new Problem('unauthenticated', 'Send the token as Authorization: Bearer <token>.');
   }
-  const principal = await manager.access.credentials.authenticate(token, { isConfirming: route.isConfirming ?? false });
-  const isEnough =
-    route.scope === 'owner' ? principal.isOwner : route.scope === null || reaches(principal.scopes, route.scope);
+  const principal = manager.access.credentials.authenticate(token, { isConfirming: route.isConfirming ?? false });
+  return principal instanceof Promise
+    ? principal.then((one) => requireScope(one, route))
+    : requireScope(principal, route);
+}
+
+function requireScope(principal: Principal, { scope }: Route): Principal {
+  const isEnough = scope === 'owner' ? principal.isOwner : scope === null || reaches(principal.scopes, scope);
   if (!isEnough) {
-    const needed = route.scope === 'owner' ? "the owner's token" : `the scope ${route.scope}`;
-    throw new Problem('forbidden', `This needs ${needed}.`, { needed: route.scope });
+    const needed = scope === 'owner' ? "the owner's token" : `the scope ${scope}`;
+    throw new Problem('forbidden', `This needs ${needed}.`, { needed: scope });
   }
   return principal;
 }
 
-async function takeBody(route: Route, http: Request, bytesMax: number) {
-  const none = { bytes: new Uint8Array(), contentType: '' };
-  if (route.body === undefined) return none;
+async function takeBody(body: NonNullable<Route['body']>, http: Request, bytesMax: number) {
   const header = http.headers.get('content-type');
-  if (header === null && route.body.isOptional) {
+  if (header === null && body.isOptional) {
     const bytes = await readBody(http, bytesMax);
-    return bytes.length === 0 ? none : { bytes, contentType: requireType(header, route.body.types) };
+    return bytes.length === 0 ? noBody : { bytes, contentType: requireType(header, body.types) };
   }
-  const contentType = requireType(header, route.body.types);
+  const contentType = requireType(header, body.types);
   return { bytes: await readBody(http, bytesMax), contentType };
 }
 
@@ -154,9 +175,11 @@ function check(schema: z.ZodType, value: unknown, root: string): unknown {
   throw new Problem('invalid_request', `${first?.path || 'The body'}: ${first?.message}.`, { errors });
 }
 
-function readQuery(search: URLSearchParams): Record<string, string> {
+function readQuery(url: string): Record<string, string> {
   const query: Record<string, string> = Object.create(null);
-  for (const [key, value] of search) {
+  const start = url.indexOf('?');
+  if (start < 0) return query;
+  for (const [key, value] of new URL(url).searchParams) {
     if (key in query) throw invalid(key, 'is given twice');
     if (`${key}${value}`.includes('\u0000')) throw invalid(key.replaceAll('\u0000', ''), 'holds U+0000');
     query[key] = value;
@@ -164,9 +187,11 @@ function readQuery(search: URLSearchParams): Record<string, string> {
   return query;
 }
 
-function requireHeaders(headers: Headers): void {
+function requireHeaders(headers: Headers, raw: readonly string[] | undefined): void {
   let bytes = 0;
-  for (const [name, value] of headers) bytes += name.length + value.length + 4;
+  // Names and values in turn, each pair with the four characters around it.
+  if (raw !== undefined) for (const part of raw) bytes += part.length + 2;
+  else for (const [name, value] of headers) bytes += name.length + value.length + 4;
   if (bytes > headerBytesMax) throw invalid('', `the headers have ${bytes} bytes; ${headerBytesMax} are allowed`);
 }
 
@@ -179,6 +204,11 @@ function readRequestId(headers: Headers): string | undefined {
   return sent !== null && /^[\w.:-]{1,128}$/.test(sent) ? sent : undefined;
 }
 
+function isNoCache(headers: Headers): boolean {
+  const header = headers.get('cache-control');
+  return header !== null && /\bno-cache\b/i.test(header);
+}
+
 function readSeq(headers: Headers): number {
   const header = headers.get('context-seq');
   if (header === null) return 0;
@@ -189,7 +219,6 @@ function readSeq(headers: Headers): number {
 function readIdempotency(
   route: Route,
   http: Request,
-  url: URL,
   contentType: string,
   bytes: Uint8Array,
   principal: Principal,
@@ -199,6 +228,7 @@ function readIdempotency(
   if (key.length < 1 || key.length > 255 || !/^[\x20-\x7e]+$/.test(key)) {
     throw invalid('Idempotency-Key', 'has 1 to 255 printable ASCII characters');
   }
+  const url = new URL(http.url);
   const parts = [
     http.method,
     url.pathname,

@@ -4,7 +4,7 @@ import type { Context, VersionEntry } from '../contexts/context.ts';
 import type { Written } from '../contexts/written.ts';
 import { isTextType } from '../merge/document.ts';
 import { problemBody } from './respond.ts';
-import type { Answer } from './route.ts';
+import type { Answer, ReadyBytes } from './route.ts';
 
 /** Milliseconds since 1970 as the answers tell time. */
 export function toTime(ms: number): string;
@@ -54,6 +54,18 @@ function contentMembers(context: Context): Record<string, unknown> {
   if (content === undefined) return { content: null, contentUrl: contentUrl(context) };
   const text = Buffer.from(content.buffer, content.byteOffset, content.byteLength).toString('utf8');
   return { content: contentType !== null && isTextType(contentType) ? text : { jsonText: text } };
+}
+
+const ready = new WeakMap<Context, ReadyBytes>();
+
+/** The JSON of a context with its content, printed once for each value that layer 1 holds. */
+export function readyJson(context: Context): ReadyBytes {
+  const known = ready.get(context);
+  if (known !== undefined) return known;
+  const made = { plain: new TextEncoder().encode(contextJson(context, { content: true })), encoded: new Map() };
+  // Only what is frozen is sure to be what it was.
+  if (Object.isFrozen(context)) ready.set(context, made);
+  return made;
 }
 
 /** Where the bytes of this very version are. */

@@ -12,7 +12,7 @@ import { jsonType } from '../merge/document.ts';
 import { applyJsonPatch, applyMergePatch } from '../merge/patch.ts';
 import type { MergeReport } from '../versions/revisions.ts';
 import { decodeUtf8 } from './body.ts';
-import { contextJson, contextMembers, etag, writtenAnswer } from './context-json.ts';
+import { contextJson, contextMembers, etag, readyJson, writtenAnswer } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
 import { isKnownTag, readPrecondition, readRange } from './preconditions.ts';
 import { toPut, toRawContent } from './put.ts';
@@ -164,7 +164,8 @@ export const contextRoutes: readonly Route[] = [
       const { value, seq } = await manager.contexts.read(request, params.id, moment);
       const versionTag = etag(value.version);
       if (isKnownTag(headers, versionTag)) return { status: 304, seq, headers: { etag: versionTag } };
-      return { seq, headers: { etag: versionTag }, body: contextJson(value, { content: true }) };
+      const body = moment === undefined ? readyJson(value) : contextJson(value, { content: true });
+      return { seq, headers: { etag: versionTag }, body };
     },
   }),
 

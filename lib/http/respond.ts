@@ -24,7 +24,7 @@ export function createTiming(): Timing {
   let read: CacheRead | undefined;
   return {
     engineCall: (call) => calls.push(call),
-    cacheRead(of) {
+    cacheRead(_kind, of) {
       read = of;
     },
     log() {},
@@ -45,6 +45,7 @@ export function createTiming(): Timing {
       return Math.floor(read.ageMs / 1000);
     },
     header() {
+      if (calls.length === 0) return '';
       const engines = [...new Set(calls.map((call) => call.engine))];
       return engines
         .map((engine) => {
@@ -58,41 +59,53 @@ export function createTiming(): Timing {
 }
 
 /** Makes the one Response of an answer, compressed where the caller takes it and it pays. */
-export async function toResponse(
+export function toResponse(
   answer: Answer,
   about: { readonly requestId: string; readonly timing: Timing; readonly acceptEncoding: string | null },
-): Promise<Response> {
-  const { status = 200, body, seq, lengthBytes } = answer;
+): Response | Promise<Response> {
+  const { status = 200, body, lengthBytes } = answer;
+  const headers = toHeaders(answer, about);
+  if (body === undefined) return new Response(null, { status, headers });
+  headers['content-type'] = answer.contentType ?? 'application/json';
+  const isStream = typeof body === 'object' && Symbol.asyncIterator in body;
+  if (isStream) {
+    if (lengthBytes !== undefined) headers['content-length'] = String(lengthBytes);
+    return new Response(ReadableStream.from(body), { status, headers });
+  }
+  const isReady = typeof body === 'object' && 'plain' in body;
+  const plain = isReady ? body.plain : (body as string | Uint8Array<ArrayBuffer>);
+  const encoding =
+    plain.length < compressedBytesMin || status === 206 ? undefined : acceptedEncoding(about.acceptEncoding);
+  if (encoding === undefined) return new Response(plain, { status, headers });
+  headers['content-encoding'] = encoding;
+  headers['vary'] = 'accept-encoding';
+  const encoded = (isReady ? body.encoded.get(encoding) : undefined) ?? encode(encoding, plain);
+  if (isReady) body.encoded.set(encoding, encoded);
+  return encoded.then((bytes) => new Response(bytes, { status, headers }));
+}
+
+function toHeaders({ seq, headers: own }: Answer, about: { readonly requestId: string; readonly timing: Timing }) {
   const headers: Record<string, string> = {
     'x-request-id': about.requestId,
     'x-content-type-options': 'nosniff',
     'cache-control': 'no-store',
-    ...(seq === undefined ? {} : { 'context-seq': String(seq) }),
-    ...answer.headers,
   };
+  if (seq !== undefined) headers['context-seq'] = String(seq);
+  if (own !== undefined) Object.assign(headers, own);
   const cacheStatus = about.timing.cacheStatus();
   if (cacheStatus !== undefined) headers['cache-status'] = cacheStatus;
   const age = about.timing.age();
   if (age !== undefined) headers['age'] = String(age);
-  const timing = about.timing.header();
-  headers['server-timing'] = timing === '' ? 'lamina;dur=0' : timing;
-  if (body === undefined) return new Response(null, { status, headers });
-  headers['content-type'] = answer.contentType ?? 'application/json';
-  if (typeof body !== 'string' && !(body instanceof Uint8Array)) {
-    if (lengthBytes !== undefined) headers['content-length'] = String(lengthBytes);
-    return new Response(ReadableStream.from(body), { status, headers });
-  }
-  const encoding = status === 206 ? undefined : acceptedEncoding(about.acceptEncoding);
-  if (encoding !== undefined && body.length >= compressedBytesMin) {
-    headers['content-encoding'] = encoding;
-    headers['vary'] = 'accept-encoding';
-    return new Response((await encoders[encoding](body)) as Uint8Array<ArrayBuffer>, { status, headers });
-  }
-  return new Response(body as string | Uint8Array<ArrayBuffer>, { status, headers });
+  headers['server-timing'] = about.timing.header() || 'lamina;dur=0';
+  return headers;
 }
 
+const encode = async (encoding: keyof typeof encoders, body: string | Uint8Array) =>
+  (await encoders[encoding](body)) as Uint8Array<ArrayBuffer>;
+
 function acceptedEncoding(header: string | null): keyof typeof encoders | undefined {
-  const taken = (header ?? '')
+  if (header === null) return undefined;
+  const taken = header
     .toLowerCase()
     .split(',')
     .map((one) => one.split(';').map((part) => part.trim()))

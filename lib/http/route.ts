@@ -22,11 +22,17 @@ export interface Call<Params, Query, Body> {
   readonly idempotency: Idempotency | undefined;
 }
 
+/** Bytes that many answers share, with what compression has made of them so far. */
+export interface ReadyBytes {
+  readonly plain: Uint8Array<ArrayBuffer>;
+  readonly encoded: Map<string, Promise<Uint8Array<ArrayBuffer>>>;
+}
+
 /** What a handler answers; the door makes the one Response of it. */
 export interface Answer {
   readonly status?: number;
-  /** JSON as text, text, bytes or a stream of bytes. */
-  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array> | undefined;
+  /** JSON as text, text, bytes, bytes that are sent again and again, or a stream of bytes. */
+  readonly body?: string | Uint8Array | ReadyBytes | AsyncIterable<Uint8Array> | undefined;
   /** Default `application/json`. */
   readonly contentType?: string;
   readonly headers?: Readonly<Record<string, string>>;

@@ -20,8 +20,6 @@ export interface LogEvent {
 
 /** A read through the caches. */
 export interface CacheRead {
-  /** What was read, such as `head`. */
-  readonly kind: string;
   /** Where each value came from. */
   readonly layers: readonly ('l1' | 'l2' | 'l3' | 'origin')[];
   /** How long ago it was compared with PostgreSQL, in milliseconds. */
@@ -37,7 +35,8 @@ export interface CacheRead {
 /** Where engines and verbs report; never throws and never waits. */
 export interface Telemetry {
   engineCall(call: EngineCall): void;
-  cacheRead(read: CacheRead): void;
+  /** @param kind what was read, such as `head`. */
+  cacheRead(kind: string, read: CacheRead): void;
   log(event: LogEvent): void;
 }
 

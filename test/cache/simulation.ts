@@ -214,7 +214,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
     const fellBack = hasFallenBack;
     trail.push(`${who} begins to read ${keys.join()} with seq ${seq}${noCache ? ' past every layer' : ''}`);
     instance.busy++;
-    const reading = instance.cache.read({ slot: 's', seq, noCache }, number, keys, loader(who));
+    const reading = Promise.resolve(instance.cache.read({ slot: 's', seq, noCache }, number, keys, loader(who)));
     void reading.then(
       (answer) => {
         if (instances[index]?.life === life) instance.busy--;
@@ -395,7 +395,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
   for (const instance of instances) {
     for (const key of scenario.keys) {
       const { values } = await finish(
-        instance.cache.read({ slot: 's', seq: 0, noCache: false }, number, [key], loader('last')),
+        Promise.resolve(instance.cache.read({ slot: 's', seq: 0, noCache: false }, number, [key], loader('last'))),
       );
       if (values[0] !== truth(key, feed.length))
         throw violated(`G4: ${key} is ${values[0]} at the end, not ${truth(key, feed.length)}`);
