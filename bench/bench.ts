@@ -1,3 +1,4 @@
+import { benchCache } from './cache/cache.ts';
 import { benchGrowth } from './growth.ts';
 import { benchHttp } from './http.ts';
 import { benchMerge } from './merge.ts';
@@ -10,6 +11,7 @@ const benchmarks: Readonly<Record<string, (repositories: readonly string[]) => A
   merge: benchMerge,
   writes: benchWrites,
   growth: benchGrowth,
+  cache: benchCache,
   http: benchHttp,
 };
 

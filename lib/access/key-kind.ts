@@ -13,7 +13,6 @@ export function createKeyKind({ cache }: Settings): Kind<CachedKey> {
   return {
     name: 'key',
     layers,
-    isCounted: false,
     ttlMs: () => ttlSeconds * 1000,
     encode: async (key, id) => mark + JSON.stringify({ id, key }),
     decode(text, id) {

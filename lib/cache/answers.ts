@@ -1,5 +1,5 @@
 import type { GetReply } from '../redis/redis.ts';
-import { type Kind, keyOf } from './kind.ts';
+import type { Kind } from './kind.ts';
 import type { Entry, View } from './view.ts';
 
 /** Where a value came from. */
@@ -40,34 +40,40 @@ export interface Cached<Value> {
   readonly detail?: 'bypass' | 'unavailable' | 'stale';
 }
 
-/** One read, and what it needs. */
-export interface Reading<Value> {
-  readonly slot: string;
+/** What is asked for, and what it needs. */
+export interface Asked<Value> {
   readonly view: View;
   readonly kind: Kind<Value>;
   readonly ids: readonly string[];
-  readonly keys: readonly string[];
   /** The tick the answer must not be older than. */
   readonly need: number;
   readonly beganMs: number;
   /** What layer 1 must still hold, validated in time, for an answer without PostgreSQL. */
   readonly reliesOn: { readonly key: string; readonly value: unknown } | undefined;
+}
+
+/** One read that layer 1 did not answer at once. */
+export interface Reading<Value> extends Asked<Value> {
+  readonly slot: string;
+  readonly keys: readonly string[];
   /** Whether it may be answered beyond the bounds while PostgreSQL is away. */
   readonly isLenient: boolean;
   readonly load: (ids: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>;
 }
 
+const oneFromLayer1: readonly Layer[] = ['l1'];
+
 /** Makes answers of what the layers hold, or nothing where one value is missing or may not be served. */
 export interface Answers {
   /** All values from layer 1. */
-  fromLayer1<Value>(reading: Reading<Value>): Cached<Value> | undefined;
+  fromLayer1<Value>(asked: Asked<Value>): Cached<Value> | undefined;
   /** All values from a reply of layer 2. */
   fromLayer2<Value>(reading: Reading<Value>, got: GetReply, isFit: boolean): Cached<Value> | undefined;
   fromOrigin<Value>(loaded: Loaded<Value>): Cached<Value>;
   /** With PostgreSQL away: what the layers hold and nothing has contradicted; `got` where layer 2 has answered. */
   fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null): Cached<Value> | undefined;
   /** Whether layer 1 is served from unchecked. */
-  isInWindow(view: View): boolean;
+  isInWindow(view: View, nowMs?: number): boolean;
   /** Whether layer 2 was compared with PostgreSQL lately enough to be served from. */
   isVerified(reply: GetReply): boolean;
   isFresh<Value>(kind: Kind<Value>, value: Value): boolean;
@@ -92,8 +98,7 @@ export function createAnswers(deps: {
   const age = (sinceMs: number) => Math.max(clock() - sinceMs, 0);
   // Validated by a layer 2 that nobody has compared with PostgreSQL for long, it vouches for nothing; whoever finds that
   // out first repairs it, and has a window's time to.
-  function isInWindow(view: View): boolean {
-    const nowMs = clock();
+  function isInWindow(view: View, nowMs = clock()): boolean {
     return nowMs - view.validatedAtMs < windowMs && nowMs - view.verifiedAtMs <= verifyMs + windowMs;
   }
 
@@ -103,10 +108,10 @@ export function createAnswers(deps: {
   }
 
   /** Whether what the read relies on is what layer 1 holds, as validated within the window or since the read began. */
-  function isConfirmed({ view, reliesOn, beganMs }: Reading<unknown>): boolean {
+  function isConfirmed({ view, reliesOn, beganMs }: Pick<Asked<unknown>, 'view' | 'reliesOn' | 'beganMs'>): boolean {
     if (reliesOn === undefined) return true;
     if (view.get(reliesOn.key)?.value !== reliesOn.value) return false;
-    return view.validatedAtMs >= beganMs || isInWindow(view);
+    return view.validatedAtMs >= beganMs || isInWindow(view, beganMs);
   }
 
   function decode<Value>(slot: string, kind: Kind<Value>, id: string, text: string): { value: Value } | undefined {
@@ -119,25 +124,27 @@ export function createAnswers(deps: {
   }
 
   function toEntry<Value>(kind: Kind<Value>, at: number, items: readonly string[], value: Value): Entry {
-    return { at, deps: items, value: freeze(value), bytes: kind.bytesOf(value) };
+    return { at, deps: items, value: freeze(value), bytes: kind.bytesOf(value), reads: 0 };
   }
 
   const isVerified = (reply: GetReply) => reply.nowMs - reply.verifiedMs <= verifyMs;
 
   /** All values from layer 1, or nothing. Of several all must be true as of one tick; one alone may be ahead of it. */
-  function held1<Value>({ view, kind, keys }: Reading<Value>, need: number): Cached<Value> | undefined {
+  function held1<Value>({ view, kind, ids, beganMs }: Asked<Value>, need: number): Cached<Value> | undefined {
     const values: Value[] = [];
     let seq = view.tick;
-    for (const key of keys) {
-      const entry = view.get(key);
+    for (const id of ids) {
+      const entry = view.find(kind.name, id);
       if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
-      if (!view.isEnough(entry, need) || (keys.length > 1 && entry.at > view.tick)) return undefined; // P22
+      if (!view.isEnough(entry, need) || (ids.length > 1 && entry.at > view.tick)) return undefined; // P22
       values.push(entry.value as Value);
-      seq = Math.max(seq, entry.at);
+      if (entry.at > seq) seq = entry.at;
+      entry.reads++;
     }
     // What this instance has just written was true when it was validated.
     const knownMs = Number.isFinite(view.verifiedAtMs) ? view.verifiedAtMs : view.validatedAtMs;
-    return { values, seq, layers: values.map(() => 'l1'), ageMs: age(knownMs) };
+    const layers = ids.length === 1 ? oneFromLayer1 : ids.map((): Layer => 'l1');
+    return { values, seq, layers, ageMs: Math.max(beganMs - knownMs, 0) };
   }
 
   /** All values from a reply of layer 2, or nothing. */
@@ -165,8 +172,7 @@ export function createAnswers(deps: {
     return { values, seq, layers: values.map(() => 'l2'), ageMs, ttlMs: verifyMs - ageMs, isStored };
   }
 
-  const fromLayer1 = <Value>(reading: Reading<Value>) =>
-    isConfirmed(reading) ? held1(reading, reading.need) : undefined;
+  const fromLayer1 = <Value>(asked: Asked<Value>) => (isConfirmed(asked) ? held1(asked, asked.need) : undefined);
 
   const fromLayer2 = <Value>(reading: Reading<Value>, got: GetReply, isFit: boolean) =>
     isConfirmed(reading) ? held2(reading, { got, need: reading.need, isKept: isFit }) : undefined;
@@ -195,29 +201,4 @@ function freeze<Value>(value: Value): Value {
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || Object.isFrozen(value)) return value;
   for (const member of Object.values(value)) freeze(member);
   return Object.freeze(value);
-}
-
-/** What a read of these ids needs of the layers. */
-export function toReading<Value>(
-  request: {
-    readonly slot: string;
-    readonly seq: number;
-    readonly noCache: boolean;
-    readonly unconfirmed?: { readonly entry: { readonly key: string; readonly value: unknown } } | undefined;
-  },
-  about: {
-    readonly view: View;
-    readonly kind: Kind<Value>;
-    readonly ids: readonly string[];
-    readonly beganMs: number;
-    readonly load: Reading<Value>['load'];
-  },
-): Reading<Value> {
-  const { view, kind, ids } = about;
-  const need = Math.max(request.seq, view.own); // P16
-  const isLenient = request.seq === 0 && !request.noCache;
-  const { slot, unconfirmed } = request;
-  const { beganMs, load } = about;
-  const keys = ids.map((id) => keyOf(kind, id));
-  return { slot, view, kind, ids, keys, need, beganMs, load, reliesOn: unconfirmed?.entry, isLenient };
 }

@@ -1,9 +1,9 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { Problem } from '../base/problem.ts';
 import type { GetReply, NewEntry, Redis, Touch } from '../redis/redis.ts';
-import { type Cached, createAnswers, type Loaded, type Reading, toReading } from './answers.ts';
+import { type Asked, type Cached, createAnswers, type Loaded, type Reading } from './answers.ts';
 import { type Breaker, createBreaker } from './breaker.ts';
-import { type CountsByKind, createCounts, type Report } from './counts.ts';
+import { type CountsByKind, createCounts, type SpaceCounts } from './counts.ts';
 import { type Explanation, explainLayer1, explainLayer2 } from './explain.ts';
 import { type Kind, keyOf } from './kind.ts';
 import { createLayer1, type Layer1Counts } from './layer1.ts';
@@ -93,6 +93,9 @@ export interface CacheLimits {
   /** How far beyond the bounds a read may be answered while PostgreSQL is away. */
   readonly graceMs: number;
   readonly layer1Bytes: number;
+  /** How long an answer of layer 2 is waited for before PostgreSQL is asked instead. */
+  readonly softDeadlineMs: number;
+  /** How long layer 2 may take to hear of a write or a load. */
   readonly deadlineMs: number;
   /** How long one loader over all instances is waited for; 0 has each instance load by itself. */
   readonly leaseMs: number;
@@ -120,7 +123,7 @@ export function createCache(deps: {
 }): Cache {
   const { redis, limits, clock, nonce, onFailure, sleep = wait } = deps;
   const layer1 = createLayer1({ bytesMax: limits.layer1Bytes });
-  const views = new Map<string, View>();
+  const spaces = new Map<string, Space>();
   // Reads of one key that are under way, for others to join.
   const flights = new Map<string, { readonly sentAtMs: number; readonly answer: Promise<Cached<unknown>> }>();
   const counts = createCounts();
@@ -148,17 +151,19 @@ export function createCache(deps: {
   });
   const { fromLayer1, fromLayer2, fromOrigin, fromBeyond, toEntry, isFresh } = answers;
 
-  function viewOf(slot: string): View {
-    const known = views.get(slot);
+  function spaceOf(slot: string): Space {
+    const known = spaces.get(slot);
     if (known !== undefined) return known;
-    const view = createView(layer1.of(slot));
-    views.set(slot, view);
-    return view;
+    const entries = layer1.of(slot);
+    const space = { view: createView(entries), counts: counts.of(slot), entries };
+    spaces.set(slot, space);
+    return space;
   }
+  const viewOf = (slot: string) => spaceOf(slot).view;
 
   function forget(slot: string): void {
-    layer1.of(slot).clear();
-    views.delete(slot);
+    spaces.get(slot)?.entries.clear();
+    spaces.delete(slot);
     counts.forget(slot);
   }
 
@@ -176,7 +181,7 @@ export function createCache(deps: {
   }
 
   const get = (slot: string, since: number, keys: readonly string[], leaseMs: number) =>
-    ask2(() => redis.get(slot, { since, nonce: nonce(), keys, leaseMs }, { deadlineMs: limits.deadlineMs }));
+    ask2(() => redis.get(slot, { since, nonce: nonce(), keys, leaseMs }, { deadlineMs: limits.softDeadlineMs }));
 
   /** Sends a stretch of the feed, and values, to layer 2; answers for each value whether it was stored. */
   async function store(
@@ -249,11 +254,10 @@ export function createCache(deps: {
   }
 
   function count<Value>(
-    { slot, kind, keys }: Reading<Value>,
+    { slot, view, kind, ids }: Reading<Value>,
     answer: Cached<Value> & { readonly isJoined?: boolean },
   ): Cached<Value> {
-    const space = counts.of(slot);
-    const of = space.of(kind.name);
+    const of = counts.of(slot).of(kind.name);
     for (const layer of answer.layers) {
       if (answer.isJoined) of.joined++;
       else if (layer === 'l1') of.l1Hits++;
@@ -263,7 +267,10 @@ export function createCache(deps: {
       else of.loads++;
       if (answer.detail === 'stale') of.stale++;
     }
-    if (kind.isCounted) for (const key of keys) space.accessed(key);
+    for (const id of ids) {
+      const entry = view.find(kind.name, id);
+      if (entry !== undefined) entry.reads++;
+    }
     return answer;
   }
 
@@ -356,11 +363,11 @@ export function createCache(deps: {
     if (answers.isVerified(reply)) {
       const found = (isFit ? fromLayer1(reading) : undefined) ?? fromLayer2(reading, reply, isFit);
       if (found !== undefined) return found;
-      // Somebody else is loading it, and what is stored will be as new as need be.
-      if (leaseMs > 0 && reply.found[0] === 'held') {
-        counts.of(slot).of(kind.name).leasesHeld++;
-        return 'held';
-      }
+    }
+    // Somebody else is loading it, and what is stored will be as new as need be.
+    if (leaseMs > 0 && reply.found[0] === 'held') {
+      counts.of(slot).of(kind.name).leasesHeld++;
+      return 'held';
     }
     return fromLoad(reading, reply);
   }
@@ -386,8 +393,14 @@ export function createCache(deps: {
     }
   }
 
-  async function readBelow<Value>({ noCache }: CacheRequest, reading: Reading<Value>): Promise<Cached<Value>> {
-    const { kind, ids, load } = reading;
+  async function readBelow<Value>(
+    { slot, seq, noCache }: CacheRequest,
+    asked: Asked<Value>,
+    load: Reading<Value>['load'],
+  ): Promise<Cached<Value>> {
+    const { kind, ids } = asked;
+    const keys = ids.map((id) => keyOf(kind, id));
+    const reading: Reading<Value> = { ...asked, slot, keys, load, isLenient: seq === 0 && !noCache };
     if (kind.layers.length === 0) return count(reading, { ...fromOrigin(await load(ids, null)), detail: 'bypass' });
     if (noCache) return count(reading, await pastLayers(reading));
     return count(reading, ids.length === 1 ? await joining(reading) : await fromBelow(reading));
@@ -405,7 +418,13 @@ export function createCache(deps: {
       };
     },
 
-    takeReport: (slot) => counts.of(slot).take(reportedMax),
+    takeReport(slot) {
+      const space = spaceOf(slot);
+      const kinds = space.counts.take();
+      if (kinds === null) return null;
+      const reads = [...space.entries.takeReads()].sort(([, left], [, right]) => right - left);
+      return { kinds, accesses: Object.fromEntries(reads.slice(0, reportedMax)) };
+    },
 
     async explain(request, kind, id) {
       const view = viewOf(request.slot);
@@ -424,7 +443,7 @@ export function createCache(deps: {
 
     peek(slot, kind, id) {
       const view = viewOf(slot);
-      const entry = view.get(keyOf(kind, id));
+      const entry = view.find(kind.name, id);
       if (entry === undefined) return undefined;
       const value = entry.value as Parameters<typeof kind.encode>[0];
       const isCurrent = answers.isInWindow(view) && isFresh(kind, value) && view.isEnough(entry, view.own);
@@ -432,10 +451,15 @@ export function createCache(deps: {
     },
 
     read(request, kind, ids, load) {
-      const view = viewOf(request.slot);
-      const reading = toReading(request, { view, kind, ids, beganMs: clock(), load });
-      const inWindow = !request.noCache && answers.isInWindow(view) ? fromLayer1(reading) : undefined;
-      return inWindow === undefined ? readBelow(request, reading) : count(reading, inWindow);
+      const { slot, seq, noCache, unconfirmed } = request;
+      const { view, counts: of } = spaceOf(slot);
+      const need = Math.max(seq, view.own); // P16
+      const beganMs = clock();
+      const asked = { view, kind, ids, need, beganMs, reliesOn: unconfirmed?.entry };
+      const now = !noCache && answers.isInWindow(view, beganMs) ? fromLayer1(asked) : undefined;
+      if (now === undefined) return readBelow(request, asked, load);
+      of.of(kind.name).l1Hits += ids.length;
+      return now;
     },
 
     async write(request, kind, run, committed) {
@@ -492,6 +516,20 @@ export function createCache(deps: {
       return gone;
     },
   };
+}
+
+/** What an instance has of one space. */
+interface Space {
+  readonly view: View;
+  readonly counts: SpaceCounts;
+  readonly entries: ReturnType<ReturnType<typeof createLayer1>['of']>;
+}
+
+/** What one space's reads were, since the last report of them. */
+export interface Report {
+  readonly kinds: CountsByKind;
+  /** How often each value of layer 1 was served, by its key; the most read ones. */
+  readonly accesses: Readonly<Record<string, number>>;
 }
 
 /** A value on its way to layer 2, and what layer 1 keeps when it is accepted there. */

@@ -26,20 +26,11 @@ export interface KindCounts {
 /** Counts by kind, of one space or of all. */
 export type CountsByKind = Readonly<Record<string, Readonly<KindCounts>>>;
 
-/** What one space's reads were, since the last report of them. */
-export interface Report {
-  readonly kinds: CountsByKind;
-  /** How often each counted value was read, by its key; the most read ones. */
-  readonly accesses: Readonly<Record<string, number>>;
-}
-
 /** The counts of one space on one instance. */
 export interface SpaceCounts {
   of(kind: string): KindCounts;
-  /** Counts a read of a value that warming may want to know of. */
-  accessed(key: string): void;
-  /** What was counted since the last time, or null where that is nothing; begins anew. */
-  take(accessesMax: number): Report | null;
+  /** What was counted since the last time, or null where that is nothing. */
+  take(): CountsByKind | null;
 }
 
 export interface Counts {
@@ -49,16 +40,12 @@ export interface Counts {
   total(): CountsByKind;
 }
 
-// Beyond this many values read between two reports, those read least are forgotten.
-const accessesKept = 10_000;
-
 export function createCounts(): Counts {
   const forgotten: Record<string, KindCounts> = {};
   const spaces = new Map<string, SpaceCounts & { addTo(sums: Record<string, KindCounts>): void }>();
 
   function createSpace() {
     const kinds = new Map<string, { readonly counts: KindCounts; readonly reported: KindCounts }>();
-    let accesses = new Map<string, number>();
     return {
       of(kind: string) {
         const known = kinds.get(kind);
@@ -67,11 +54,7 @@ export function createCounts(): Counts {
         kinds.set(kind, { counts, reported: zero() });
         return counts;
       },
-      accessed(key: string) {
-        accesses.set(key, (accesses.get(key) ?? 0) + 1);
-        if (accesses.size > accessesKept) accesses = new Map(most(accesses, accessesKept / 2));
-      },
-      take(accessesMax: number) {
+      take() {
         const report: Record<string, KindCounts> = {};
         for (const [kind, { counts, reported }] of kinds) {
           const since = zero();
@@ -81,9 +64,7 @@ export function createCounts(): Counts {
           }
           if (names.some((name) => since[name] > 0)) report[kind] = since;
         }
-        const read = Object.fromEntries(most(accesses, accessesMax));
-        accesses = new Map();
-        return Object.keys(report).length === 0 ? null : { kinds: report, accesses: read };
+        return Object.keys(report).length === 0 ? null : report;
       },
       addTo(sums: Record<string, KindCounts>) {
         for (const [kind, { counts }] of kinds) {
@@ -130,8 +111,3 @@ const zero = (): KindCounts => ({
   originMs: 0,
 });
 const names = Object.keys(zero()) as (keyof KindCounts)[];
-
-function most(accesses: ReadonlyMap<string, number>, count: number): [string, number][] {
-  if (accesses.size <= count) return [...accesses];
-  return [...accesses].sort(([, left], [, right]) => right - left).slice(0, count);
-}

@@ -4,8 +4,6 @@ export interface Kind<Value> {
   readonly name: string;
   /** The layers that keep it; a kind that neither of the two keeps is loaded each time. */
   readonly layers: readonly ('l1' | 'l2' | 'l3')[];
-  /** Whether its reads are counted, so that it can be warmed. */
-  readonly isCounted: boolean;
   /** How long layers 2 and 3 keep a value; frees room, validity is by tick. */
   ttlMs(value: Value): number;
   /** Text for layers 2 and 3, or null for what does not belong there, such as one that is too large. */

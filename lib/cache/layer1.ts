@@ -4,7 +4,7 @@ import type { Entry, EntryStore } from './view.ts';
 /** Layer 1 of a process: the entries of all spaces, the least recently used go first. */
 export interface Layer1 {
   /** The entries of one space. */
-  of(space: string): EntryStore;
+  of(space: string): EntryStore & { takeReads(): Map<string, number> };
   readonly bytes: number;
   readonly entries: number;
   readonly evictions: number;
@@ -18,80 +18,117 @@ export interface Layer1Counts {
   evictions: number;
 }
 
+/** An entry in its place; the key of the eviction order, so that no name has to be made to look it up. */
 interface Slot {
-  readonly space: string;
-  readonly key: string;
+  readonly index: SpaceIndex;
+  readonly kind: string;
+  readonly id: string;
   readonly entry: Entry;
 }
+
+interface SpaceIndex {
+  readonly kinds: Map<string, Map<string, Slot>>;
+  /** For each item the keys that depend on it. */
+  readonly dependents: Map<string, Set<string>>;
+  /** Reads of entries that are here no longer, until they are reported. */
+  readonly reads: Map<string, number>;
+}
+
+// Reads of entries that are gone are remembered of this many at most.
+const readsMax = 2000;
 
 /** @param deps.bytesMax what all entries together may weigh; one that weighs more than a twentieth is not kept. */
 export function createLayer1(deps: { bytesMax: number }): Layer1 {
   const { bytesMax } = deps;
   let evictions = 0;
   const kinds: Record<string, Layer1Counts> = {};
-  // For each space the keys it has here, and for each item the keys that depend on it.
-  const indexes = new Map<string, { keys: Set<string>; dependents: Map<string, Set<string>> }>();
-
-  const slots = new LRUCache<string, Slot>({
+  const slots = new LRUCache<Slot, Entry>({
     maxSize: bytesMax,
     maxEntrySize: Math.max(Math.floor(bytesMax / 20), 1),
-    sizeCalculation: ({ key, entry }) => Math.max(entry.bytes + key.length, 1),
-    dispose(slot, _name, reason) {
-      const isEvicted = reason === 'evict';
-      if (isEvicted) evictions++;
-      count(slot, -1, isEvicted);
+    sizeCalculation: (entry, { id }) => Math.max(entry.bytes + id.length, 1),
+    dispose(_entry, slot, reason) {
+      if (reason === 'evict') evictions++;
+      count(slot, -1, reason === 'evict');
       unlink(slot);
     },
   });
 
-  function count({ key, entry }: Slot, entries: 1 | -1, isEvicted = false): void {
-    const kind = key.slice(0, key.indexOf(':'));
+  function count({ kind, entry }: Slot, entries: 1 | -1, isEvicted = false): void {
     kinds[kind] ??= { entries: 0, bytes: 0, evictions: 0 };
     kinds[kind].entries += entries;
     kinds[kind].bytes += entries * entry.bytes;
     if (isEvicted) kinds[kind].evictions++;
   }
 
-  function link({ space, key, entry }: Slot): void {
-    const index = indexes.get(space) ?? { keys: new Set(), dependents: new Map() };
-    indexes.set(space, index);
-    index.keys.add(key);
+  function link(slot: Slot): void {
+    const { index, kind, id, entry } = slot;
+    const ids = index.kinds.get(kind) ?? new Map<string, Slot>();
+    index.kinds.set(kind, ids.set(id, slot));
+    const key = `${kind}:${id}`;
     for (const dep of entry.deps) {
       const keys = index.dependents.get(dep) ?? new Set();
       index.dependents.set(dep, keys.add(key));
     }
   }
 
-  function unlink({ space, key, entry }: Slot): void {
-    const index = indexes.get(space);
-    if (index === undefined) return;
-    index.keys.delete(key);
+  function unlink({ index, kind, id, entry }: Slot): void {
+    index.kinds.get(kind)?.delete(id);
+    const key = `${kind}:${id}`;
     for (const dep of entry.deps) {
       const keys = index.dependents.get(dep);
       keys?.delete(key);
       if (keys?.size === 0) index.dependents.delete(dep);
     }
-    if (index.keys.size === 0) indexes.delete(space);
+    if (entry.reads > 0 && index.reads.size < readsMax) index.reads.set(key, (index.reads.get(key) ?? 0) + entry.reads);
   }
 
   return {
-    of(space) {
-      const name = (key: string) => `${space}\n${key}`;
+    of() {
+      const index: SpaceIndex = { kinds: new Map(), dependents: new Map(), reads: new Map() };
+      const slotOf = (key: string) => {
+        const end = key.indexOf(':');
+        return index.kinds.get(key.slice(0, end))?.get(key.slice(end + 1));
+      };
+      const remove = (slot: Slot | undefined) => {
+        if (slot !== undefined) slots.delete(slot);
+      };
+      const find = (kind: string, id: string) => {
+        const slot = index.kinds.get(kind)?.get(id);
+        return slot === undefined ? undefined : slots.get(slot);
+      };
       return {
-        get: (key) => slots.get(name(key))?.entry,
+        find,
+        get(key) {
+          const slot = slotOf(key);
+          return slot === undefined ? undefined : slots.get(slot);
+        },
         set(key, entry) {
-          slots.delete(name(key));
-          const slot = { space, key, entry };
-          slots.set(name(key), slot);
-          if (!slots.has(name(key))) return;
+          remove(slotOf(key));
+          const end = key.indexOf(':');
+          const slot = { index, kind: key.slice(0, end), id: key.slice(end + 1), entry };
+          slots.set(slot, entry);
+          if (!slots.has(slot)) return;
           count(slot, 1);
           link(slot);
         },
-        delete: (key) => void slots.delete(name(key)),
+        delete: (key) => remove(slotOf(key)),
         clear() {
-          for (const key of [...(indexes.get(space)?.keys ?? [])]) slots.delete(name(key));
+          for (const ids of index.kinds.values()) for (const slot of [...ids.values()]) slots.delete(slot);
         },
-        dependents: (item) => indexes.get(space)?.dependents.get(item) ?? [],
+        dependents: (item) => index.dependents.get(item) ?? [],
+        takeReads() {
+          const reads = new Map(index.reads);
+          index.reads.clear();
+          for (const [kind, ids] of index.kinds) {
+            for (const [id, { entry }] of ids) {
+              if (entry.reads === 0) continue;
+              const key = `${kind}:${id}`;
+              reads.set(key, (reads.get(key) ?? 0) + entry.reads);
+              entry.reads = 0;
+            }
+          }
+          return reads;
+        },
       };
     },
     get bytes() {

@@ -7,6 +7,8 @@ export interface Entry {
   readonly value: unknown;
   /** What it weighs, about. */
   readonly bytes: number;
+  /** How often it was served since the last report of that. */
+  reads: number;
 }
 
 /** What an instance sends along with a call, and needs again when the reply comes. */
@@ -32,6 +34,8 @@ export interface View {
   /** The highest tick written through this instance. */
   readonly own: number;
   get(key: string): Entry | undefined;
+  /** The same by the two parts of the key, without putting them together. */
+  find(kind: string, id: string): Entry | undefined;
   /** Keeps a value that layer 2 has accepted or found, unless a later one is there. */
   keep(key: string, entry: Entry): void;
   drop(key: string): void;
@@ -46,6 +50,7 @@ export interface View {
 /** Where a view keeps its entries: bounded in bytes together with those of all other spaces. */
 export interface EntryStore {
   get(key: string): Entry | undefined;
+  find(kind: string, id: string): Entry | undefined;
   set(key: string, entry: Entry): void;
   delete(key: string): void;
   clear(): void;
@@ -78,6 +83,7 @@ export function createView(store: EntryStore): View {
       return own;
     },
     get: (key) => store.get(key),
+    find: store.find,
     keep(key, entry) {
       const before = store.get(key);
       if (before === undefined || before.at <= entry.at) store.set(key, entry);

@@ -131,12 +131,20 @@ export const settingsSchema = z
           .max(60_000)
           .default(5000)
           .describe('How long PostgreSQL may take for a cached read before it counts as away, in milliseconds.'),
+        softDeadlineMs: z
+          .int()
+          .min(10)
+          .max(10000)
+          .default(80)
+          .describe(
+            'How long a read waits for layer 2 before it asks PostgreSQL instead, in milliseconds; that counts as a failure of layer 2.',
+          ),
         deadlineMs: z
           .int()
           .min(10)
           .max(10000)
           .default(250)
-          .describe('How long layer 2 may take before it counts as away, in milliseconds.'),
+          .describe('How long a write or a load waits until layer 2 has heard of it, in milliseconds.'),
         leaseMs: z
           .int()
           .min(0)

@@ -1,4 +1,4 @@
-import type { Report } from '../cache/counts.ts';
+import type { Report } from '../cache/cache.ts';
 import { type Database, runOne, type Statement } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
 import type { RequestContext } from './request.ts';

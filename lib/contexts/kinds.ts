@@ -60,14 +60,12 @@ export function createContextKinds(settings: Settings): ContextKinds {
       readonly fromParts: (parts: { readonly facts: never; readonly contexts: Context[] }, id: string) => Value;
       readonly expiresMs: (value: Value) => number | null;
       readonly isAbsent?: (value: Value) => boolean;
-      readonly isCounted?: boolean;
     },
   ): Kind<Value> {
     const { layers, ttlSeconds } = cache.kinds[name];
     return {
       name,
       layers,
-      isCounted: of.isCounted ?? false,
       ttlMs: (value) => 1000 * (of.isAbsent?.(value) ? Math.min(cache.absentTtlSeconds, ttlSeconds) : ttlSeconds),
       expiresMs: of.expiresMs,
 
@@ -106,7 +104,6 @@ export function createContextKinds(settings: Settings): ContextKinds {
       // Whoever reads an expired head sees that from its own time.
       expiresMs: (head) => (head === null ? null : forgottenMs(head)),
       isAbsent: (head) => head === null,
-      isCounted: true,
     }),
     ancestry: create<readonly Context[]>('ancestry', {
       toParts: (contexts) => ({ facts: null, contexts }),
@@ -122,7 +119,6 @@ export function createContextKinds(settings: Settings): ContextKinds {
       },
       expiresMs: ({ context, expiresMs }) => (context === null ? null : (forgottenMs(context) ?? expiresMs)),
       isAbsent: ({ context }) => context === null,
-      isCounted: true,
     }),
     list: create<CachedList>('list', {
       toParts: ({ items, hasMore, of }) => ({

@@ -89,7 +89,7 @@ create or replace function warm_plan(p_half_life_hours double precision, p_limit
   with read as (
     select a.key, sum(a.count::double precision * power(0.5, extract(epoch from statement_timestamp() - r.at) / 3600 / p_half_life_hours)) as score
     from cache_report r cross join lateral jsonb_each_text(r.accesses) as a (key, count)
-    where r.space_id = current_setting('lamina.space') group by a.key
+    where r.space_id = current_setting('lamina.space') and a.key ~ '^(head|effective):' group by a.key
   ), ranked as (
     select key, score, null::timestamptz as updated_at from read
     union all

@@ -148,8 +148,8 @@ const mutants: readonly Mutant[] = [
   },
   {
     rule: 'P16 own writes count',
-    file: answers,
-    changes: [['Math.max(request.seq, view.own)', 'request.seq']],
+    file: cache,
+    changes: [['Math.max(seq, view.own)', 'seq']],
     scenario: plain,
   },
   {

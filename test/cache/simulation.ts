@@ -65,7 +65,6 @@ const writable: readonly (readonly string[])[] = [['c:a'], ['c:b'], ['c:a', 'c:b
 const number: Kind<number> = {
   name: 'n',
   layers: ['l1', 'l2'],
-  isCounted: false,
   ttlMs: () => 3_600_000,
   encode: async (value) => String(value),
   decode: Number,
@@ -171,6 +170,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
         repairMs: 1_000_000_000,
         graceMs: 1_000_000_000,
         layer1Bytes: 1_000_000,
+        softDeadlineMs: 1_000_000,
         deadlineMs: 1_000_000,
         leaseMs: 0,
         breaker: { failures: Number.POSITIVE_INFINITY, withinMs: 1, openMs: 1 },
