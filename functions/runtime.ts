@@ -9,6 +9,7 @@ import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { createUpstashRedis } from '../lib/redis/upstash.ts';
+import { createMetrics, tellAll } from '../lib/telemetry/metrics.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
 import { lockFolder } from './folder-lock.ts';
@@ -79,16 +80,19 @@ export async function openRuntime(
   deps: { telemetry: Telemetry; progress?: (what: string) => void },
 ): Promise<Runtime> {
   const settings = await loadSettings(environment.settingsPath);
+  const metrics = createMetrics();
+  const telemetry = tellAll(deps.telemetry, metrics);
   const unlock = await lockData(environment);
   try {
     const ownerToken = environment.ownerToken ?? (await keepToken(environment.dataFolder));
-    const database = await openDatabase(environment, deps);
+    const database = await openDatabase(environment, { ...deps, telemetry });
     const { redis } = environment;
     const manager = await createUnifiedContextManager({
       database,
-      redis: redis && ((bounds) => createUpstashRedis({ ...redis, bounds, telemetry: deps.telemetry })),
+      redis: redis && ((bounds) => createUpstashRedis({ ...redis, bounds, telemetry })),
       settings,
       telemetry: deps.telemetry,
+      metrics,
       ownerToken,
     }).catch(async (error) => {
       await database.close();

@@ -17,11 +17,13 @@ import { createNudges, type Nudges } from './contexts/nudges.ts';
 import { createReconciling } from './contexts/reconciling.ts';
 import { createReports } from './contexts/reports.ts';
 import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.ts';
+import { layer3Kinds, readStatistics, type Statistics } from './contexts/statistics.ts';
 import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
 import { type Database, runOne } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
+import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { createHistory, type History } from './versions/history.ts';
 import { type CleanupReport, cleanSpace } from './versions/maintenance.ts';
@@ -82,6 +84,10 @@ export interface UnifiedContextManager {
   readonly nudges: Nudges;
   readonly ids: Ids;
   readonly settings: Settings;
+  /** How much the space holds, how its caches and engines do, and which alert thresholds are passed. */
+  statistics(request: RequestContext): Promise<Statistics>;
+  /** What this instance counted since it began, as OpenMetrics. */
+  printMetrics(): Promise<{ readonly text: string; readonly contentType: string }>;
   /** Asks each engine whether it answers. */
   health(): Promise<{ postgres: EngineHealth }>;
   /** Cleans one space, or all of them one after another. */
@@ -104,12 +110,15 @@ export async function createUnifiedContextManager(deps: {
   redis?: ((bounds: Bounds) => Redis) | undefined;
   settings?: Settings;
   telemetry?: Telemetry;
+  /** Hears of engine calls through `telemetry`, and is printed at `/metrics`. */
+  metrics?: Metrics;
   clock?: Clock;
   ids?: Ids;
   ownerToken?: string | undefined;
 }): Promise<UnifiedContextManager> {
   const { database, settings = defaultSettings, telemetry = noTelemetry, clock = systemClock } = deps;
   const ids = deps.ids ?? createIds({ clock });
+  const metrics = deps.metrics ?? createMetrics();
   const nudges = createNudges();
   const onChanged = (space: string) => nudges.nudge(space);
   const limits = settings.cache;
@@ -163,6 +172,15 @@ export async function createUnifiedContextManager(deps: {
     nudges,
     ids,
     settings,
+
+    statistics: (request) =>
+      readStatistics({ database, reports, settings }, request, { stats: cache.stats(), engines: metrics.engines() }),
+
+    async printMetrics() {
+      const { kinds, ...rest } = cache.stats();
+      const shown = Object.fromEntries(Object.entries(kinds).map(([kind, counts]) => [kind, { ...counts }]));
+      return { text: await metrics.print({ ...rest, kinds: shown }), contentType: metrics.contentType };
+    },
 
     async health() {
       const started = performance.now();
@@ -218,6 +236,3 @@ export async function createUnifiedContextManager(deps: {
     }
   }
 }
-
-const layer3Kinds = ({ cache }: Settings) =>
-  Object.entries(cache.kinds).flatMap(([name, { layers }]) => (layers.some((layer) => layer === 'l3') ? [name] : []));

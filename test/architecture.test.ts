@@ -53,6 +53,7 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   '@hono/node-server': ['functions'],
   '@redocly/openapi-core': ['tools'],
   hono: ['lib/http'],
+  'prom-client': ['lib/telemetry'],
   'lru-cache': ['lib/access', 'lib/cache'],
   yaml: ['lib/config'],
   zod: ['lib/http', 'lib/config', 'tools'],

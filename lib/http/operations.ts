@@ -6,6 +6,39 @@ import { maintenanceBody } from './schemas.ts';
 
 const tag = 'Operations';
 const engine = z.strictObject({ ready: z.boolean(), latencyMs: z.number(), slow: z.boolean() });
+const count = z.int().min(0);
+const rate = z.number().min(0).max(1).nullable();
+const layer = z.strictObject({ hits: count, misses: count, hitRate: rate });
+const statsAnswer = z.strictObject({
+  contexts: count,
+  expired: count.meta({ description: 'Contexts whose time is over and that cleanup has not seen yet.' }),
+  tombstones: count,
+  contentBytes: count,
+  largestBytes: count,
+  versions: z.strictObject({ count, pinned: count, bytes: count }),
+  cache: z.strictObject({
+    l1: layer,
+    l2: layer,
+    l3: layer,
+    combinedHitRate: rate,
+    reported: z.array(
+      z.strictObject({
+        kind: z.string(),
+        l1Hits: count,
+        l2Hits: count,
+        l3Hits: count,
+        loads: count,
+        hitRate: rate,
+        l3Entries: count,
+        l3Bytes: count,
+      }),
+    ),
+  }),
+  engines: z.record(z.string(), z.strictObject({ calls: count, failures: count, averageMs: z.number() })),
+  warnings: z.array(
+    z.strictObject({ alert: z.string(), value: z.number(), threshold: z.number(), detail: z.string() }),
+  ),
+});
 // A run asked for over HTTP ends before the gateways lose patience; what is left waits for the next.
 const maintenanceBudgetMs = 10_000;
 
@@ -46,6 +79,65 @@ export const operationRoutes: readonly Route[] = [
       const engines = { postgres: { ready: isReady, latencyMs: Math.round(latencyMs * 10) / 10, slow: isSlow } };
       if (!isReady) throw new Problem('unavailable', 'PostgreSQL does not answer.', { engines });
       return { body: printPlain({ status: 'ready', engines }) };
+    },
+  }),
+
+  route({
+    method: 'get',
+    path: '/v1/stats',
+    operationId: 'readStats',
+    tag,
+    summary: 'What the space holds, how its caches and engines do, and what should worry',
+    description:
+      'Sizes are of this space; hit rates and engines are of this instance since it began, `reported` of all instances within `cache.reportDays`. `warnings` names each threshold of `alerts` that is passed.',
+    scope: 'read',
+    answers: {
+      200: {
+        description: 'The figures.',
+        schema: statsAnswer,
+        example: {
+          contexts: 1200,
+          expired: 0,
+          tombstones: 4,
+          contentBytes: 5_200_000,
+          largestBytes: 310_000,
+          versions: { count: 9100, pinned: 12, bytes: 31_000_000 },
+          cache: {
+            l1: { hits: 900, misses: 100, hitRate: 0.9 },
+            l2: { hits: 60, misses: 40, hitRate: 0.6 },
+            l3: { hits: 2, misses: 9, hitRate: 0.18 },
+            combinedHitRate: 0.962,
+            reported: [
+              { kind: 'head', l1Hits: 900, l2Hits: 60, l3Hits: 0, loads: 40, hitRate: 0.96, l3Entries: 0, l3Bytes: 0 },
+            ],
+          },
+          engines: { postgres: { calls: 310, failures: 0, averageMs: 2.1 } },
+          warnings: [],
+        },
+      },
+    },
+    problems: [],
+    async handle({ manager, request }) {
+      const { space, cache, engines, warnings } = await manager.statistics(request);
+      const { seq, versions, pinned, versionBytes, ...held } = space;
+      const count = { count: versions, pinned, bytes: versionBytes };
+      return { seq, body: printPlain({ ...held, versions: count, cache, engines, warnings }) };
+    },
+  }),
+
+  route({
+    method: 'get',
+    path: '/metrics',
+    operationId: 'metrics',
+    tag,
+    summary: 'What this instance counted, as OpenMetrics',
+    description: 'For Prometheus and whatever reads its format: engines with their latencies, and the caches by kind.',
+    scope: 'admin',
+    answers: { 200: { description: 'The metrics.', contentType: 'application/openmetrics-text' } },
+    problems: [],
+    async handle({ manager }) {
+      const { text, contentType } = await manager.printMetrics();
+      return { contentType, body: text };
     },
   }),
 

@@ -8,6 +8,7 @@ import { routes } from '../../lib/http/routes.ts';
 import { problemAnswer } from '../../lib/http/schemas.ts';
 import type { Database } from '../../lib/postgres/database.ts';
 import type { Bounds, Redis } from '../../lib/redis/redis.ts';
+import type { Metrics } from '../../lib/telemetry/metrics.ts';
 import { type EngineCall, noTelemetry, type Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../../lib/unified-context-manager.ts';
 import type { TestEngine } from './engines.ts';
@@ -53,6 +54,7 @@ export async function openStore(
     settings?: Record<string, unknown>;
     clock?: Clock;
     telemetry?: Telemetry;
+    metrics?: Metrics;
     database?: Database;
     /** Makes layer 2; in the process when absent. */
     redis?: (bounds: Bounds) => Redis;
@@ -74,6 +76,7 @@ export async function openStore(
     redis: options.redis,
     settings,
     telemetry: counted,
+    ...(options.metrics ? { metrics: options.metrics } : {}),
     ownerToken,
     clock,
   });

@@ -1,0 +1,41 @@
+import { type Database, runOne } from '../postgres/database.ts';
+import { sql, toStatement } from '../postgres/sql.ts';
+import type { RequestContext } from './request.ts';
+import { jsonColumn, spaceRow } from './rows.ts';
+
+/** How much a space holds, as the views `space_statistics` and `version_statistics` have it. */
+export interface SpaceStatistics {
+  readonly contexts: number;
+  readonly expired: number;
+  readonly tombstones: number;
+  readonly contentBytes: number;
+  readonly largestBytes: number;
+  readonly versions: number;
+  readonly pinned: number;
+  readonly versionBytes: number;
+  readonly seq: number;
+}
+
+export async function readSpaceStatistics(database: Database, request: RequestContext): Promise<SpaceStatistics> {
+  const rows = await runOne(
+    database.in(request),
+    toStatement(sql`select s.clock, to_jsonb(s)::text as space, (
+        select to_jsonb(v) from version_statistics v where v.space_id = s.space_id)::text as versions
+      from space_statistics s where s.space_id = ${request.space}`),
+    request,
+  );
+  const row = spaceRow(rows, request);
+  const space = jsonColumn<Record<string, number>>(row, 'space') ?? {};
+  const versions = jsonColumn<Record<string, number>>(row, 'versions') ?? {};
+  return {
+    contexts: space['contexts'] ?? 0,
+    expired: space['expired'] ?? 0,
+    tombstones: space['tombstones'] ?? 0,
+    contentBytes: space['content_bytes'] ?? 0,
+    largestBytes: space['largest_bytes'] ?? 0,
+    versions: versions['versions'] ?? 0,
+    pinned: versions['pinned'] ?? 0,
+    versionBytes: versions['version_bytes'] ?? 0,
+    seq: Number(row['clock']),
+  };
+}

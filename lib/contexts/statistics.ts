@@ -1,0 +1,67 @@
+import type { CacheStats } from '../cache/cache.ts';
+import { type CacheSummary, summarize } from '../cache/summary.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Database } from '../postgres/database.ts';
+import type { EngineFigures } from '../telemetry/metrics.ts';
+import type { KindStatistics } from './cache.sql.ts';
+import type { Reports } from './reports.ts';
+import type { RequestContext } from './request.ts';
+import { readSpaceStatistics, type SpaceStatistics } from './statistics.sql.ts';
+
+/** A threshold of `alerts` that is passed. */
+export interface Warning {
+  /** Which setting, such as `alerts.cacheHitRate`. */
+  readonly alert: string;
+  readonly value: number;
+  readonly threshold: number;
+  readonly detail: string;
+}
+
+/** What a space holds, what its caches do, how the engines answer, and what of that should worry an operator. */
+export interface Statistics {
+  readonly space: SpaceStatistics;
+  readonly cache: CacheSummary & { readonly reported: readonly KindStatistics[] };
+  readonly engines: Readonly<Record<string, EngineFigures>>;
+  readonly warnings: readonly Warning[];
+}
+
+// Fewer reads than this say nothing about a hit rate.
+const readsMin = 1000;
+
+/** Two requests to PostgreSQL. */
+export async function readStatistics(
+  deps: { readonly database: Database; readonly reports: Reports; readonly settings: Settings },
+  request: RequestContext,
+  here: { readonly stats: CacheStats; readonly engines: Readonly<Record<string, EngineFigures>> },
+): Promise<Statistics> {
+  const { database, reports, settings } = deps;
+  const space = await readSpaceStatistics(database, request);
+  const reported = await reports.statistics(request);
+  const summary = summarize(here.stats, layer3Kinds(settings));
+  const layer3Bytes = reported.reduce((total, of) => total + of.l3Bytes, 0);
+  const { layer2 } = here.stats;
+  const { alerts } = settings;
+  const reads = summary.l1.hits + summary.l1.misses;
+  const warnings: Warning[] = [];
+  const warn = (name: keyof typeof alerts, value: number | null | undefined, isOver: boolean, detail: string) => {
+    if (isOver && typeof value === 'number')
+      warnings.push({ alert: `alerts.${name}`, value, threshold: alerts[name], detail });
+  };
+  const rate = summary.combinedHitRate;
+  warn(
+    'cacheHitRate',
+    rate,
+    reads >= readsMin && rate !== null && rate < alerts.cacheHitRate,
+    'The caches of this instance answer few of its reads; docs/tuning.md says what may help.',
+  );
+  const postgresMs = here.engines['postgres']?.averageMs;
+  warn('databaseMs', postgresMs, (postgresMs ?? 0) > alerts.databaseMs, 'PostgreSQL is slow, seen from this instance.');
+  const layer2Ms = layer2.calls === 0 ? 0 : layer2.ms / layer2.calls;
+  warn('syncMs', layer2Ms, layer2Ms > alerts.syncMs, 'Layer 2 is slow: every write waits for it.');
+  warn('spaceBytes', space.contentBytes, space.contentBytes > alerts.spaceBytes, 'The space holds a lot.');
+  warn('layer3Bytes', layer3Bytes, layer3Bytes > alerts.layer3Bytes, 'Layer 3 of the space holds a lot.');
+  return { space, cache: { ...summary, reported }, engines: here.engines, warnings };
+}
+
+export const layer3Kinds = ({ cache }: Settings) =>
+  Object.entries(cache.kinds).flatMap(([name, { layers }]) => (layers.some((layer) => layer === 'l3') ? [name] : []));
