@@ -131,7 +131,7 @@ export async function createUnifiedContextManager(deps: {
   const kinds = createContextKinds(settings);
   const keyKind = createKeyKind(settings);
   const reads = createCachedReads({ database, cache, kinds, settings });
-  const reports = createReports({ database, cache, clock, ids, everyMs: limits.reportSeconds * 1000 });
+  const reports = createReports({ database, cache, ids, everyMs: limits.reportSeconds * 1000 });
   const contexts = createContexts({ database, cache, reads, kinds, reports, clock, settings, onChanges: onChanged });
   const reconciling = createReconciling({ database, cache, kinds, reads });
   const warming = createWarming({ database, reads, clock, settings });
@@ -161,6 +161,7 @@ export async function createUnifiedContextManager(deps: {
     committing: contexts.committing,
   });
   await access.prepare();
+  const resumeAfter = new Map<string, string>();
 
   return {
     contexts,
@@ -224,15 +225,20 @@ export async function createUnifiedContextManager(deps: {
       await runIn(only);
       return done;
     }
-    for (let after: string | undefined; ; ) {
+    // Where the budget ended the last run of the task, this one goes on.
+    for (let after = resumeAfter.get(task); ; ) {
       const spaces = await access.listSpaces({ after, limit: 100 });
       for (const { id, createdMs } of spaces) {
         await runIn({ space: id, slot: slotOf(id, createdMs) }).catch((error) =>
           telemetry.log({ level: 'error', event: `${task}.failed`, facts: { space: id }, error }),
         );
+        resumeAfter.set(task, id);
+        if (performance.now() >= deadline) return done;
       }
       after = spaces.at(-1)?.id;
-      if (spaces.length < 100) return done;
+      if (spaces.length === 100) continue;
+      resumeAfter.delete(task);
+      return done;
     }
   }
 }

@@ -114,6 +114,39 @@ describe.each(engines)('access on $name', (engine) => {
     expect((await other.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 } })).json.version).toBe(1);
   });
 
+  test('the removal of a space that is sent again leaves a later space of the name alone', async () => {
+    const owner = { token: store.ownerToken };
+    const name = `phoenix-${process.pid}`;
+    const make = async () =>
+      (await store.send('POST', '/v1/spaces', { body: { name }, ...owner })).json.key.token as string;
+    const remove = (headers: Record<string, string> = {}) =>
+      store.send('DELETE', `/v1/spaces/${name}?erase=true`, { ...owner, headers });
+    await make();
+    const key = { 'idempotency-key': `remove-${name}` };
+    const first = await remove(key);
+    expect(first.status).toBe(200);
+    const token = await make();
+    await store.send('PUT', '/v1/contexts/mine', { token, body: { content: 'kept' } });
+    const again = await remove(key);
+    expect([again.status, again.json]).toEqual([200, first.json]);
+    expect((await store.send('GET', '/v1/contexts/mine', { token })).json.content).toBe('kept');
+    // Two at once: one removes it, and the other finds nothing.
+    const both = await Promise.all([remove(), remove()]);
+    expect(both.map(({ status }) => status).sort()).toEqual([200, 404]);
+    expect((await store.send('GET', '/v1/contexts/mine', { token })).json.code).toBe('unauthenticated');
+    expect((await remove()).json.code).toBe('not_found');
+  });
+
+  test('a key that is revoked while a request waits is not answered', async () => {
+    const { token, id } = (await store.send('POST', '/v1/keys', { body: { name: 'w', scopes: ['read'] } })).json;
+    const since = (await store.send('GET', '/v1/changes?since=latest', { token })).json.nextCursor;
+    const waiting = store.send('GET', `/v1/changes?since=${since}&waitSeconds=5`, { token });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await store.send('DELETE', `/v1/keys/${id}`);
+    await store.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 'not for you' } });
+    expect((await waiting).json.code).toBe('unauthenticated');
+  });
+
   test('a space is made with its first key, listed, and deleted with everything in it', async () => {
     const name = `made-${process.pid}-${newId()}`;
     const owner = { token: store.ownerToken };

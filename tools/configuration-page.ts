@@ -9,6 +9,7 @@ interface Described {
   maximum?: number;
   exclusiveMinimum?: number;
   anyOf?: Described[];
+  items?: { enum?: string[] };
   properties?: Record<string, Described>;
 }
 
@@ -16,10 +17,7 @@ interface Described {
 export function configurationPage(): string {
   const schema = z.toJSONSchema(settingsSchema, { io: 'input' }) as Described;
   const sections = Object.entries(schema.properties ?? {}).map(([name, section]) => {
-    const rows = Object.entries(section.properties ?? {}).map(([key, setting]) => {
-      const value = JSON.stringify(setting.default);
-      return `| \`${name}.${key}\` | \`${value}\` | ${describeRange(setting)} | ${setting.description ?? ''} |`;
-    });
+    const rows = describeSettings(name, section);
     const table = rows.length === 0 ? [] : ['', '| key | default | range | meaning |', '|---|---|---|---|', ...rows];
     return [`## ${name}`, '', section.description ?? '', ...table, ''].join('\n');
   });
@@ -34,11 +32,22 @@ README lists.
 ${sections.join('\n')}`;
 }
 
+/** A row for each setting, those of nested groups by their whole path. */
+function describeSettings(path: string, { properties = {} }: Described): string[] {
+  return Object.entries(properties).flatMap(([key, setting]) => {
+    const own = `${path}.${key}`;
+    const about = setting.description ?? '';
+    if (setting.properties !== undefined) return [`| \`${own}\` | | | ${about} |`, ...describeSettings(own, setting)];
+    return [`| \`${own}\` | \`${JSON.stringify(setting.default)}\` | ${describeRange(setting)} | ${about} |`];
+  });
+}
+
 function describeRange(setting: Described): string {
   const [first, ...others] = setting.anyOf ?? [setting];
   if (first === undefined) return '';
   const orNull = others.some((other) => other.type === 'null') ? ' or null' : '';
   if (first.type === 'boolean') return 'true, false';
+  if (first.type === 'array') return `any of ${(first.items?.enum ?? []).join(', ')}`;
   const low = first.exclusiveMinimum === undefined ? String(first.minimum) : `above ${first.exclusiveMinimum}`;
-  return `${low} to ${first.maximum}${orNull}`;
+  return first.maximum === undefined ? `${low} or more${orNull}` : `${low} to ${first.maximum}${orNull}`;
 }

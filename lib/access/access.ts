@@ -6,7 +6,7 @@ import { Problem } from '../base/problem.ts';
 import type { Cache } from '../cache/cache.ts';
 import type { Kind } from '../cache/kind.ts';
 import type { Contexts } from '../contexts/contexts.ts';
-import type { RequestContext } from '../contexts/request.ts';
+import { type RequestContext, slotOf } from '../contexts/request.ts';
 import { toChange } from '../contexts/rows.ts';
 import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
 import type { Database } from '../postgres/database.ts';
@@ -16,7 +16,6 @@ import type { CachedKey } from './key-kind.ts';
 import {
   type ApiKey,
   type AuditEntry,
-  closeSpace,
   createKey,
   createSpace,
   dropSpace,
@@ -27,6 +26,7 @@ import {
   readSpaces,
   revokeKey,
   type Space,
+  sealSpace,
 } from './keys.sql.ts';
 import type { Scope } from './scopes.ts';
 
@@ -147,12 +147,18 @@ export function createAccess(deps: {
       if (name === defaultSpace) throw new Problem('unprocessable', 'The default space cannot be deleted.');
       // Ended anywhere, the same call goes on. Whatever the caches of other instances still hold is of another slot than
       // any later space's of this name, and good for nothing in the database.
-      const slot = await closeSpace(database, request, name);
+      const asked = options(request, idempotency);
+      const sealed = await retryLost(() => sealSpace(database, request, name, asked));
+      if (sealed.recorded === null) throw idempotencyMismatch();
+      if (sealed.recorded !== undefined) return;
+      if (sealed.createdMs === null) throw new Problem('not_found', `There is no space ${name}.`);
+      const { createdMs } = sealed;
       credentials.forgetSpace(name);
-      // With its state every instance forgets what it remembers of the space; away, layer 2 keeps the bytes for their time.
-      const purge = async () => slot !== null && cache.purge(slot, 'all').catch(() => 0);
+      // With its state every instance that shares layer 2 forgets what it remembers of the space; where it is away, or
+      // holds on to some, its entries are good for nothing, and lie there until their time is over.
+      const purge = () => cache.purge(slotOf(name, createdMs), 'all').catch(() => 0);
       await purge();
-      const answer = await retryLost(() => dropSpace(database, request, name, options(request, idempotency)));
+      const answer = await retryLost(() => dropSpace(database, request, { name, createdMs }, asked));
       if (answer.recorded === null) throw idempotencyMismatch();
       if (!answer.dropped && !answer.recorded) throw new Problem('not_found', `There is no space ${name}.`);
       // What was being read meanwhile may have come back.

@@ -19,6 +19,8 @@ export interface Principal {
   readonly slot: string;
   /** `key_…`, or `owner` for the token of the server itself. */
   readonly id: string;
+  /** The key itself; absent for the owner. */
+  readonly keyId?: string | undefined;
   readonly scopes: readonly Scope[];
   readonly isOwner: boolean;
   /** Set where the key was valid when it was looked at last, longer ago than the window. */
@@ -116,7 +118,7 @@ export function createCredentials(deps: {
     const slot = slots.get(space);
     // Forgotten meanwhile, with its space.
     if (slot === undefined) throw tokenInvalid();
-    return { space, slot, id: `key_${key.id}`, scopes: key.scopes, isOwner: false, unconfirmed };
+    return { space, slot, id: `key_${key.id}`, keyId: key.id, scopes: key.scopes, isOwner: false, unconfirmed };
   }
 
   return {
@@ -131,7 +133,7 @@ export function createCredentials(deps: {
       }
       const key = prove(held.value, secret);
       if (held.isCurrent) return toPrincipal(space, key);
-      return toPrincipal(space, key, { keyId: id, entry: { key: keyOf(keyKind, id), value: key } });
+      return toPrincipal(space, key, { entry: { key: keyOf(keyKind, id), value: key } });
     },
 
     openedDefault(slot) {

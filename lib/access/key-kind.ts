@@ -13,6 +13,8 @@ export function createKeyKind({ cache }: Settings): Kind<CachedKey> {
   return {
     name: 'key',
     layers,
+    // Whoever guesses ids must not leave leases behind.
+    isUnleased: true,
     ttlMs: () => ttlSeconds * 1000,
     encode: async (key, id) => mark + JSON.stringify({ id, key }),
     decode(text, id) {

@@ -212,26 +212,37 @@ export async function createSpace(
 
 const emptiedRowsMax = 20_000;
 
-/** Closes a space, so that nobody finds it any more, its keys with it; answers with its slot, null where there is none. */
-export async function closeSpace(database: Database, request: RequestContext, name: string): Promise<string | null> {
-  const [row] = await runOne(database.owner, toStatement(sql`select seal_space(${name}) as created_ms`), request);
-  const createdMs = row?.['created_ms'] ?? null;
-  return createdMs === null ? null : slotOf(name, Number(createdMs));
+/**
+ * Closes a space, so that nobody finds it any more, its keys with it; answers when it was made, null where there is none,
+ * or what the same request was answered before.
+ */
+export async function sealSpace(
+  database: Database,
+  request: RequestContext,
+  name: string,
+  options: ChangeOptions,
+): Promise<{ createdMs: number | null; recorded?: { dropped: true } | null }> {
+  const seal = sql`select seal_space(${request.space}, ${name}, ${JSON.stringify(options)}::jsonb)::text as answer`;
+  const [row = {}] = await runOne(database.owner, toStatement(seal), request);
+  return (
+    jsonColumn<{ createdMs: number | null; recorded?: { dropped: true } | null }>(row, 'answer') ?? { createdMs: null }
+  );
 }
 
 /** Removes a closed space: empties it in batches, then drops it with what came between. */
 export async function dropSpace(
   database: Database,
   request: RequestContext,
-  name: string,
+  space: { readonly name: string; readonly createdMs: number },
   options: ChangeOptions,
 ): Promise<{ dropped?: boolean; recorded?: { dropped: true } | null }> {
+  const { name, createdMs } = space;
   for (let removed = 1; removed > 0; ) {
     const empty = toStatement(sql`select empty_space(${emptiedRowsMax}) as removed`);
     const [row] = await runOne(database.in({ space: name }), empty, request);
     removed = Number(row?.['removed'] ?? 0);
   }
-  const drop = sql`select drop_space(${request.space}, ${name}, ${JSON.stringify(options)}::jsonb)::text as answer`;
+  const drop = sql`select drop_space(${request.space}, ${name}, ${createdMs}::bigint, ${JSON.stringify(options)}::jsonb)::text as answer`;
   const [row = {}] = await runOne(database.owner, toStatement(drop), request);
   return jsonColumn<{ dropped?: boolean; recorded?: { dropped: true } | null }>(row, 'answer') ?? {};
 }

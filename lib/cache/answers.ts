@@ -15,6 +15,8 @@ export interface Loaded<Value> {
     /** Whether layer 3 had it. */
     readonly isFromLayer3?: boolean;
   }[];
+  /** Entries of layer 3 that could not be read. */
+  readonly unreadable?: number;
   /** The clock of that snapshot. */
   readonly seq: number;
   /** Every touch of the ticks after the one asked for up to `seq`; `too long` where they are too many or no longer kept. */
@@ -77,6 +79,8 @@ export interface Answers {
   /** Whether layer 2 was compared with PostgreSQL lately enough to be served from. */
   isVerified(reply: GetReply): boolean;
   isFresh<Value>(kind: Kind<Value>, value: Value): boolean;
+  /** Whether what the read relies on is what layer 1 holds, as validated within the window or since the read began. */
+  isConfirmed(asked: Pick<Asked<unknown>, 'view' | 'reliesOn' | 'beganMs'>): boolean;
   decode<Value>(slot: string, kind: Kind<Value>, id: string, text: string): { readonly value: Value } | undefined;
   /** What a value is in layer 1. */
   toEntry<Value>(kind: Kind<Value>, at: number, deps: readonly string[], value: Value): Entry;
@@ -107,7 +111,6 @@ export function createAnswers(deps: {
     return expiresMs === null || clock() < expiresMs;
   }
 
-  /** Whether what the read relies on is what layer 1 holds, as validated within the window or since the read began. */
   function isConfirmed({ view, reliesOn, beganMs }: Pick<Asked<unknown>, 'view' | 'reliesOn' | 'beganMs'>): boolean {
     if (reliesOn === undefined) return true;
     if (view.get(reliesOn.key)?.value !== reliesOn.value) return false;
@@ -193,7 +196,18 @@ export function createAnswers(deps: {
     return held && { ...held, ageMs, detail: 'stale' };
   }
 
-  return { isInWindow, isVerified, isFresh, decode, toEntry, fromLayer1, fromLayer2, fromOrigin, fromBeyond };
+  return {
+    isInWindow,
+    isVerified,
+    isFresh,
+    isConfirmed,
+    decode,
+    toEntry,
+    fromLayer1,
+    fromLayer2,
+    fromOrigin,
+    fromBeyond,
+  };
 }
 
 /** Freezes what is handed to every reader; bytes cannot be frozen and are left as they are. */

@@ -44,6 +44,8 @@ export interface Cache {
     ids: readonly string[],
     load: (ids: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>,
   ): Promise<Cached<Value>> | Cached<Value>;
+  /** Whether a value's own time is not over. */
+  isFresh<Value>(kind: Kind<Value>, value: Value): boolean;
   /** What layer 1 holds, without asking anyone; `isCurrent` where a read would be served it. */
   peek<Value>(slot: string, kind: Kind<Value>, id: string): { value: Value; isCurrent: boolean } | undefined;
   /** Runs a write, and tells layer 2 of what it committed before the write is acknowledged. */
@@ -69,8 +71,12 @@ export interface Cache {
    * @returns how many entries went.
    */
   purge(slot: string, prefixes: readonly string[] | 'all'): Promise<number>;
-  /** What was counted of a space since the last report; null where there is nothing to tell. */
-  takeReport(slot: string): Report | null;
+  /**
+   * What was counted of a space since the last report, once that is long enough ago; null where there is nothing to tell.
+   *
+   * @param options.kinds whose reads are told by key.
+   */
+  takeReport(slot: string, options: { readonly everyMs: number; readonly kinds: readonly string[] }): Report | null;
   stats(): CacheStats;
   /** What each layer holds of an id, and whether it would be served now. */
   explain<Value>(request: CacheRequest, kind: Kind<Value>, id: string): Promise<Explanation>;
@@ -106,8 +112,10 @@ export interface CacheLimits {
 const storedBytesMax = 2_000_000;
 // Values a report names at most.
 const reportedMax = 200;
-// A purge looks through all keys there are, page by page.
+// A purge looks through all keys there are, page by page; what it does not reach is left to the next.
 const purgeDeadlineMs = 5000;
+// Spaces that an instance knows at a time.
+const spacesMax = 10_000;
 
 /**
  * @param deps.nonce never gives the same text twice.
@@ -155,11 +163,20 @@ export function createCache(deps: {
     const known = spaces.get(slot);
     if (known !== undefined) return known;
     const entries = layer1.of(slot);
-    const space = { view: createView(entries), counts: counts.of(slot), entries };
+    const space: Space = { view: createView(entries), counts: counts.of(slot), entries };
     spaces.set(slot, space);
+    if (spaces.size > spacesMax) forgetIdle();
     return space;
   }
   const viewOf = (slot: string) => spaceOf(slot).view;
+
+  /** Lets go of a space that nobody has read for long; what it wrote has been repaired by then. */
+  function forgetIdle(): void {
+    const before = clock() - limits.repairMs;
+    // The one that was made last is the one that is wanted now.
+    const idle = [...spaces].slice(0, -1).find(([, { view }]) => view.validatedAtMs < before);
+    if (idle !== undefined) forget(idle[0]);
+  }
 
   function forget(slot: string): void {
     spaces.get(slot)?.entries.clear();
@@ -267,10 +284,11 @@ export function createCache(deps: {
       else of.loads++;
       if (answer.detail === 'stale') of.stale++;
     }
-    for (const id of ids) {
-      const entry = view.find(kind.name, id);
+    ids.forEach((id, index) => {
+      // What layer 1 served has been counted there.
+      const entry = answer.layers[index] === 'l1' ? undefined : view.find(kind.name, id);
       if (entry !== undefined) entry.reads++;
-    }
+    });
     return answer;
   }
 
@@ -287,7 +305,9 @@ export function createCache(deps: {
     const of = counts.of(reading.slot).of(reading.kind.name);
     const started = performance.now();
     try {
-      return await origin.watch(() => reading.load(reading.ids, feedAfter));
+      const got = await origin.watch(() => reading.load(reading.ids, feedAfter));
+      of.unreadable += got.unreadable ?? 0;
+      return got;
     } catch (error) {
       const held = isUnavailable(error) ? beyond() : undefined;
       if (held === undefined) throw error;
@@ -299,17 +319,21 @@ export function createCache(deps: {
   }
 
   async function fill<Value>(
-    { slot, kind, ids }: Reading<Value>,
-    before: { readonly token: string; readonly from: number },
+    { slot, kind, ids, keys }: Reading<Value>,
+    before: { readonly token: string; readonly from: number; readonly isWaitedFor?: boolean },
     loaded: Loaded<Value>,
     gotAtMs: number,
   ): Promise<Cached<Value>> {
     const entries = await toEntries(kind, ids, loaded);
+    const kept = new Set(entries.map(({ stored }) => stored.key));
+    // Whoever waits for what is not kept must not wait for its lease to end.
+    const erased = before.isWaitedFor ? keys.filter((key) => !kept.has(key)) : [];
     const stored = await store(slot, {
       ...toStretch(before.from, loaded),
       token: before.token,
       gotAtMs,
       entries,
+      erased,
     });
     return { ...fromOrigin(loaded), isStored: stored.length === ids.length && stored.every(Boolean) };
   }
@@ -317,8 +341,9 @@ export function createCache(deps: {
   async function pastLayers<Value>(reading: Reading<Value>): Promise<Cached<Value>> {
     const { view, ids, load } = reading;
     const [token, from] = [view.inc, view.tick];
-    if (token === null) return { ...fromOrigin(await load(ids, null)), detail: 'bypass' };
-    return { ...(await fill(reading, { token, from }, await load(ids, from), 0)), detail: 'bypass' };
+    const loaded = await origin.watch(() => load(ids, token === null ? null : from));
+    if (token === null) return { ...fromOrigin(loaded), detail: 'bypass' };
+    return { ...(await fill(reading, { token, from }, loaded, 0)), detail: 'bypass' };
   }
 
   /** Answers with a read of the same key that is under way, where that is new enough, or begins one. */
@@ -326,10 +351,10 @@ export function createCache(deps: {
     const name = `${reading.slot}\n${reading.keys[0]}`;
     const flight = flights.get(name);
     // What was asked for longer ago than the window may be older than a write that was acknowledged before we began.
-    if (flight !== undefined && clock() - flight.sentAtMs < limits.windowMs && reading.reliesOn === undefined) {
+    if (flight !== undefined && clock() - flight.sentAtMs < limits.windowMs) {
       const joined = (await flight.answer.catch(() => null)) as Cached<Value> | null;
       const isTrusted = joined !== null && (joined.detail !== 'stale' || reading.isLenient);
-      if (isTrusted && joined.seq >= reading.need) return { ...joined, isJoined: true };
+      if (isTrusted && joined.seq >= reading.need && answers.isConfirmed(reading)) return { ...joined, isJoined: true };
     }
     const own = { sentAtMs: clock(), answer: fromBelow(reading) };
     flights.set(name, own);
@@ -344,7 +369,7 @@ export function createCache(deps: {
   async function fromBelow<Value>(reading: Reading<Value>): Promise<Cached<Value>> {
     const patientUntilMs = clock() + limits.leaseMs;
     for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 100)) {
-      const isPatient = reading.keys.length === 1 && clock() < patientUntilMs;
+      const isPatient = reading.keys.length === 1 && !reading.kind.isUnleased && clock() < patientUntilMs;
       const answer = await ask(reading, isPatient ? limits.leaseMs : 0);
       if (answer !== 'held') return answer;
       await sleep(pauseMs);
@@ -384,7 +409,7 @@ export function createCache(deps: {
     };
     try {
       const got = await loaded(reading, applied, () => fromBeyond(reading, reply));
-      if (!('layers' in got)) return await fill(reading, { token: inc, from: applied }, got, reply.nowMs);
+      if (!('layers' in got)) return await fill(reading, { token: inc, from: applied, isWaitedFor }, got, reply.nowMs);
       await letGo();
       return got;
     } catch (error) {
@@ -418,11 +443,19 @@ export function createCache(deps: {
       };
     },
 
-    takeReport(slot) {
+    isFresh,
+
+    takeReport(slot, { everyMs, kinds: named }) {
       const space = spaceOf(slot);
+      const nowMs = clock();
+      // The first write after the start has nothing to tell yet.
+      space.reportedMs ??= nowMs;
+      if (nowMs - space.reportedMs < everyMs) return null;
+      space.reportedMs = nowMs;
       const kinds = space.counts.take();
       if (kinds === null) return null;
-      const reads = [...space.entries.takeReads()].sort(([, left], [, right]) => right - left);
+      const isNamed = ([key]: readonly [string, number]) => named.includes(key.slice(0, key.indexOf(':')));
+      const reads = [...space.entries.takeReads()].filter(isNamed).sort(([, left], [, right]) => right - left);
       return { kinds, accesses: Object.fromEntries(reads.slice(0, reportedMax)) };
     },
 
@@ -431,7 +464,7 @@ export function createCache(deps: {
       const key = keyOf(kind, id);
       const need = Math.max(request.seq, view.own);
       const isFreshValue = (value: unknown) => isFresh(kind, value as Parameters<typeof kind.encode>[0]);
-      const about = { need, nowMs: clock(), windowMs: limits.windowMs, isFresh: isFreshValue };
+      const about = { need, nowMs: clock(), isInWindow: answers.isInWindow(view), isFresh: isFreshValue };
       const l1 = explainLayer1(view, key, about);
       const reply = await get(request.slot, view.tick, [key], 0);
       const isReadable = (body: string) => {
@@ -466,7 +499,7 @@ export function createCache(deps: {
       const view = viewOf(request.slot);
       // P4: the incarnation that is known before the statement is sent.
       const token = view.inc;
-      const answer = await run();
+      const answer = await origin.watch(run);
       const done = committed(answer);
       if (done === null) return answer;
       const { from, to, changes } = done;
@@ -511,9 +544,8 @@ export function createCache(deps: {
 
     async purge(slot, prefixes) {
       if (prefixes === 'all') forget(slot);
-      const gone = await ask2(() => redis.purge(slot, prefixes, { deadlineMs: purgeDeadlineMs }));
-      if (gone === null) throw new Problem('unavailable', 'Layer 2 does not answer.');
-      return gone;
+      // No read waits for it, so its time says nothing about layer 2, and its failure costs nobody else an answer.
+      return redis.purge(slot, prefixes, { deadlineMs: purgeDeadlineMs });
     },
   };
 }
@@ -523,6 +555,7 @@ interface Space {
   readonly view: View;
   readonly counts: SpaceCounts;
   readonly entries: ReturnType<ReturnType<typeof createLayer1>['of']>;
+  reportedMs?: number;
 }
 
 /** What one space's reads were, since the last report of them. */

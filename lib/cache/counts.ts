@@ -1,4 +1,4 @@
-/** What an instance counted of one kind of cached value. Every value read is in exactly one of hits and `loads`. */
+/** What an instance counted of one kind of cached value: each value read is a hit of a layer, joined, loaded, or bypassed. */
 export interface KindCounts {
   l1Hits: number;
   /** Values that another read under way brought along. */

@@ -25,13 +25,13 @@ export function explainLayer1(
   about: {
     readonly need: number;
     readonly nowMs: number;
-    readonly windowMs: number;
+    /** Whether layer 1 is served from unchecked. */
+    readonly isInWindow: boolean;
     readonly isFresh: (value: unknown) => boolean;
   },
 ): Explanation['l1'] {
   const entry = view.get(key);
   const validatedMsAgo = Number.isFinite(view.validatedAtMs) ? about.nowMs - view.validatedAtMs : null;
-  const isInWindow = validatedMsAgo !== null && validatedMsAgo < about.windowMs;
   const why =
     entry === undefined
       ? 'not held'
@@ -39,7 +39,7 @@ export function explainLayer1(
         ? 'held, and its time is over'
         : !view.isEnough(entry, about.need)
           ? `held, and not known to be true as of tick ${about.need}`
-          : isInWindow
+          : about.isInWindow
             ? 'served'
             : 'served after layer 2 has validated it';
   const { tick, own } = view;

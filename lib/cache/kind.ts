@@ -2,8 +2,10 @@
 export interface Kind<Value> {
   /** Stands before every key of the kind, which is `<name>:<id>`; no two kinds share one. */
   readonly name: string;
-  /** The layers that keep it; a kind that neither of the two keeps is loaded each time. */
+  /** The layers that keep it; without any it is loaded each time, and layer 2 not asked. */
   readonly layers: readonly ('l1' | 'l2' | 'l3')[];
+  /** Whether each instance loads it by itself, instead of waiting for another that is loading it. */
+  readonly isUnleased?: boolean;
   /** How long layers 2 and 3 keep a value; frees room, validity is by tick. */
   ttlMs(value: Value): number;
   /** Text for layers 2 and 3, or null for what does not belong there, such as one that is too large. */

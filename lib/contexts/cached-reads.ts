@@ -107,21 +107,41 @@ export function createCachedReads(deps: {
 
   const effective = (request: RequestContext, id: string): Promise<Cached<Effective>> =>
     through(request, kinds.effective, [id], async (asked) => {
-      const isInLayer3 = kinds.effective.layers.includes('l3');
-      const { value, ...read } = isInLayer3
-        ? await readAncestryOrEntry(database, asked, id, { kind: kinds.effective.name, inlineBytes })
-        : await readAncestry(database, asked, id, inlineBytes).then((of) => ({ ...of, value: { chain: of.value } }));
-      if ('entry' in value) {
-        const stored = JSON.parse(value.entry) as { deps: string[]; body: string };
-        const loaded = toLoaded(kinds.effective.decode(stored.body, id), stored.deps, read);
-        return { ...loaded, values: loaded.values.map((one) => ({ ...one, isFromLayer3: true })) };
+      const isInLayer3 = kinds.effective.layers.includes('l3') && !asked.noCache;
+      let unreadable = 0;
+      if (isInLayer3) {
+        const of = { kind: kinds.effective.name, inlineBytes };
+        const { value, ...read } = await readAncestryOrEntry(database, asked, id, of);
+        if ('chain' in value) return fold(asked, id, value.chain, read);
+        const found = fromEntry(id, value.entry);
+        if (found !== undefined) {
+          const loaded = toLoaded(found.value, found.deps, read);
+          return { ...loaded, values: loaded.values.map((one) => ({ ...one, isFromLayer3: true })) };
+        }
+        unreadable = 1;
       }
-      const effective = foldChain(value.chain, inlineBytes);
-      const items = chainDeps(id, value.chain);
-      if (isInLayer3 && value.chain.length > 1)
-        await keep(asked, kinds.effective, { id, at: read.seq, items }, effective);
-      return toLoaded(effective, items, read);
+      const { value, ...read } = await readAncestry(database, asked, id, inlineBytes);
+      return { ...(await fold(asked, id, value, read)), unreadable };
     });
+
+  /** What layer 3 kept; undefined where it is damaged, of another format, or over by now. */
+  function fromEntry(id: string, entry: string): { value: Effective; deps: string[] } | undefined {
+    try {
+      const { deps: items, body } = JSON.parse(entry) as { deps: string[]; body: string };
+      const value = kinds.effective.decode(body, id);
+      return cache.isFresh(kinds.effective, value) ? { value, deps: items } : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async function fold(asked: LoadRequest, id: string, chain: readonly Context[], read: Omit<Read<unknown>, 'value'>) {
+    const folded = foldChain(chain, { inlineBytes, nowMs: read.nowMs });
+    const items = chainDeps(id, chain);
+    const isKept = kinds.effective.layers.includes('l3') && chain.length > 1;
+    if (isKept) await keep(asked, kinds.effective, { id, items, at: read.seq, nowMs: read.nowMs }, folded);
+    return toLoaded(folded, items, read);
+  }
 
   return {
     heads: (request, ids) => through(request, kinds.head, ids, loadHeads),
@@ -174,12 +194,14 @@ export function createCachedReads(deps: {
   async function keep<Value>(
     request: LoadRequest,
     kind: Kind<Value>,
-    of: { readonly id: string; readonly at: number; readonly items: readonly string[] },
+    of: { readonly id: string; readonly at: number; readonly items: readonly string[]; readonly nowMs: number },
     value: Value,
   ): Promise<void> {
     const body = await kind.encode(value, of.id);
     if (body === null || body.length < layer3Bytes) return;
-    const entry = { kind: kind.name, key: of.id, at: of.at, deps: of.items, ttlSeconds: kind.ttlMs(value) / 1000 };
+    // It ends with what it was made of.
+    const leftMs = Math.min(kind.ttlMs(value), (kind.expiresMs(value) ?? Number.POSITIVE_INFINITY) - of.nowMs);
+    const entry = { kind: kind.name, key: of.id, at: of.at, deps: of.items, ttlSeconds: leftMs / 1000 };
     await keepEntry(database, request, entry, body).catch(() => {});
   }
 }

@@ -1,6 +1,6 @@
 import { jsonType, toDocument } from '../merge/document.ts';
 import { foldDocuments } from '../merge/fold.ts';
-import type { Context } from './context.ts';
+import { type Context, isLive } from './context.ts';
 import { contextTooLarge } from './outcomes.ts';
 
 /** A context with the contents of its ancestors folded in. */
@@ -18,11 +18,14 @@ export interface Effective {
  *
  * @throws Problem `context_too_large` where one of them, or the result, is above `inlineBytes`.
  */
-export function foldChain(chain: readonly Context[], inlineBytes: number): Effective {
+export function foldChain(
+  chain: readonly Context[],
+  { inlineBytes, nowMs }: { readonly inlineBytes: number; readonly nowMs: number },
+): Effective {
   const context = chain.at(-1) ?? null;
   const expiries = chain.flatMap(({ expiresMs }) => expiresMs ?? []);
   const expiresMs = expiries.length === 0 ? null : Math.min(...expiries);
-  if (context === null || context.state !== 'live') return { context, resolvedFrom: [], expiresMs: null };
+  if (context === null || !isLive(context, nowMs)) return { context, resolvedFrom: [], expiresMs: null };
   const documents = chain.map((one) => {
     if (one.content === undefined) throw contextTooLarge(one.sizeBytes, inlineBytes);
     return toDocument(one.content, one.contentType ?? jsonType);

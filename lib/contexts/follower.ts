@@ -27,6 +27,8 @@ export function createFollower(deps: {
   database: Database;
   name: string;
   batch: number;
+  /** What stands for the changes that the feed no longer holds; absent, the follower has to be built anew. */
+  onExpired?: (space: SpaceRef) => Promise<void>;
   effect: (changes: readonly Change[], space: string) => Promise<readonly Statement[]> | readonly Statement[];
 }): Follower {
   const { database, name, batch, effect } = deps;
@@ -40,6 +42,11 @@ export function createFollower(deps: {
         limit: batch,
         isContextsOnly: false,
       });
+      if (floor > cursor && deps.onExpired) {
+        await deps.onExpired(of);
+        await database.in(request).run([moveCursor(name, cursor, floor)]);
+        return { taken: 0, hasMore: true };
+      }
       if (floor > cursor) {
         throw new Problem('cursor_expired', `The feed no longer holds what ${name} has not seen; build it anew.`, {
           resumeFrom: String(floor),

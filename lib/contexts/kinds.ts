@@ -13,6 +13,8 @@ export interface CachedList {
   readonly items: readonly Context[];
   readonly hasMore: boolean;
   readonly of: ContextHead | null;
+  /** When the next context of the space expires, in milliseconds since 1970; null where none does. */
+  readonly expiresMs: number | null;
 }
 
 /** The kinds of answers about contexts that the caches keep. */
@@ -121,15 +123,15 @@ export function createContextKinds(settings: Settings): ContextKinds {
       isAbsent: ({ context }) => context === null,
     }),
     list: create<CachedList>('list', {
-      toParts: ({ items, hasMore, of }) => ({
-        facts: { hasMore, of: of !== null },
+      toParts: ({ items, of, ...facts }) => ({
+        facts: { ...facts, isOf: of !== null },
         contexts: of === null ? items : [of, ...items],
       }),
       fromParts({ facts, contexts }) {
-        const { hasMore, of } = facts as { hasMore: boolean; of: boolean };
-        return { hasMore, of: of ? (contexts[0] ?? null) : null, items: of ? contexts.slice(1) : contexts };
+        const { isOf, ...rest } = facts as { isOf: boolean; hasMore: boolean; expiresMs: number | null };
+        return { ...rest, of: isOf ? (contexts[0] ?? null) : null, items: isOf ? contexts.slice(1) : contexts };
       },
-      expiresMs: ({ items, of }) => earliest(of === null ? items : [of, ...items]),
+      expiresMs: ({ expiresMs, of }) => (of === null ? expiresMs : (forgottenMs(of) ?? expiresMs)),
     }),
     tree: create<readonly ContextHead[]>('tree', {
       toParts: (contexts) => ({ facts: null, contexts }),

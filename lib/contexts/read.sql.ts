@@ -247,12 +247,15 @@ export interface ListPage {
   readonly of?: string | undefined;
 }
 
-/** One page of live contexts, and whether more follow. */
+/**
+ * One page of live contexts, whether more follow, and when the next context of the space expires, since each may have its part
+ * in the list without standing in it.
+ */
 export async function readList(
   database: Database,
   request: LoadRequest,
   page: ListPage,
-): Promise<Read<{ items: Context[]; hasMore: boolean; of: ContextHead | null }>> {
+): Promise<Read<{ items: Context[]; hasMore: boolean; of: ContextHead | null; expiresMs: number | null }>> {
   const { filter, after, limit } = page;
   const of =
     page.of === undefined
@@ -290,7 +293,9 @@ export async function readList(
         select ${seen(request)}, (
           select jsonb_agg(jsonb_build_object('head', to_head(node), 'content', ${content}) order by position)
           from page where position <= ${limit})::text as items,
-          (select count(*) from page) > ${limit} as has_more, ${of}::text as of_head
+          (select count(*) from page) > ${limit} as has_more, ${of}::text as of_head, to_ms((
+            select min(e.expires_at) from context e
+            where e.space_id = ${request.space} and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms
         from space s where s.id = ${request.space}`,
   );
   const ofHead = jsonColumn<HeadJson>(rows.row, 'of_head');
@@ -298,6 +303,7 @@ export async function readList(
     items: toItems(rows.items),
     hasMore: rows.row['has_more'] === 't',
     of: ofHead === null ? null : toHead(ofHead),
+    expiresMs: rows.row['expires_ms'] ? Number(rows.row['expires_ms']) : null,
   };
   return { ...rows, value };
 }

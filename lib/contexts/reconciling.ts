@@ -33,6 +33,7 @@ export function createReconciling(deps: {
 
   const removeErased = (space: SpaceRef, ids: readonly string[]) =>
     cache.purge(space.slot, [...derived, ...ids.map((id) => keyOf(kinds.head, id))]);
+  const removeEverything = (space: SpaceRef) => cache.purge(space.slot, [...derived, keyOf(kinds.head, '')]);
   const erasedBy = (changes: readonly Change[]) =>
     changes.flatMap(({ operation, id }) => (operation === 'erase' && id !== null ? [id] : []));
 
@@ -45,6 +46,8 @@ export function createReconciling(deps: {
         database,
         name: 'cache',
         batch: feedBatch,
+        // Whatever was erased then is among these.
+        onExpired: async () => void (await removeEverything(space)),
         // Its cursor moves only once the bytes are gone.
         async effect(changes) {
           const ids = erasedBy(changes);

@@ -1,4 +1,3 @@
-import type { Clock } from '../base/clock.ts';
 import type { Ids } from '../base/id.ts';
 import type { Cache } from '../cache/cache.ts';
 import { type Database, runOne, type Statement } from '../postgres/database.ts';
@@ -15,32 +14,21 @@ export interface Reports {
   statistics(request: RequestContext): Promise<KindStatistics[]>;
 }
 
-/** @param deps.everyMs how long after a report of a space the next is due; 0 never has one. */
-export function createReports(deps: {
-  database: Database;
-  cache: Cache;
-  clock: Clock;
-  ids: Ids;
-  everyMs: number;
-}): Reports {
-  const { database, cache, clock, ids, everyMs } = deps;
-  const reportedMs = new Map<string, number>();
+// What warming can do something about.
+const warmedKinds = ['head', 'effective'];
 
-  function take({ space, slot }: SpaceRef): Statement | undefined {
-    reportedMs.set(slot, clock());
-    const report = cache.takeReport(slot);
+/** @param deps.everyMs how long after a report of a space the next is due; 0 never has one. */
+export function createReports(deps: { database: Database; cache: Cache; ids: Ids; everyMs: number }): Reports {
+  const { database, cache, ids, everyMs } = deps;
+  function take({ space, slot }: SpaceRef, notBeforeMs: number): Statement | undefined {
+    const report = everyMs === 0 ? null : cache.takeReport(slot, { everyMs: notBeforeMs, kinds: warmedKinds });
     return report === null ? undefined : insertReport(space, ids.sortable(), report);
   }
 
   return {
-    due(space) {
-      const last = reportedMs.get(space.slot);
-      // The first write after the start has nothing to tell yet.
-      if (last === undefined) reportedMs.set(space.slot, clock());
-      return everyMs > 0 && last !== undefined && clock() - last >= everyMs ? take(space) : undefined;
-    },
+    due: (space) => take(space, everyMs),
     async flush(space) {
-      const statement = everyMs > 0 ? take(space) : undefined;
+      const statement = take(space, 0);
       if (statement !== undefined) await runOne(database.in(space), statement);
     },
     statistics: (request) => readCacheStatistics(database, request),

@@ -17,7 +17,9 @@ export interface RequestContext extends SpaceRef {
   /** Ask past every cache layer. */
   readonly noCache: boolean;
   readonly signal?: AbortSignal | undefined;
-  /** A credential that nobody has confirmed within the window: whatever answers the request confirms it. */
+  /** The key of the caller, which the database looks at again with each request to it; absent for who needs none. */
+  readonly keyId?: string | undefined;
+  /** Set where nobody has confirmed the key within the window: an answer of the caches has to. */
   readonly unconfirmed?: Unconfirmed | undefined;
   /** Hears of the engines and caches this request touches. */
   readonly telemetry?: Telemetry | undefined;
@@ -25,7 +27,6 @@ export interface RequestContext extends SpaceRef {
 
 /** A key that was valid when it was looked at last. */
 export interface Unconfirmed {
-  readonly keyId: string;
   /** Where layer 1 holds it: as long as that stands, so does the key. */
   readonly entry: { readonly key: string; readonly value: unknown };
 }

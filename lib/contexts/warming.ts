@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Database } from '../postgres/database.ts';
 import { readWarmPlan } from './cache.sql.ts';
@@ -43,13 +44,17 @@ export function createWarming(deps: {
   const { database, reads, clock, settings } = deps;
   const { top: topDefault, halfLifeHours } = settings.cache.warm;
 
-  async function plan(space: SpaceRef, { ids, kind, subtreeOf, top = topDefault }: WarmRequest): Promise<string[]> {
+  async function plan(
+    space: SpaceRef,
+    { ids, kind, subtreeOf, top = topDefault }: WarmRequest,
+    isOver: () => boolean,
+  ): Promise<string[]> {
     if (ids !== undefined) return ids.map((id) => `head:${id}`);
     const request = systemRequest(space, 'warm');
     if (kind === undefined && subtreeOf === undefined)
       return readWarmPlan(database, request, { halfLifeHours, limit: top });
     const found: string[] = [];
-    for (let after: { id: string; updatedMs: number } | undefined; found.length < top; ) {
+    for (let after: { id: string; updatedMs: number } | undefined; found.length < top && !isOver(); ) {
       const limit = Math.min(pageContexts, top - found.length);
       const page = { filter: { kind, subtreeOf }, order: 'updated', after, limit } as const;
       const { value } = await readList(database, request, page);
@@ -69,14 +74,14 @@ export function createWarming(deps: {
     async warm(space, wanted) {
       const startedMs = clock();
       const isOver = () => clock() - startedMs >= wanted.budgetMs;
-      const keys = await plan(space, wanted);
+      const keys = await plan(space, wanted, isOver);
       let warmed = 0;
       // In the order of their value, but heads that follow one another together.
       for (let at = 0; at < keys.length && !isOver(); ) {
         const isHead = (key: string | undefined) => key?.startsWith('head:') ?? false;
         let end = at + 1;
         while (isHead(keys[at]) && isHead(keys[end]) && end - at < stepKeys) end++;
-        warmed += await step(space, keys.slice(at, end));
+        warmed += await step(space, keys.slice(at, end)).catch(skipUnlessAway);
         at = end;
       }
       return { warmed, skipped: keys.length - warmed, tookMs: clock() - startedMs };
@@ -89,4 +94,10 @@ export function createWarming(deps: {
     // Reading is warming here: what no layer has is folded, and kept in all of them.
     return (await reads.warmEffective(space, ids[0] as string)) ? 1 : 0;
   }
+}
+
+/** What cannot be given, such as a chain that has grown too large, is skipped; a PostgreSQL that is away ends the run. */
+function skipUnlessAway(error: unknown): number {
+  if (error instanceof Problem && error.code !== 'unavailable') return 0;
+  throw error;
 }

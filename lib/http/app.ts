@@ -118,6 +118,7 @@ async function serveRoute(
       slot: principal.slot,
       actor: { kind: 'api', id: principal.id },
       seq: readSeq(http.headers),
+      keyId: principal.keyId,
       unconfirmed: principal.unconfirmed,
       noCache: isNoCache(http.headers),
       signal: route.method === 'get' ? http.signal : undefined,

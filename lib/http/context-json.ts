@@ -63,8 +63,9 @@ export function readyJson(context: Context): ReadyBytes {
   const known = ready.get(context);
   if (known !== undefined) return known;
   const made = { plain: new TextEncoder().encode(contextJson(context, { content: true })), encoded: new Map() };
-  // Only what is frozen is sure to be what it was.
-  if (Object.isFrozen(context)) ready.set(context, made);
+  // Only what is frozen is sure to be what it was; what swells in print would outgrow what layer 1 counts it as.
+  const weighed = 1.2 * ((context.content?.length ?? 0) + context.metadata.length) + 1000;
+  if (Object.isFrozen(context) && made.plain.length <= weighed) ready.set(context, made);
   return made;
 }
 

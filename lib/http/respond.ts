@@ -80,7 +80,10 @@ export function toResponse(
   headers['content-encoding'] = encoding;
   headers['vary'] = 'accept-encoding';
   const encoded = (isReady ? body.encoded.get(encoding) : undefined) ?? encode(encoding, plain);
-  if (isReady) body.encoded.set(encoding, encoded);
+  if (isReady) {
+    body.encoded.set(encoding, encoded);
+    encoded.catch(() => body.encoded.delete(encoding));
+  }
   return encoded.then((bytes) => new Response(bytes, { status, headers }));
 }
 

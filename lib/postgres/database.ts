@@ -36,15 +36,15 @@ export interface Visitor {
   readonly space: string;
   /** Tells this space from any other that ever had its name; absent enters whichever has the name now. */
   readonly slot?: string | undefined;
-  /** A key that must be valid at the time of the call; absent where it is known to be. */
-  readonly unconfirmed?: { readonly keyId: string } | undefined;
+  /** The key they show, which must be valid at the time of the call; absent for whoever needs none. */
+  readonly keyId?: string | undefined;
 }
 
 /** The port to PostgreSQL. Drivers: `pglite.ts` (in the process), `neon.ts` (SQL over HTTP). */
 export interface Database {
   /**
    * The door of one space: every call first takes the role that row-level security binds, and the space it may see.
-   * Its calls throw Problem `unauthenticated` where the space of that slot, or the unconfirmed key, is no more.
+   * Its calls throw Problem `unauthenticated` where the space of that slot, or the key, is no more.
    */
   in(visitor: Visitor): Door;
   /** The owner's door, for spaces, the look-up of keys, and migrations alone. */
@@ -111,8 +111,8 @@ export function databaseUnavailable(cause: unknown): Problem {
 }
 
 /** Binds a transaction to its space: row-level security sees its role and its setting, and both end with it. */
-export function enterSpace({ space, slot, unconfirmed }: Visitor): Statement {
-  return { text: 'select enter($1, $2, $3)', params: [space, slot ?? null, unconfirmed?.keyId ?? null] };
+export function enterSpace({ space, slot, keyId }: Visitor): Statement {
+  return { text: 'select enter($1, $2, $3)', params: [space, slot ?? null, keyId ?? null] };
 }
 
 /** Runs one statement and answers with its rows. */

@@ -104,13 +104,12 @@ export function createUpstashRedis(deps: { url: string; token: string; bounds: B
       const match = prefixes === 'all' ? everyKey(space) : entryKeys(space);
       const named = prefixes === 'all' ? [''] : prefixes.map((prefix) => entryKey(space, prefix));
       let gone = 0;
+      const until = performance.now() + (options?.deadlineMs ?? 10_000);
+      const left = () => ({ ...options, sentBytes: 0, deadlineMs: Math.max(Math.ceil(until - performance.now()), 1) });
       for (let cursor = '0'; ; ) {
-        const [next, keys] = await ask((redis) => redis.scan(cursor, { match, count: 1000 }), {
-          ...options,
-          sentBytes: 0,
-        });
+        const [next, keys] = await ask((redis) => redis.scan(cursor, { match, count: 1000 }), left());
         const going = keys.filter((key) => named.some((prefix) => key.startsWith(prefix)));
-        if (going.length > 0) gone += await ask((redis) => redis.unlink(...going), { ...options, sentBytes: 0 });
+        if (going.length > 0) gone += await ask((redis) => redis.unlink(...going), left());
         if (next === '0') return gone;
         cursor = next;
       }

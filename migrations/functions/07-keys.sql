@@ -92,12 +92,24 @@ begin
   return v_answer;
 end $$;
 
--- Begins the removal of a space: nobody can use its keys or find it from now on. Answers when it was made, null where
--- there is none.
-create or replace function seal_space(p_name text, out created_ms bigint) language plpgsql as $$
+-- Begins the removal of a space: nobody can use its keys or find it from now on. Answers {createdMs}, null where there is
+-- none, or {recorded} where the request was carried out before: then a later space of the name is none of its business.
+create or replace function seal_space(p_home text, p_name text, p_options jsonb) returns jsonb language plpgsql as $$
+declare
+  v_owner text := current_user;
+  v_recorded idempotency;
+  v_created timestamptz;
 begin
+  perform enter_space(p_home);
+  select * into v_recorded from idempotency where space_id = current_setting('lamina.space') and key = p_options ->> 'key'
+    and created_at >= clock_timestamp() - interval '24 hours';
+  if v_recorded.key is not null then
+    return jsonb_build_object('recorded', case when v_recorded.fingerprint = p_options ->> 'fingerprint' then v_recorded.answer end);
+  end if;
+  perform leave_space(v_owner);
   delete from api_key where space_id = p_name;
-  update space set closed_at = coalesce(closed_at, clock_timestamp()) where id = p_name returning to_ms(created_at) into created_ms;
+  update space set closed_at = coalesce(closed_at, clock_timestamp()) where id = p_name returning created_at into v_created;
+  return jsonb_build_object('createdMs', to_ms(v_created));
 end $$;
 
 -- Empties a closed space bit by bit, so that dropping it stays one short transaction; answers how many rows went.
@@ -107,6 +119,8 @@ declare
   v_table text;
   v_count integer;
 begin
+  -- A closed space cannot be seen from inside: one that can is a later one of the name.
+  if exists (select from space where id = v_space) then return 0; end if;
   foreach v_table in array array[
     'cache_entry', 'cache_report', 'context_term', 'change', 'content', 'garbage', 'context_version', 'context', 'idempotency',
     'follower', 'audit'
@@ -120,7 +134,7 @@ begin
 end $$;
 
 -- Drops a space that was closed and emptied. Its row is locked first, so that what came between is waited for, and taken.
-create or replace function drop_space(p_home text, p_name text, p_options jsonb) returns jsonb language plpgsql as $$
+create or replace function drop_space(p_home text, p_name text, p_created_ms bigint, p_options jsonb) returns jsonb language plpgsql as $$
 declare
   v_owner text := current_user;
   v_recorded jsonb;
@@ -129,7 +143,7 @@ begin
   v_recorded := take_key(p_options, array[]::text[]);
   if v_recorded is not null then return v_recorded; end if;
   perform leave_space(v_owner);
-  perform from space where id = p_name for update;
+  perform from space where id = p_name and closed_at is not null and to_ms(created_at) = p_created_ms for update;
   if not found then
     perform enter_space(p_home);
     perform release_key(p_options);

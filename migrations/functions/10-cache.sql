@@ -1,6 +1,6 @@
 -- The first statement of every transaction in a space: takes the role and the space that row-level security binds. Where
--- they are named, it also holds the space against its slot, which no other space of its name ever had, and a key against
--- its revocation, for a caller whose credential nobody has confirmed lately.
+-- they are named, it also holds the space against its slot, which no other space of its name ever had, and the caller's key
+-- against its revocation, however long ago the door looked at it.
 create or replace function enter(p_space text, p_slot text, p_key text) returns void language plpgsql as $$
 begin
   perform set_config('role', 'lamina_app', true), set_config('lamina.space', p_space, true);
@@ -60,11 +60,11 @@ begin
   values (v_space.id, p_kind, p_key, p_at, v_deps, p_body, clock_timestamp() + make_interval(secs => p_ttl_seconds))
   on conflict (space_id, kind, key) do update
     set at = excluded.at, deps = excluded.deps, body = excluded.body, stored_at = clock_timestamp(), expires_at = excluded.expires_at
-    where cache_entry.at < excluded.at or cache_entry.expires_at <= clock_timestamp();
+    where cache_entry.at <= excluded.at or cache_entry.expires_at <= clock_timestamp();
   return found;
 end $$;
 
--- Removes entries whose time is over, or that a change has made worthless for good.
+-- Removes entries whose time is over; one that a change has made worthless is written over by its next reader.
 create or replace function forget_entries(p_limit integer) returns integer language sql as $$
   with deleted as (
     delete from cache_entry e where space_id = current_setting('lamina.space') and (kind, key) in (
@@ -89,7 +89,9 @@ create or replace function warm_plan(p_half_life_hours double precision, p_limit
   with read as (
     select a.key, sum(a.count::double precision * power(0.5, extract(epoch from statement_timestamp() - r.at) / 3600 / p_half_life_hours)) as score
     from cache_report r cross join lateral jsonb_each_text(r.accesses) as a (key, count)
-    where r.space_id = current_setting('lamina.space') and a.key ~ '^(head|effective):' group by a.key
+    -- After four half-lives a read counts a sixteenth, and reports are many.
+    where r.space_id = current_setting('lamina.space') and a.key ~ '^(head|effective):'
+      and r.at > statement_timestamp() - make_interval(secs => 4 * 3600 * p_half_life_hours) group by a.key
   ), ranked as (
     select key, score, null::timestamptz as updated_at from read
     union all

@@ -138,6 +138,93 @@ describe.each(engines)('answers made of several contexts on $name', (engine) => 
     expect([await read(), await listed()]).toEqual([{ b: 2 }, 1]);
   });
 
+  test('know of the expiry of what has its part in them without standing in them', async () => {
+    const store = await openStore(engine, {
+      settings: { cache: { windowMs: 60_000, repairMs: 120_000, layer3Bytes: 0 } },
+    });
+    const [root, middle, leaf, late] = ['r', 'm', 'l', 'z'].map((name) => newId(name)) as [
+      string,
+      string,
+      string,
+      string,
+    ];
+    const put = (id: string, body: object) =>
+      store.send('PUT', `/v1/contexts/${id}`, { body: { content: { [id]: 'secret' }, ...body } });
+    await put(root, { ttlSeconds: 2 });
+    await put(middle, { parentId: root, kind: 'middle', ttlSeconds: 2 });
+    await put(leaf, { parentId: middle, kind: 'leafy' });
+    await put(late, { ttlSeconds: 2 });
+    const paths = [
+      `/v1/contexts?subtreeOf=${root}&kind=leafy`,
+      `/v1/contexts?subtreeOf=${middle}`,
+      '/v1/contexts?limit=3',
+      `/v1/contexts/${leaf}?resolve=ancestors`,
+      `/v1/contexts/${leaf}/ancestors`,
+    ];
+    const read = async (headers = {}) => {
+      const answers = [];
+      for (const path of paths) answers.push((await store.send('GET', path, { headers })).text);
+      return answers;
+    };
+    const before = await read();
+    expect(await read()).toEqual(before);
+    expect(before[3]).toContain(`"${root}":"secret"`);
+    await new Promise((resolve) => setTimeout(resolve, 2100));
+    const after = await read();
+    expect(after).toEqual(await read({ 'cache-control': 'no-cache' }));
+    expect(after[3]).not.toContain(`"${root}":"secret"`);
+  });
+
+  test('of layer 3 are passed over when they are damaged or asked past, and put right', async () => {
+    const database = await engine.open();
+    const settings = { cache: { windowMs: 0, layer3Bytes: 0, kinds: { effective: { layers: ['l3'] } } } };
+    const store = await openStore(engine, { database, settings });
+    const [root, leaf] = [newId(), newId()];
+    await store.send('PUT', `/v1/contexts/${root}`, { body: { content: { a: 1 } } });
+    await store.send('PUT', `/v1/contexts/${leaf}`, { body: { content: { b: 1 }, parentId: root } });
+    const read = async (headers = {}) => {
+      const {
+        status,
+        json,
+        headers: answered,
+      } = await store.send('GET', `/v1/contexts/${leaf}?resolve=ancestors`, { headers });
+      return [status, json.content, answered.get('cache-status')?.includes('l3; hit') ?? false];
+    };
+    await read();
+    expect(await read()).toEqual([200, { a: 1, b: 1 }, true]);
+    const tamper = (text: string) =>
+      database.in({ space: store.space }).run([{ text: `update cache_entry set body = ${text}`, params: [] }]);
+    await tamper('replace(body, \'"a":1\', \'"a":9\')');
+    expect(await read({ 'cache-control': 'no-cache' })).toEqual([200, { a: 1, b: 1 }, false]);
+    for (const damage of ["'nonsense'", "'c1' || substr(body, 3)", 'substr(body, 1, 20)']) {
+      await tamper(damage);
+      expect([damage, await read()]).toEqual([damage, [200, { a: 1, b: 1 }, false]]);
+      expect([damage, await read()]).toEqual([damage, [200, { a: 1, b: 1 }, true]]);
+    }
+    expect((await store.send('GET', '/v1/cache')).json.layers.l2.unreadable).toBeGreaterThan(2);
+  });
+
+  test('too large to be kept are loaded each time, and nobody waits for another to keep them', async () => {
+    const store = await openStore(engine, { settings: { cache: { windowMs: 0, leaseMs: 5000 } } });
+    const root = newId();
+    await store.send('PUT', `/v1/contexts/${root}`, { body: { content: 1 } });
+    for (let batch = 0; batch < 6; batch++) {
+      const operations = Array.from({ length: 100 }, (_, at) => ({
+        op: 'put',
+        id: `${root}.${batch}.${at}`,
+        content: 1,
+        parentId: root,
+      }));
+      await store.send('POST', '/v1/batch/write', { body: { operations } });
+    }
+    const started = performance.now();
+    for (let read = 0; read < 4; read++) {
+      const { requests } = await store.counting(() => store.send('GET', `/v1/contexts/${root}/tree`));
+      expect(requests).toBe(1);
+    }
+    expect(performance.now() - started).toBeLessThan(5000);
+  });
+
   test('lie in layer 3 as well, as far as they are dear, and are true there by the same rule', async () => {
     // Two processes that share nothing but the database.
     const database = await engine.open();
@@ -273,7 +360,7 @@ describe('what travels to layer 2', () => {
   test('comes back as it was, whatever it holds', async () => {
     const contents = ['"\u0000\n\u{1f600}"', '{}', '"é\n"', 'x'.repeat(20_000)];
     const items = contents.map((content, at) => head(`i${at}`, content));
-    const list = { items: [...items, head('none')], hasMore: true, of: head('parent') };
+    const list = { items: [...items, head('none')], hasMore: true, of: head('parent'), expiresMs: 99 };
     const text = (await kinds.list.encode(list, 'l')) as string;
     expect(kinds.list.decode(text, 'l')).toEqual(list);
     expect(kinds.head.decode((await kinds.head.encode(null, 'n')) as string, 'n')).toBeNull();

@@ -111,6 +111,23 @@ describe.each(engines)('warming on $name', (engine) => {
     nowMs += 10_000;
   });
 
+  test('skips what cannot be given and goes on', async () => {
+    const store = await openStore(engine, { settings: { cache: { reportSeconds: 0 } } });
+    const [root, leaf, other] = [newId(), newId(), newId()];
+    const half = 'x'.repeat(2_200_000);
+    await store.send('PUT', path(root), { body: { content: half, contentType: 'text/plain' } });
+    await store.send('PUT', path(leaf), { body: { content: half, contentType: 'text/plain', parentId: root } });
+    await store.send('PUT', path(other), { body: { content: 1 } });
+    expect((await store.send('GET', `${path(leaf)}?resolve=ancestors`)).json.code).toBe('context_too_large');
+    await runOne(store.database.in({ space: store.space }), {
+      text: "insert into cache_report (space_id, id, kinds, accesses) values (current_setting('lamina.space'), 'r', '{}', $1::jsonb) returning id",
+      params: [JSON.stringify({ [`effective:${leaf}`]: 100, [`head:${other}`]: 1 })],
+    });
+    const answer = (await store.send('POST', '/v1/cache/warm', { body: {} })).json;
+    expect(answer.skipped).toBeGreaterThan(0);
+    expect(answer).not.toHaveProperty('code');
+  });
+
   test('what is no plan is refused', async () => {
     for (const body of [{ ids: [] }, { ids: ['a'], kind: 'note' }, { top: 0 }, { budgetMs: 1 }, { what: 1 }])
       expect([body, (await warm(body)).code]).toEqual([body, 'invalid_request']);
@@ -149,6 +166,18 @@ describe.each(engines)('warming on $name', (engine) => {
     isRedisAway = false;
     nowMs += 10_000;
     expect((await one.manager.reconcile({ only: one.ref, budgetMs: 1000 }))[one.space]?.changes).toBeGreaterThan(0);
+  });
+
+  test('a reconciliation that comes after the feed was pruned removes everything once, and follows from there', async () => {
+    const store = await openStore(engine, { settings: { cache: { windowMs: 0 } } });
+    for (let at = 0; at < 5; at++) await store.send('PUT', path(newId()), { body: { content: at } });
+    await store.database.in({ space: store.space }).run([
+      { text: 'delete from change where tick <= 3', params: [] },
+      { text: 'update space set feed_floor = 3', params: [] },
+    ]);
+    const run = async () => (await store.send('POST', '/v1/maintenance/run', { body: { task: 'reconcile' } })).json;
+    expect(await run()).toMatchObject({ task: 'reconcile', unfinished: false, changes: 3 });
+    expect(await run()).toMatchObject({ task: 'reconcile', changes: 0 });
   });
 
   test('cleanup removes old reports and entries whose time is over', async () => {
