@@ -92,6 +92,24 @@ describe.each(engines)('answers made of several contexts on $name', (engine) => 
     );
   }, 120_000);
 
+  test('change with every context above, however far', async () => {
+    const ids = ['1', '2', '3', '4', '5'].map(() => newId('far'));
+    for (const [at, id] of ids.entries())
+      await one.send('PUT', `/v1/contexts/${id}`, { body: { content: { [id]: 0 }, parentId: ids[at - 1] ?? null } });
+    const leaf = `/v1/contexts/${ids.at(-1)}`;
+    for (const [at, id] of ids.entries()) {
+      for (const store of [one, two]) await store.send('GET', `${leaf}?resolve=ancestors`);
+      for (const store of [one, two]) await store.send('GET', `${leaf}/ancestors`);
+      await one.send('PUT', `/v1/contexts/${id}`, { body: { content: { [id]: at + 1 } } });
+      for (const store of [one, two]) {
+        const { content, resolvedFrom } = (await store.send('GET', `${leaf}?resolve=ancestors`)).json;
+        expect([id, content[id], resolvedFrom[at].version]).toEqual([id, at + 1, 2]);
+        const { items: above } = (await store.send('GET', `${leaf}/ancestors`)).json;
+        expect(above[at]?.version ?? 2).toBe(2);
+      }
+    }
+  });
+
   test('come from the caches as long as nothing touches them', async () => {
     const warm = await openStore(engine, { settings: { cache: { windowMs: 60_000, repairMs: 120_000 } } });
     const [root, leaf] = [newId(), newId()];
