@@ -3,11 +3,10 @@ import { createKeyKind } from './access/key-kind.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
 import { type CacheStats, createCache } from './cache/cache.ts';
-import type { Explanation } from './cache/explain.ts';
 import { type CacheSummary, summarize } from './cache/summary.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
 import type { KindStatistics } from './contexts/cache.sql.ts';
-import { createCachedReads } from './contexts/cached-reads.ts';
+import { type CachedReads, createCachedReads } from './contexts/cached-reads.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
 import { createFeed, type Feed } from './contexts/feed.ts';
 
@@ -50,7 +49,7 @@ export interface CachingReport {
 export interface Caching {
   /** What the caches did. */
   report(request: RequestContext): Promise<CachingReport>;
-  explain(request: RequestContext, id: string): Promise<Explanation>;
+  explain: CachedReads['explain'];
   /** Fills the caches of a space before anyone asks. */
   warm: Warming['warm'];
   /** One tick that makes everything covered be loaded again; answers with the tick. */
@@ -144,7 +143,7 @@ export async function createUnifiedContextManager(deps: {
       const layer3 = reported && { entries: sum('l3Entries'), bytes: sum('l3Bytes') };
       return { stats, summary: summarize(stats, layer3Kinds(settings)), layer3, reported };
     },
-    explain: (request, id) => cache.explain(request, kinds.head, id),
+    explain: (request, id, kind) => reads.explain(request, id, kind),
     warm: (space, wanted) => warming.warm(space, wanted),
     invalidate: (request, what, idempotency) => invalidateContexts({ database, contexts }, request, what, idempotency),
   };

@@ -27,6 +27,26 @@ export async function keepEntry(
   return row?.['kept'] === 't';
 }
 
+/** What layer 3 holds under a key, and why it would be found or not. */
+export async function explainEntry(
+  database: Database,
+  request: RequestContext,
+  kind: string,
+  key: string,
+): Promise<{ at: number; deps: string[]; isOver: boolean; isUntouched: boolean } | null> {
+  const [row] = await runOne(
+    database.in(request),
+    toStatement(sql`select e.at, to_jsonb(e.deps)::text as deps, e.expires_at <= statement_timestamp() as is_over,
+        is_untouched(s, e.deps, e.at) as is_untouched
+      from cache_entry e join space s on s.id = e.space_id
+      where e.space_id = ${request.space} and e.kind = ${kind} and e.key = ${key}`),
+    request,
+  );
+  if (row === undefined) return null;
+  const deps = JSON.parse(row['deps'] ?? '[]') as string[];
+  return { at: Number(row['at']), deps, isOver: row['is_over'] === 't', isUntouched: row['is_untouched'] === 't' };
+}
+
 /** Inserts what an instance counted of a space. */
 export function insertReport(space: string, id: string, { kinds, accesses }: Report): Statement {
   return toStatement(sql`insert into cache_report (space_id, id, kinds, accesses)

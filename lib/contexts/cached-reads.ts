@@ -1,10 +1,11 @@
 import { sha256 } from '../base/hash.ts';
 import type { Cached, Loaded } from '../cache/answers.ts';
 import type { Cache } from '../cache/cache.ts';
+import type { Explanation, Held } from '../cache/explain.ts';
 import type { Kind } from '../cache/kind.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Database } from '../postgres/database.ts';
-import { keepEntry } from './cache.sql.ts';
+import { explainEntry, keepEntry } from './cache.sql.ts';
 import type { Context, ContextHead } from './context.ts';
 import { type Effective, foldChain } from './effective.ts';
 import { absentItem, anyItem, contextItem, headDeps, invalidatedItem, parentItem, toTouches } from './items.ts';
@@ -46,6 +47,8 @@ export interface CachedReads {
   warmHeads(space: SpaceRef, ids: readonly string[]): Promise<{ warmed: number; held: number }>;
   /** Has the layers hold an effective context; false where they did already. */
   warmEffective(space: SpaceRef, id: string): Promise<boolean>;
+  /** What each layer holds of a context, or of it with its ancestors folded in, and whether it would be served. */
+  explain(request: RequestContext, id: string, kind: 'head' | 'effective'): Promise<Explanation & { l3: Held }>;
   /** Brings layer 2 up to PostgreSQL's clock. */
   repair(space: SpaceRef): Promise<void>;
 }
@@ -182,6 +185,26 @@ export function createCachedReads(deps: {
       cache.warm(space.slot, kinds.head, ids, (wanted, after) =>
         loadHeads(toLoad(systemRequest(space, 'warm'), after), wanted),
       ),
+
+    async explain(request, id, name) {
+      const near =
+        name === 'head'
+          ? await cache.explain(request, kinds.head, id)
+          : await cache.explain(request, kinds.effective, id);
+      const isInLayer3 = kinds[name].layers.includes('l3');
+      const entry = isInLayer3 ? await explainEntry(database, request, name, id) : null;
+      const why =
+        entry === null
+          ? isInLayer3
+            ? 'not held'
+            : 'this kind is not kept in layer 3'
+          : entry.isOver
+            ? 'held, and its time is over'
+            : entry.isUntouched
+              ? 'found by who asks PostgreSQL'
+              : 'held, and touched since';
+      return { ...near, l3: { isHeld: entry !== null, at: entry?.at ?? null, deps: entry?.deps ?? [], why } };
+    },
 
     repair: (space) =>
       cache.repair(space.slot, async (after) => {

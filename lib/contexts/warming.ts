@@ -19,7 +19,7 @@ export interface WarmRequest {
 }
 
 export interface WarmReport {
-  /** Values that layer 2 has now and had not before. */
+  /** Values that were loaded for layer 2, or folded. */
   readonly warmed: number;
   /** Values it had already, could not be given, or that the budget did not reach. */
   readonly skipped: number;

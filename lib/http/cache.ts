@@ -56,6 +56,7 @@ const explanation = z.strictObject({
     incarnation: z.string().nullable(),
     verifiedMsAgo: z.number().nullable(),
   }),
+  l3: z.strictObject(held),
 });
 
 const text = z
@@ -255,7 +256,12 @@ export const cacheRoutes: readonly Route[] = [
     description:
       'For each layer whether it holds the context, as of which tick, made of what, and whether it would be served.',
     scope: 'admin',
-    query: z.strictObject({ id: contextId }),
+    query: z.strictObject({
+      id: contextId,
+      kind: z.enum(['head', 'effective']).default('head').meta({
+        description: 'The context itself, or with its ancestors folded in as `?resolve=ancestors` reads it.',
+      }),
+    }),
     answers: {
       200: {
         description: 'The whole story of one id, as this instance sees it.',
@@ -280,12 +286,13 @@ export const cacheRoutes: readonly Route[] = [
             incarnation: '1769860800000.1:n',
             verifiedMsAgo: 900,
           },
+          l3: { held: false, at: null, deps: [], why: 'this kind is not kept in layer 3' },
         },
       },
     },
     problems: [],
     async handle({ manager, request, query }) {
-      const { l1: one, l2: two } = await manager.caching.explain(request, query.id);
+      const { l1: one, l2: two, l3: three } = await manager.caching.explain(request, query.id, query.kind);
       const show = ({ isHeld, at, deps, why }: Held) => ({ held: isHeld, at, deps, why });
       const { tick, validatedMsAgo, own } = one;
       const { applied, incarnation, verifiedMsAgo } = two;
@@ -294,6 +301,7 @@ export const cacheRoutes: readonly Route[] = [
           id: query.id,
           l1: { ...show(one), tick, validatedMsAgo, ownTick: own },
           l2: { ...show(two), applied, incarnation, verifiedMsAgo },
+          l3: show(three),
         }),
       };
     },

@@ -262,8 +262,12 @@ describe.each(engines)('answers made of several contexts on $name', (engine) => 
     const { layers } = (await second.send('GET', '/v1/cache')).json;
     expect([layers.l3.hits, layers.l3.entries]).toEqual([1, 1]);
     expect(layers.l3.bytes).toBeGreaterThan(500);
+    const explain = async () => (await second.send('GET', `/v1/cache/explain?id=${leaf}&kind=effective`)).json;
+    expect((await explain()).l3).toMatchObject({ held: true, why: 'found by who asks PostgreSQL' });
+    expect((await second.send('GET', `/v1/cache/explain?id=${leaf}`)).json.l3.held).toBe(false);
     // Touched, it is as if it were not there; the next reader puts the new one in its place.
     const written = await first.send('PUT', `/v1/contexts/${root}`, { body: { content: { ...content, c: 1 } } });
+    expect((await explain()).l3).toMatchObject({ held: true, why: 'held, and touched since' });
     const headers = { 'context-seq': written.headers.get('context-seq') as string };
     const fresh = await second.send('GET', path, { headers });
     expect([fresh.json.content.c, fresh.headers.get('cache-status')?.includes('l3')]).toEqual([1, false]);
