@@ -218,7 +218,10 @@ export async function createUnifiedContextManager(deps: {
     const done: Record<string, Done> = {};
     const runIn = async (of: SpaceRef) => {
       done[of.space] = await run(of, Math.max(deadline - performance.now(), 0));
-      telemetry.log({ level: 'info', event: task, facts: { space: of.space, ...done[of.space] } });
+      // A run that found nothing to do is no news.
+      const { tookMs: _took, skipped: _skipped, ...counts } = done[of.space] as Record<string, unknown>;
+      if (Object.values(counts).some(Boolean))
+        telemetry.log({ level: 'info', event: task, facts: { space: of.space, ...done[of.space] } });
     };
     if (only !== undefined) {
       await runIn(only);
