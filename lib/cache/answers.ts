@@ -137,7 +137,7 @@ export function createAnswers(deps: {
     const values: Value[] = [];
     let seq = view.tick;
     for (const id of ids) {
-      const entry = view.find(kind.name, id);
+      const entry = view.find(kind.name, id, beganMs);
       if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
       if (!view.isEnough(entry, need) || (ids.length > 1 && entry.at > view.tick)) return undefined; // P22
       values.push(entry.value as Value);

@@ -271,7 +271,7 @@ export function createCache(deps: {
   }
 
   function count<Value>(
-    { slot, view, kind, ids }: Reading<Value>,
+    { slot, view, kind, ids, beganMs }: Reading<Value>,
     answer: Cached<Value> & { readonly isJoined?: boolean },
   ): Cached<Value> {
     const of = counts.of(slot).of(kind.name);
@@ -286,7 +286,7 @@ export function createCache(deps: {
     }
     ids.forEach((id, index) => {
       // What layer 1 served has been counted there.
-      const entry = answer.layers[index] === 'l1' ? undefined : view.find(kind.name, id);
+      const entry = answer.layers[index] === 'l1' ? undefined : view.find(kind.name, id, beganMs);
       if (entry !== undefined) entry.reads++;
     });
     return answer;
@@ -476,7 +476,7 @@ export function createCache(deps: {
 
     peek(slot, kind, id) {
       const view = viewOf(slot);
-      const entry = view.find(kind.name, id);
+      const entry = view.find(kind.name, id, clock());
       if (entry === undefined) return undefined;
       const value = entry.value as Parameters<typeof kind.encode>[0];
       const isCurrent = answers.isInWindow(view) && isFresh(kind, value) && view.isEnough(entry, view.own);

@@ -34,8 +34,8 @@ export interface View {
   /** The highest tick written through this instance. */
   readonly own: number;
   get(key: string): Entry | undefined;
-  /** The same by the two parts of the key, without putting them together. */
-  find(kind: string, id: string): Entry | undefined;
+  /** The same by the two parts of the key, without putting them together, for a read at `nowMs`. */
+  find(kind: string, id: string, nowMs: number): Entry | undefined;
   /** Keeps a value that layer 2 has accepted or found, unless a later one is there. */
   keep(key: string, entry: Entry): void;
   drop(key: string): void;
@@ -50,7 +50,7 @@ export interface View {
 /** Where a view keeps its entries: bounded in bytes together with those of all other spaces. */
 export interface EntryStore {
   get(key: string): Entry | undefined;
-  find(kind: string, id: string): Entry | undefined;
+  find(kind: string, id: string, nowMs: number): Entry | undefined;
   set(key: string, entry: Entry): void;
   delete(key: string): void;
   clear(): void;
