@@ -55,6 +55,8 @@ async function benchStampede(redis: RedisServer, endpoint: RedisEndpoint): Promi
   let own = 0;
   for (const { name, instances } of await openAll(redis, endpoint, { count: 5 })) {
     await redis.command('FLUSHALL');
+    // Each is connected, as instances are that are at work.
+    for (const instance of instances) await instance.getOrLoad('connected', async () => 1);
     let loads = 0;
     const load = async () => {
       loads++;
