@@ -24,13 +24,14 @@ export async function* benchHits(): AsyncGenerator<Report> {
     const names = Array.from({ length: keys }, (_, at) => `${size}:${at}`);
     for (const { name, instance } of subjects) {
       for (const key of names) await instance.getOrLoad(key, async () => value());
-      rates.set(`${name} ${size}`, { sync: [], async: [] });
+      rates.set(`${name} ${size}`, { sync: [], many: [], async: [] });
     }
     for (let round = 0; round < rounds; round++) {
       for (const { name, instance } of subjects) {
-        const of = rates.get(`${name} ${size}`) as { sync: number[]; async: number[] };
-        const { getSync } = instance;
+        const of = rates.get(`${name} ${size}`) as Record<'sync' | 'many' | 'async', number[]>;
+        const { getSync, getManySync } = instance;
         if (getSync) of.sync.push(runSync(getSync, names));
+        if (getManySync) of.many.push(runMany(getManySync, names));
         of.async.push(await runAsync(instance, names));
       }
     }
@@ -42,6 +43,7 @@ export async function* benchHits(): AsyncGenerator<Report> {
     ...Object.fromEntries(
       sizes.flatMap(({ name: size }) => [
         [`${size} sync M/s`, instance.getSync ? rate(name, size, 'sync') / 1e6 : '–'],
+        [`${size} by 100 M/s`, instance.getManySync ? rate(name, size, 'many') / 1e6 : '–'],
         [`${size} async M/s`, rate(name, size, 'async') / 1e6],
       ]),
     ),
@@ -71,6 +73,19 @@ function runSync(get: (key: string) => unknown, names: readonly string[]): numbe
     count += 1000;
   }
   if (found !== count) throw new Error('a hit was expected');
+  return (count * 1000) / msEach;
+}
+
+function runMany(get: (keys: readonly string[]) => readonly unknown[] | undefined, names: readonly string[]): number {
+  const batches = Array.from({ length: 100 }, (_, batch) =>
+    Array.from({ length: 100 }, (_, at) => names[(batch * 101 + at * 7) % names.length] as string),
+  );
+  const until = performance.now() + msEach;
+  let count = 0;
+  while (performance.now() < until) {
+    for (const batch of batches) count += get(batch)?.length ?? 0;
+  }
+  if (count === 0) throw new Error('a hit was expected');
   return (count * 1000) / msEach;
 }
 

@@ -62,15 +62,17 @@ export function openLamina(options: {
   });
   const request = { slot: 'bench', seq: 0, noCache: false };
 
-  const read = (key: string, load: Load) =>
-    cache.read(request, kind, [key], async (_ids, after) => {
-      origin.loads++;
-      // The clock before the value: nothing that is committed meanwhile may count as seen.
-      const seq = origin.clock;
-      const value = await load(key);
-      const feed = after === null ? [] : origin.touched.filter(({ tick }) => tick > after && tick <= seq);
-      return { values: [{ value, deps: [`c:${key}`] }], seq, feed: feed.length > 256 ? 'too long' : feed };
-    });
+  const loading = (load: Load) => async (ids: readonly string[], after: number | null) => {
+    origin.loads++;
+    // The clock before the values: nothing that is committed meanwhile may count as seen.
+    const seq = origin.clock;
+    const loaded = await Promise.all(ids.map(load));
+    const feed = after === null ? [] : origin.touched.filter(({ tick }) => tick > after && tick <= seq);
+    const values = loaded.map((value, at) => ({ value, deps: [`c:${ids[at]}`] }));
+    return { values, seq, feed: feed.length > 256 ? ('too long' as const) : feed };
+  };
+  const nothing = loading(() => sleep(0));
+  const read = (keys: readonly string[], load: ReturnType<typeof loading>) => cache.read(request, kind, keys, load);
   const commit = (item: string) => {
     origin.clock++;
     origin.touched.push({ item, tick: origin.clock });
@@ -95,10 +97,14 @@ export function openLamina(options: {
   return {
     cache,
     getSync: (key) => {
-      const answer = read(key, () => sleep(0));
+      const answer = read([key], nothing);
       return answer instanceof Promise ? undefined : answer.values[0];
     },
-    getOrLoad: async (key, load) => (await read(key, load)).values[0],
+    getManySync: (keys) => {
+      const answer = read(keys, nothing);
+      return answer instanceof Promise ? undefined : answer.values;
+    },
+    getOrLoad: async (key, load) => (await read([key], loading(load))).values[0],
     set: (key, value) => write(`c:${key}`, [{ key, value }]),
     delete: (key) => write(`c:${key}`, []),
     invalidateAll: () => write('*', []),

@@ -15,6 +15,8 @@ export type Load = (key: string) => Promise<unknown>;
 export interface Instance {
   /** Only where the library has such a thing. */
   readonly getSync?: (key: string) => unknown;
+  /** Many at once, as of one state; only where the library has such a thing. */
+  readonly getManySync?: (keys: readonly string[]) => readonly unknown[] | undefined;
   getOrLoad(key: string, load: Load): Promise<unknown>;
   /** Puts a value there as a writer does after its commit. */
   set(key: string, value: unknown): Promise<unknown>;

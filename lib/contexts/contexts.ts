@@ -132,10 +132,9 @@ export function createContexts(deps: {
       return { value: items, seq };
     },
 
-    async readExact(request, references, options = {}) {
+    readExact(request, references, options = {}) {
       const bytes = options.inlineBytes ?? inlineBytes;
-      const answered = await readExact(database, request, references, { inlineBytes: bytes, key: options.key });
-      return answered;
+      return readExact(database, request, references, { inlineBytes: bytes, key: options.key });
     },
 
     async readAncestry(request, id) {
