@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import pg from 'pg';
 import { migrationsFolder } from '../functions/runtime.ts';
 import { settingsSchema } from '../lib/config/settings.ts';
-import { systemRequest } from '../lib/contexts/request.ts';
+import { type RequestContext, slotOf, systemRequest } from '../lib/contexts/request.ts';
 import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
@@ -20,11 +20,11 @@ export interface RealServer {
 export interface RealStore {
   readonly manager: UnifiedContextManager;
   readonly database: Database;
+  /** Requests in each of the spaces there are, by their names. */
+  requests(): Promise<ReadonlyMap<string, RequestContext>>;
   /** Runs SQL as the superuser, past every policy: for laying out data, and for nothing that is measured. */
   lay(text: string): Promise<void>;
 }
-
-export const request = systemRequest({ space: 'default', slot: 'default' }, 'bench');
 
 export async function startServer(): Promise<RealServer> {
   const programs = await findPostgres();
@@ -44,7 +44,13 @@ export async function startServer(): Promise<RealServer> {
       await migrate(database, migrationsFolder);
       const settings = settingsSchema.parse({ versions: { retained } });
       const manager = await createUnifiedContextManager({ database, settings });
-      return { manager, database, lay: (text) => sql(name, text) };
+      const requests = async () => {
+        const spaces = await manager.access.listSpaces({ limit: 100 });
+        return new Map(
+          spaces.map(({ id, createdMs }) => [id, systemRequest({ space: id, slot: slotOf(id, createdMs) }, 'bench')]),
+        );
+      };
+      return { manager, database, requests, lay: (text) => sql(name, text) };
     },
     async stop() {
       await thread.terminate();

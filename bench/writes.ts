@@ -1,4 +1,5 @@
-import { type RealStore, request, startServer } from './real-store.ts';
+import type { RequestContext } from '../lib/contexts/request.ts';
+import { type RealStore, startServer } from './real-store.ts';
 import type { Report } from './report.ts';
 
 const writers = 16;
@@ -14,9 +15,10 @@ export async function* benchWrites(): AsyncGenerator<Report> {
       create table plain (space_id text, id text, version integer, body text, primary key (space_id, id));
       grant select, insert, update on plain to lamina_app;
     `);
+    const requests = await store.requests();
     const put = (space: string, at: number) =>
       store.manager.contexts.write(
-        { ...request, space },
+        requests.get(space) as RequestContext,
         [
           {
             op: 'put',
@@ -35,7 +37,7 @@ export async function* benchWrites(): AsyncGenerator<Report> {
       ]);
     const batch = (space: string, at: number) =>
       store.manager.contexts.write(
-        { ...request, space },
+        requests.get(space) as RequestContext,
         Array.from({ length: 100 }, (_, index) => ({
           op: 'put' as const,
           id: `b-${(at * 100 + index) % 5000}`,
