@@ -1,13 +1,14 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { Problem } from '../base/problem.ts';
-import type { GetReply, NewEntry, Redis, Touch } from '../redis/redis.ts';
+import type { GetReply, Redis, Touch } from '../redis/redis.ts';
 import { type Asked, type Cached, createAnswers, type Loaded, type Reading } from './answers.ts';
 import { type Breaker, createBreaker } from './breaker.ts';
 import { type CountsByKind, createCounts, type SpaceCounts } from './counts.ts';
 import { type Explanation, explainLayer1, explainLayer2 } from './explain.ts';
 import { type Kind, keyOf } from './kind.ts';
 import { createLayer1, type Layer1Counts } from './layer1.ts';
-import { createView, type Entry, type View } from './view.ts';
+import { createLayer2, toStretch } from './layer2.ts';
+import { createView, type View } from './view.ts';
 
 export interface CacheRequest {
   /** The name of the space's state; never used again for another. */
@@ -108,8 +109,6 @@ export interface CacheLimits {
   readonly breaker: { readonly failures: number; readonly withinMs: number; readonly openMs: number };
 }
 
-// Together the values of one request to layer 2; a single one is bounded by its kind.
-const storedBytesMax = 2_000_000;
 // Values a report names at most.
 const reportedMax = 200;
 // A purge looks through all keys there are, page by page; what it does not reach is left to the next.
@@ -135,15 +134,6 @@ export function createCache(deps: {
   // Reads of one key that are under way, for others to join.
   const flights = new Map<string, { readonly sentAtMs: number; readonly answer: Promise<Cached<unknown>> }>();
   const counts = createCounts();
-  const layer2 = { calls: 0, ms: 0, failures: 0 };
-  const breaker = createBreaker({
-    clock,
-    ...limits.breaker,
-    onFailure(error) {
-      layer2.failures++;
-      onFailure(error);
-    },
-  });
   const origin = createBreaker({ clock, ...limits.breaker, isFailure: isUnavailable, onFailure: () => {} });
   // Nothing is served from a Redis that nobody has compared with PostgreSQL for this long.
   const verifyMs = Math.max(limits.repairMs - limits.windowMs - 1000, 0);
@@ -158,6 +148,19 @@ export function createCache(deps: {
     },
   });
   const { fromLayer1, fromLayer2, fromOrigin, fromBeyond, toEntry, isFresh } = answers;
+  const layer2 = createLayer2({
+    redis,
+    limits,
+    clock,
+    nonce,
+    onFailure,
+    toEntry,
+    viewOf: (slot) => spaceOf(slot).view,
+    onRefused(slot, kind) {
+      counts.of(slot).of(kind).refused++;
+    },
+  });
+  const { get, store, toStore, toEntries } = layer2;
 
   function spaceOf(slot: string): Space {
     const known = spaces.get(slot);
@@ -182,92 +185,6 @@ export function createCache(deps: {
     spaces.get(slot)?.entries.clear();
     spaces.delete(slot);
     counts.forget(slot);
-  }
-
-  /** A call to layer 2: null where there is no answer in time, or none is to be expected. */
-  async function ask2<Reply>(call: () => Promise<Reply>): Promise<Reply | null> {
-    return breaker.call(async () => {
-      const started = performance.now();
-      try {
-        return await call();
-      } finally {
-        layer2.calls++;
-        layer2.ms += performance.now() - started;
-      }
-    });
-  }
-
-  const get = (slot: string, since: number, keys: readonly string[], leaseMs: number) =>
-    ask2(() => redis.get(slot, { since, nonce: nonce(), keys, leaseMs }, { deadlineMs: limits.softDeadlineMs }));
-
-  /** Sends a stretch of the feed, and values, to layer 2; answers for each value whether it was stored. */
-  async function store(
-    slot: string,
-    call: {
-      readonly token: string | null;
-      readonly from: number;
-      readonly to: number;
-      readonly changes: readonly Touch[];
-      readonly gotAtMs: number;
-      readonly erased?: readonly string[];
-      readonly entries: readonly ToStore[];
-    },
-  ): Promise<boolean[]> {
-    const view = viewOf(slot);
-    const sent = { since: view.tick, sentAtMs: clock() };
-    const { entries, erased = [], ...rest } = call;
-    // What is told must arrive: values go along as far as they fit into one request, and the others are loaded again.
-    let bytes = 0;
-    const sending = entries.filter(({ stored }, index) => {
-      bytes += stored.body.length;
-      return index === 0 || bytes <= storedBytesMax;
-    });
-    const request = {
-      ...rest,
-      since: sent.since,
-      nonce: nonce(),
-      entries: sending.map((one) => one.stored),
-      erased,
-    };
-    const reply = await ask2(() => redis.store(slot, request, { deadlineMs: limits.deadlineMs }));
-    const stored = entries.map(() => false);
-    // P20: nothing enters layer 1 but what was accepted, and by a reply that is fit.
-    if (reply === null || !view.apply(sent, reply)) return stored;
-    sending.forEach(({ stored: { key }, kept, kind }, index) => {
-      if (!reply.accepted[index]) counts.of(slot).of(kind.name).refused++;
-      if (reply.accepted[index] && kind.layers.includes('l1')) view.keep(key, kept);
-      stored[index] = reply.accepted[index] ?? false;
-    });
-    return stored;
-  }
-
-  async function toStore<Value>(
-    kind: Kind<Value>,
-    id: string,
-    at: number,
-    items: readonly string[],
-    value: Value,
-  ): Promise<ToStore> {
-    // What does not belong into layer 2 leaves its place there without a body: it may enter layer 1 by the same proof.
-    const body = (kind.layers.includes('l2') ? await kind.encode(value, id) : null) ?? '';
-    const key = keyOf(kind, id);
-    // P11: a value names every item it was made of; jitter keeps what was stored together from ending together.
-    const ttlMs = kind.ttlMs(value) * (0.9 + Math.random() * 0.2);
-    const stored: NewEntry = { key, at, deps: items, body, ttlMs };
-    return { stored, kept: toEntry(kind, at, items, value), kind };
-  }
-
-  function toEntries<Value>(
-    kind: Kind<Value>,
-    ids: readonly string[],
-    { values, seq }: Loaded<Value>,
-  ): Promise<ToStore[]> {
-    return Promise.all(
-      ids.flatMap((id, index) => {
-        const one = values[index];
-        return one === undefined || one.isPassing ? [] : [toStore(kind, id, seq, one.deps, one.value)];
-      }),
-    );
   }
 
   function count<Value>(
@@ -437,8 +354,8 @@ export function createCache(deps: {
       return {
         kinds: counts.total(),
         layer1: { entries, bytes, evictions, kinds: structuredClone(layer1.kinds) },
-        layer2: { ...layer2 },
-        breaker: breaker.state,
+        layer2: layer2.figures,
+        breaker: layer2.state,
         origin: origin.state,
       };
     },
@@ -565,20 +482,4 @@ export interface Report {
   readonly accesses: Readonly<Record<string, number>>;
 }
 
-/** A value on its way to layer 2, and what layer 1 keeps when it is accepted there. */
-interface ToStore {
-  readonly stored: NewEntry;
-  readonly kept: Entry;
-  readonly kind: { readonly name: string; readonly layers: readonly string[] };
-}
-
 const isUnavailable = (error: unknown) => error instanceof Problem && error.code === 'unavailable';
-
-/** P10: no value without the history that leads up to it; P9: too long a one is told as "forget everything older". */
-function toStretch(
-  from: number,
-  { seq, feed }: Loaded<unknown>,
-): { from: number; to: number; changes: readonly Touch[] } {
-  if (feed === 'too long') return { from: 0, to: seq, changes: [{ item: '*', tick: seq }] };
-  return { from: Math.min(from, seq), to: seq, changes: feed };
-}

@@ -12,7 +12,12 @@ import { type Code, type Scenario, simulate, Violation } from './simulation.ts';
 /** A rule of SPEC.md, and the code without it. */
 interface Mutant {
   readonly rule: string;
-  readonly file: 'lib/cache/answers.ts' | 'lib/cache/cache.ts' | 'lib/cache/view.ts' | 'lib/redis/in-process.ts';
+  readonly file:
+    | 'lib/cache/answers.ts'
+    | 'lib/cache/cache.ts'
+    | 'lib/cache/layer2.ts'
+    | 'lib/cache/view.ts'
+    | 'lib/redis/in-process.ts';
   readonly changes: readonly (readonly [from: string, to: string])[];
   readonly scenario: keyof typeof scenarios;
 }
@@ -20,6 +25,7 @@ interface Mutant {
 const redis = 'lib/redis/in-process.ts';
 const cache = 'lib/cache/cache.ts';
 const answers = 'lib/cache/answers.ts';
+const layer2 = 'lib/cache/layer2.ts';
 const view = 'lib/cache/view.ts';
 const losses = 'one key, many losses';
 const windowed = 'one key inside a window';
@@ -102,7 +108,7 @@ const mutants: readonly Mutant[] = [
   },
   {
     rule: 'P9 too long a gap raises the floor',
-    file: cache,
+    file: layer2,
     changes: [["changes: [{ item: '*', tick: seq }]", 'changes: []']],
     scenario: plain,
   },
@@ -114,7 +120,7 @@ const mutants: readonly Mutant[] = [
   },
   {
     rule: 'P11 a value names every item it was made of',
-    file: cache,
+    file: layer2,
     changes: [
       [
         'const stored: NewEntry = { key, at, deps: items,',
@@ -166,13 +172,13 @@ const mutants: readonly Mutant[] = [
   },
   {
     rule: 'P20 only what was accepted enters layer 1',
-    file: cache,
+    file: layer2,
     changes: [['if (reply.accepted[index] && ', 'if (index >= 0 && ']],
     scenario: plain,
   },
   {
     rule: 'P21 a window counts from sending',
-    file: cache,
+    file: layer2,
     changes: [
       [
         'const sent = { since: view.tick, sentAtMs: clock() };',
