@@ -107,8 +107,8 @@ async function apply(
   }
 }
 
-// `if not exists` still collides when two sessions create the same table at once.
+// `if not exists` still collides when two sessions create the same table, and the type of its rows, at once.
 function ignoreRace(error: unknown): void {
-  if (isDatabaseError(error) && ['23505', '42P07'].includes(error.sqlState)) return;
+  if (isDatabaseError(error) && ['23505', '42P07', '42710'].includes(error.sqlState)) return;
   throw error;
 }
