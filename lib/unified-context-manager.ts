@@ -2,10 +2,8 @@ import { type Access, createAccess } from './access/access.ts';
 import { createKeyKind } from './access/key-kind.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
-import { type CacheStats, createCache } from './cache/cache.ts';
-import { type CacheSummary, summarize } from './cache/summary.ts';
+import { createCache } from './cache/cache.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
-import type { KindStatistics } from './contexts/cache.sql.ts';
 import { type CachedReads, createCachedReads } from './contexts/cached-reads.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
 import { createFeed, type Feed } from './contexts/feed.ts';
@@ -16,7 +14,7 @@ import { createNudges, type Nudges } from './contexts/nudges.ts';
 import { createReconciling } from './contexts/reconciling.ts';
 import { createReports } from './contexts/reports.ts';
 import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.ts';
-import { layer3Kinds, readStatistics, type Statistics } from './contexts/statistics.ts';
+import { type CachingReport, readStatistics, reportCaching, type Statistics } from './contexts/statistics.ts';
 import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
 import { type Database, runOne } from './postgres/database.ts';
@@ -34,15 +32,6 @@ export interface EngineHealth {
   readonly latencyMs: number;
   /** Set where the answer took longer than the alert threshold. */
   readonly isSlow: boolean;
-}
-
-/** What the caches of this instance did since it began, and those of all instances as far as they reported. */
-export interface CachingReport {
-  readonly stats: CacheStats;
-  readonly summary: CacheSummary;
-  /** What layer 3 holds of the space; null where PostgreSQL is away. */
-  readonly layer3: { readonly entries: number; readonly bytes: number } | null;
-  readonly reported: readonly KindStatistics[] | null;
 }
 
 /** The caches, for whoever operates them. */
@@ -136,13 +125,7 @@ export async function createUnifiedContextManager(deps: {
   const warming = createWarming({ database, reads, clock, settings });
   const history = createHistory({ database, contexts, reconciling, ids, settings });
   const caching: Caching = {
-    async report(request) {
-      const stats = cache.stats();
-      const reported = await reports.statistics(request).catch(() => null);
-      const sum = (name: 'l3Entries' | 'l3Bytes') => (reported ?? []).reduce((total, of) => total + of[name], 0);
-      const layer3 = reported && { entries: sum('l3Entries'), bytes: sum('l3Bytes') };
-      return { stats, summary: summarize(stats, layer3Kinds(settings)), layer3, reported };
-    },
+    report: (request) => reportCaching({ reports, settings }, request, cache.stats()),
     explain: (request, id, kind) => reads.explain(request, id, kind),
     warm: (space, wanted) => warming.warm(space, wanted),
     invalidate: (request, what, idempotency) => invalidateContexts({ database, contexts }, request, what, idempotency),
@@ -177,9 +160,7 @@ export async function createUnifiedContextManager(deps: {
       readStatistics({ database, reports, settings }, request, { stats: cache.stats(), engines: metrics.engines() }),
 
     async printMetrics() {
-      const { kinds, ...rest } = cache.stats();
-      const shown = Object.fromEntries(Object.entries(kinds).map(([kind, counts]) => [kind, { ...counts }]));
-      return { text: await metrics.print({ ...rest, kinds: shown }), contentType: metrics.contentType };
+      return { text: await metrics.print(cache.stats()), contentType: metrics.contentType };
     },
 
     async health() {

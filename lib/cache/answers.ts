@@ -111,10 +111,13 @@ export function createAnswers(deps: {
     return expiresMs === null || clock() < expiresMs;
   }
 
+  /** Whether layer 1 still holds what the read relies on. */
+  const isStanding = ({ view, reliesOn }: Pick<Asked<unknown>, 'view' | 'reliesOn'>) =>
+    reliesOn === undefined || view.get(reliesOn.key)?.value === reliesOn.value;
+
   function isConfirmed({ view, reliesOn, beganMs }: Pick<Asked<unknown>, 'view' | 'reliesOn' | 'beganMs'>): boolean {
     if (reliesOn === undefined) return true;
-    if (view.get(reliesOn.key)?.value !== reliesOn.value) return false;
-    return view.validatedAtMs >= beganMs || isInWindow(view, beganMs);
+    return isStanding({ view, reliesOn }) && (view.validatedAtMs >= beganMs || isInWindow(view, beganMs));
   }
 
   function decode<Value>(slot: string, kind: Kind<Value>, id: string, text: string): { value: Value } | undefined {
@@ -186,8 +189,8 @@ export function createAnswers(deps: {
   }
 
   function fromBeyond<Value>(reading: Reading<Value>, got: GetReply | null): Cached<Value> | undefined {
-    const { view, reliesOn, isLenient } = reading;
-    if (!isLenient || (reliesOn !== undefined && view.get(reliesOn.key)?.value !== reliesOn.value)) return undefined;
+    const { view, isLenient } = reading;
+    if (!isLenient || !isStanding(reading)) return undefined;
     const ageMs = age(view.verifiedAtMs);
     if (ageMs > graceMs) return undefined;
     // Of what was written here layer 2 may not have heard.

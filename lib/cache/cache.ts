@@ -160,7 +160,7 @@ export function createCache(deps: {
       counts.of(slot).of(kind).refused++;
     },
   });
-  const { get, store, toStore, toEntries } = layer2;
+  const { store, toStore, toEntries } = layer2;
 
   function spaceOf(slot: string): Space {
     const known = spaces.get(slot);
@@ -168,17 +168,19 @@ export function createCache(deps: {
     const entries = layer1.of(slot);
     const space: Space = { view: createView(entries), counts: counts.of(slot), entries };
     spaces.set(slot, space);
-    if (spaces.size > spacesMax) forgetIdle();
+    if (spaces.size > spacesMax) forgetIdle(slot);
     return space;
   }
   const viewOf = (slot: string) => spaceOf(slot).view;
 
   /** Lets go of a space that nobody has read for long; what it wrote has been repaired by then. */
-  function forgetIdle(): void {
+  function forgetIdle(wanted: string): void {
     const before = clock() - limits.repairMs;
-    // The one that was made last is the one that is wanted now.
-    const idle = [...spaces].slice(0, -1).find(([, { view }]) => view.validatedAtMs < before);
-    if (idle !== undefined) forget(idle[0]);
+    for (const [slot, { view }] of spaces) {
+      if (slot === wanted || view.validatedAtMs >= before) continue;
+      forget(slot);
+      return;
+    }
   }
 
   function forget(slot: string): void {
@@ -294,14 +296,13 @@ export function createCache(deps: {
   }
 
   async function ask<Value>(reading: Reading<Value>, leaseMs: number): Promise<Cached<Value> | 'held'> {
-    const { slot, kind, view, keys } = reading;
-    const sent = { since: view.tick, sentAtMs: clock() };
-    const reply = await get(slot, sent.since, keys, leaseMs);
-    if (reply === null) {
+    const { slot, kind, keys } = reading;
+    const asked = await layer2.validate(slot, keys, leaseMs);
+    if (asked === null) {
       const got = await loaded(reading, null, () => fromBeyond(reading, null));
       return 'layers' in got ? got : { ...fromOrigin(got), detail: 'unavailable' };
     }
-    const isFit = view.apply(sent, reply);
+    const { reply, isFit } = asked;
     if (answers.isVerified(reply)) {
       const found = (isFit ? fromLayer1(reading) : undefined) ?? fromLayer2(reading, reply, isFit);
       if (found !== undefined) return found;
@@ -383,7 +384,7 @@ export function createCache(deps: {
       const isFreshValue = (value: unknown) => isFresh(kind, value as Parameters<typeof kind.encode>[0]);
       const about = { need, nowMs: clock(), isInWindow: answers.isInWindow(view), isFresh: isFreshValue };
       const l1 = explainLayer1(view, key, about);
-      const reply = await get(request.slot, view.tick, [key], 0);
+      const reply = await layer2.get(request.slot, view.tick, [key], 0);
       const isReadable = (body: string) => {
         const decoded = answers.decode(request.slot, kind, id, body);
         return decoded !== undefined && isFresh(kind, decoded.value);
@@ -429,26 +430,18 @@ export function createCache(deps: {
     },
 
     async repair(slot, load) {
-      const view = viewOf(slot);
-      const sent = { since: view.tick, sentAtMs: clock() };
-      const reply = await get(slot, sent.since, [], 0);
-      if (reply === null) return;
-      view.apply(sent, reply);
+      const asked = await layer2.validate(slot, [], 0);
+      if (asked === null) return;
+      const { reply } = asked;
       const stretch = toStretch(reply.applied, await load(reply.applied));
       await store(slot, { ...stretch, token: reply.inc, gotAtMs: reply.nowMs, entries: [] });
     },
 
     async warm(slot, kind, ids, load) {
-      const view = viewOf(slot);
-      const sent = { since: view.tick, sentAtMs: clock() };
-      const reply = await get(
-        slot,
-        sent.since,
-        ids.map((id) => keyOf(kind, id)),
-        0,
-      );
-      if (reply === null) return { warmed: 0, held: 0 };
-      view.apply(sent, reply);
+      const keys = ids.map((id) => keyOf(kind, id));
+      const asked = await layer2.validate(slot, keys, 0);
+      if (asked === null) return { warmed: 0, held: 0 };
+      const { reply } = asked;
       const missing = ids.filter((_, index) => typeof reply.found[index] === 'string');
       const held = ids.length - missing.length;
       if (missing.length === 0) return { warmed: 0, held };

@@ -1,5 +1,5 @@
 /** What an instance counted of one kind of cached value: each value read is a hit of a layer, joined, loaded, or bypassed. */
-export interface KindCounts {
+export type KindCounts = {
   l1Hits: number;
   /** Values that another read under way brought along. */
   joined: number;
@@ -21,7 +21,7 @@ export interface KindCounts {
   /** Requests to PostgreSQL for values of this kind, and what they took together. */
   originCalls: number;
   originMs: number;
-}
+};
 
 /** Counts by kind, of one space or of all. */
 export type CountsByKind = Readonly<Record<string, Readonly<KindCounts>>>;

@@ -27,6 +27,12 @@ export interface Telling {
 /** The calls of layer 2 behind a breaker: what they answer is null, or nothing stored, where it is away. */
 export interface Layer2 {
   get(slot: string, since: number, keys: readonly string[], leaseMs: number): Promise<GetReply | null>;
+  /** The same on behalf of layer 1, which the reply validates; `isFit` where it may also fill it. */
+  validate(
+    slot: string,
+    keys: readonly string[],
+    leaseMs: number,
+  ): Promise<{ readonly reply: GetReply; readonly isFit: boolean } | null>;
   /** Answers for each value whether it was stored; those that were are in layer 1 as well. */
   store(slot: string, telling: Telling): Promise<boolean[]>;
   toStore<Value>(kind: Kind<Value>, id: string, at: number, deps: readonly string[], value: Value): Promise<ToStore>;
@@ -76,6 +82,13 @@ export function createLayer2(deps: {
 
   const get = (slot: string, since: number, keys: readonly string[], leaseMs: number) =>
     ask(() => redis.get(slot, { since, nonce: nonce(), keys, leaseMs }, { deadlineMs: limits.softDeadlineMs }));
+
+  async function validate(slot: string, keys: readonly string[], leaseMs: number) {
+    const view = viewOf(slot);
+    const sent = { since: view.tick, sentAtMs: clock() };
+    const reply = await get(slot, sent.since, keys, leaseMs);
+    return reply && { reply, isFit: view.apply(sent, reply) };
+  }
 
   /** Sends a stretch of the feed, and values, to layer 2; answers for each value whether it was stored. */
   async function store(slot: string, call: Telling): Promise<boolean[]> {
@@ -138,6 +151,7 @@ export function createLayer2(deps: {
 
   return {
     get,
+    validate,
     store,
     toStore,
     toEntries,

@@ -10,12 +10,12 @@ import type { SpaceRef } from './request.ts';
 /** The net below what writers tell layer 2. */
 export interface Reconciling {
   /**
-   * Removes the bytes of erased contexts, and of every answer that may have been made of them, from layer 2.
+   * Removes the bytes of the contexts that the changes erased, and of every answer that may have been made of them, from layer 2.
    *
    * @returns how many entries went.
    * @throws Problem `unavailable` where layer 2 does not answer.
    */
-  removeErased(space: SpaceRef, ids: readonly string[]): Promise<number>;
+  removeErased(space: SpaceRef, changes: readonly Change[]): Promise<number>;
   /** Brings layer 2 up to PostgreSQL's clock, and removes what was erased while it was away. */
   reconcile(space: SpaceRef, budgetMs: number): Promise<{ changes: number; isUnfinished: boolean }>;
 }
@@ -31,11 +31,12 @@ export function createReconciling(deps: {
   const { database, cache, kinds, reads } = deps;
   const derived = [kinds.ancestry, kinds.effective, kinds.list, kinds.tree].map((kind) => keyOf(kind, ''));
 
-  const removeErased = (space: SpaceRef, ids: readonly string[]) =>
-    cache.purge(space.slot, [...derived, ...ids.map((id) => keyOf(kinds.head, id))]);
-  const removeEverything = (space: SpaceRef) => cache.purge(space.slot, [...derived, keyOf(kinds.head, '')]);
-  const erasedBy = (changes: readonly Change[]) =>
-    changes.flatMap(({ operation, id }) => (operation === 'erase' && id !== null ? [id] : []));
+  const removeErased = async (space: SpaceRef, changes: readonly Change[]) => {
+    const heads = changes.flatMap(({ operation, id }) =>
+      operation === 'erase' && id !== null ? [keyOf(kinds.head, id)] : [],
+    );
+    return heads.length === 0 ? 0 : cache.purge(space.slot, [...derived, ...heads]);
+  };
 
   return {
     removeErased,
@@ -47,11 +48,10 @@ export function createReconciling(deps: {
         name: 'cache',
         batch: feedBatch,
         // Whatever was erased then is among these.
-        onExpired: async () => void (await removeEverything(space)),
+        onExpired: async () => void (await cache.purge(space.slot, [...derived, keyOf(kinds.head, '')])),
         // Its cursor moves only once the bytes are gone.
         async effect(changes) {
-          const ids = erasedBy(changes);
-          if (ids.length > 0) await removeErased(space, ids);
+          await removeErased(space, changes);
           return [];
         },
       });

@@ -25,6 +25,26 @@ export interface Statistics {
   readonly warnings: readonly Warning[];
 }
 
+/** What the caches of this instance did since it began, and those of all instances as far as they reported. */
+export interface CachingReport {
+  readonly stats: CacheStats;
+  readonly summary: CacheSummary;
+  /** What layer 3 holds of the space; null where PostgreSQL is away, as is `reported`. */
+  readonly layer3: { readonly entries: number; readonly bytes: number } | null;
+  readonly reported: readonly KindStatistics[] | null;
+}
+
+export async function reportCaching(
+  deps: { readonly reports: Reports; readonly settings: Settings },
+  request: RequestContext,
+  stats: CacheStats,
+): Promise<CachingReport> {
+  const reported = await deps.reports.statistics(request).catch(() => null);
+  const sum = (name: 'l3Entries' | 'l3Bytes') => (reported ?? []).reduce((total, of) => total + of[name], 0);
+  const layer3 = reported && { entries: sum('l3Entries'), bytes: sum('l3Bytes') };
+  return { stats, summary: summarize(stats, layer3Kinds(deps.settings)), layer3, reported };
+}
+
 // Fewer reads than this say nothing about a hit rate.
 const readsMin = 1000;
 
@@ -34,11 +54,10 @@ export async function readStatistics(
   request: RequestContext,
   here: { readonly stats: CacheStats; readonly engines: Readonly<Record<string, EngineFigures>> },
 ): Promise<Statistics> {
-  const { database, reports, settings } = deps;
+  const { database, settings } = deps;
   const space = await readSpaceStatistics(database, request);
-  const reported = await reports.statistics(request);
-  const summary = summarize(here.stats, layer3Kinds(settings));
-  const layer3Bytes = reported.reduce((total, of) => total + of.l3Bytes, 0);
+  const { summary, layer3, reported } = await reportCaching(deps, request, here.stats);
+  const layer3Bytes = layer3?.bytes ?? 0;
   const { layer2 } = here.stats;
   const { alerts } = settings;
   const reads = summary.l1.hits + summary.l1.misses;
@@ -60,8 +79,8 @@ export async function readStatistics(
   warn('syncMs', layer2Ms, layer2Ms > alerts.syncMs, 'Layer 2 is slow: every write waits for it.');
   warn('spaceBytes', space.contentBytes, space.contentBytes > alerts.spaceBytes, 'The space holds a lot.');
   warn('layer3Bytes', layer3Bytes, layer3Bytes > alerts.layer3Bytes, 'Layer 3 of the space holds a lot.');
-  return { space, cache: { ...summary, reported }, engines: here.engines, warnings };
+  return { space, cache: { ...summary, reported: reported ?? [] }, engines: here.engines, warnings };
 }
 
-export const layer3Kinds = ({ cache }: Settings) =>
+const layer3Kinds = ({ cache }: Settings) =>
   Object.entries(cache.kinds).flatMap(([name, { layers }]) => (layers.some((layer) => layer === 'l3') ? [name] : []));

@@ -63,11 +63,13 @@ export function createApp(deps: {
     app.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param(), c.env as Host | undefined));
   }
   // One handler a route, and none for the rest: Hono calls a single one at once.
+  const shapes = routes.map(({ method, path }) => ({
+    method: method.toUpperCase(),
+    shape: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
+  }));
   const missing = answering(async (request) => {
     const { pathname } = new URL(request.url);
-    const methods = routes
-      .filter(({ path }) => new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname))
-      .map((route) => route.method.toUpperCase());
+    const methods = shapes.filter(({ shape }) => shape.test(pathname)).map(({ method }) => method);
     if (methods.length === 0)
       throw new Problem('not_found', `There is nothing at ${pathname}; /docs shows what there is.`);
     const allow = (methods.includes('GET') ? [...methods, 'HEAD'] : methods).join(', ');

@@ -122,16 +122,8 @@ export function createHistory(deps: {
           retainedDays: settings.versions.retainedDays,
           cascade: settings.limits.cascadeContexts,
         });
-      const erased: string[] = [];
-      const answer = await contexts.committing(
-        request,
-        () => retryLost(run),
-        (done) => {
-          const changes = (done.changes ?? []).map(toChange);
-          erased.push(...changes.flatMap(({ operation, id }) => (operation === 'erase' && id !== null ? [id] : [])));
-          return changes;
-        },
-      );
+      const changesOf = ({ changes = [] }: Awaited<ReturnType<typeof run>>) => changes.map(toChange);
+      const answer = await contexts.committing(request, () => retryLost(run), changesOf);
       if ('recorded' in answer) {
         if (answer.recorded === null) throw idempotencyMismatch();
         return { versions: answer.recorded.versions, cacheEntries: answer.recorded.entries ?? 0, seq: answer.clock };
@@ -142,7 +134,7 @@ export function createHistory(deps: {
       }
       if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
       // Away, layer 2 is told again by the next reconciliation, which follows the feed.
-      await reconciling.removeErased(request, erased).catch(() => 0);
+      await reconciling.removeErased(request, changesOf(answer)).catch(() => 0);
       return { versions: answer.versions, cacheEntries: answer.entries, seq: answer.clock };
     },
   };
