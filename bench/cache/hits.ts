@@ -18,6 +18,7 @@ export async function* benchHits(): AsyncGenerator<Report> {
   ];
   const subjects: { name: string; instance: Instance }[] = [];
   for (const library of [rawLru, ...libraries]) subjects.push({ name: library.name, instance: await library.open() });
+  subjects.push({ name: floorName, instance: openFloor() });
   subjects.push({ name: 'Lamina', instance: openLamina({ origin: createOrigin() }) });
   const rates = new Map<string, Record<string, number[]>>();
   for (const { name: size, keys, value } of sizes) {
@@ -49,17 +50,46 @@ export async function* benchHits(): AsyncGenerator<Report> {
     ),
   }));
   const sync = rate('Lamina', '100 B', 'sync') / rate('raw lru-cache', '100 B', 'sync');
+  const floor = rate(floorName, '100 B', 'sync') / rate('raw lru-cache', '100 B', 'sync');
   const async = rate('Lamina', '100 B', 'async') / rate('bentocache', '100 B', 'async');
   const large = rate('Lamina', '100 B', 'async') / rate('Lamina', '100 KB', 'async');
   yield {
     name: 'cache-hits',
-    about: `layer-1 hits in the process, millions a second, medians of ${rounds} interleaved rounds; Lamina counts each, checks its tick and keeps statistics for warming`,
+    about: `layer-1 hits in the process, millions a second, medians of ${rounds} interleaved rounds; Lamina checks the tick of each and keeps statistics for warming; sync is \`get\`, the value alone, by 100 and async are \`read\`, with the tick and the age`,
     lines,
     targets: [
-      { what: `sync: at least 0.6 of raw lru-cache (${sync.toFixed(2)})`, isMet: sync >= 0.6 },
+      {
+        what: `sync: at least 0.6 of raw lru-cache (${sync.toFixed(2)}; Maps and the clock by hand ${floor.toFixed(2)})`,
+        isMet: sync >= 0.6,
+      },
       { what: `async: at least 8 × bentocache (${async.toFixed(1)})`, isMet: async >= 8 },
       { what: `100 KB costs no more than 1.5 × 100 B (${large.toFixed(2)})`, isMet: large <= 1.5 },
     ],
+  };
+}
+
+const floorName = 'Maps and the clock';
+
+/** The least that a hit of any bounded age costs: to find the space, the kind and the value, and to ask what time it is. */
+function openFloor(): Instance {
+  const spaces = new Map([['bench', { untilMs: Number.POSITIVE_INFINITY, kinds: new Map([['bench', new Map()]]) }]]);
+  const getSync = (key: string) => {
+    const space = spaces.get('bench');
+    if (space === undefined || Date.now() >= space.untilMs) return undefined;
+    return space.kinds.get('bench')?.get(key);
+  };
+  return {
+    getSync,
+    getOrLoad: async (key, load) => {
+      const known = getSync(key);
+      if (known !== undefined) return known;
+      const value = await load(key);
+      spaces.get('bench')?.kinds.get('bench')?.set(key, value);
+      return value;
+    },
+    set: () => Promise.reject(new Error('not measured')),
+    delete: () => Promise.reject(new Error('not measured')),
+    close: async () => {},
   };
 }
 

@@ -78,7 +78,7 @@ export function openLamina(options: {
     origin.touched.push({ item, tick: origin.clock });
     return origin.clock;
   };
-  const write = (item: string, values: { key: string; value: unknown }[], run = () => {}) =>
+  const write = (item: string, values: { id: string; value: unknown }[], run = () => {}) =>
     cache.write(
       request,
       kind,
@@ -90,22 +90,23 @@ export function openLamina(options: {
         from: tick - 1,
         to: tick,
         changes: [{ item, tick }],
-        values: values.map(({ key, value }) => ({ key, value, deps: [`c:${key}`] })),
+        values: values.map(({ id, value }) => ({ id, value, deps: [`c:${id}`] })),
       }),
     );
 
   return {
     cache,
-    getSync: (key) => {
-      const answer = read([key], nothing);
-      return answer instanceof Promise ? undefined : answer.values[0];
-    },
+    getSync: (key) => cache.get(request.slot, kind, key)?.value,
     getManySync: (keys) => {
       const answer = read(keys, nothing);
       return answer instanceof Promise ? undefined : answer.values;
     },
-    getOrLoad: async (key, load) => (await read([key], loading(load))).values[0],
-    set: (key, value) => write(`c:${key}`, [{ key, value }]),
+    // Waits only where there is something to wait for.
+    getOrLoad: async (key, load) => {
+      const answer = read([key], loading(load));
+      return answer instanceof Promise ? (await answer).values[0] : answer.values[0];
+    },
+    set: (key, value) => write(`c:${key}`, [{ id: key, value }]),
     delete: (key) => write(`c:${key}`, []),
     invalidateAll: () => write('*', []),
     close: async () => {},

@@ -2,10 +2,10 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { isSameSecret, sha256 } from '../base/hash.ts';
 import { Problem } from '../base/problem.ts';
+import type { ReliedOn } from '../cache/answers.ts';
 import type { Cache } from '../cache/cache.ts';
-import { type Kind, keyOf } from '../cache/kind.ts';
+import type { Kind } from '../cache/kind.ts';
 import { toTouches } from '../contexts/items.ts';
-import type { Unconfirmed } from '../contexts/request.ts';
 import { type Database, tokenInvalid } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import type { CachedKey } from './key-kind.ts';
@@ -24,7 +24,7 @@ export interface Principal {
   readonly scopes: readonly Scope[];
   readonly isOwner: boolean;
   /** Set where the key was valid when it was looked at last, longer ago than the window. */
-  readonly unconfirmed?: Unconfirmed | undefined;
+  readonly unconfirmed?: ReliedOn | undefined;
 }
 
 export interface Credentials {
@@ -114,7 +114,7 @@ export function createCredentials(deps: {
     return key;
   }
 
-  function toPrincipal(space: string, key: NonNullable<CachedKey>, unconfirmed?: Unconfirmed): Principal {
+  function toPrincipal(space: string, key: NonNullable<CachedKey>, unconfirmed?: ReliedOn): Principal {
     const slot = slots.get(space);
     // Forgotten meanwhile, with its space.
     if (slot === undefined) throw tokenInvalid();
@@ -127,13 +127,12 @@ export function createCredentials(deps: {
       const [, space, id, secret] = keyForm.exec(token) ?? [];
       if (!space || !id || !secret) throw tokenInvalid();
       const remembered = slots.get(space);
-      const held = remembered === undefined ? undefined : cache.peek(remembered, keyKind, id);
-      if (held === undefined || !(held.isCurrent || isConfirming)) {
-        return look(space, id).then((key) => toPrincipal(space, prove(key, secret)));
-      }
+      const current = remembered === undefined ? undefined : cache.get(remembered, keyKind, id);
+      if (current !== undefined) return toPrincipal(space, prove(current.value, secret));
+      const held = remembered === undefined || !isConfirming ? undefined : cache.peek(remembered, keyKind, id);
+      if (held === undefined) return look(space, id).then((key) => toPrincipal(space, prove(key, secret)));
       const key = prove(held.value, secret);
-      if (held.isCurrent) return toPrincipal(space, key);
-      return toPrincipal(space, key, { entry: { key: keyOf(keyKind, id), value: key } });
+      return toPrincipal(space, key, { kind: keyKind.name, id, value: key });
     },
 
     openedDefault(slot) {

@@ -42,6 +42,13 @@ export interface Cached<Value> {
   readonly detail?: 'bypass' | 'unavailable' | 'stale';
 }
 
+/** A value of layer 1 that an answer without PostgreSQL is only good for as long as it stands. */
+export interface ReliedOn {
+  readonly kind: string;
+  readonly id: string;
+  readonly value: unknown;
+}
+
 /** What is asked for, and what it needs. */
 export interface Asked<Value> {
   readonly view: View;
@@ -51,7 +58,7 @@ export interface Asked<Value> {
   readonly need: number;
   readonly beganMs: number;
   /** What layer 1 must still hold, validated in time, for an answer without PostgreSQL. */
-  readonly reliesOn: { readonly key: string; readonly value: unknown } | undefined;
+  readonly reliesOn: ReliedOn | undefined;
 }
 
 /** One read that layer 1 did not answer at once. */
@@ -67,6 +74,12 @@ const oneFromLayer1: readonly Layer[] = ['l1'];
 
 /** Makes answers of what the layers hold, or nothing where one value is missing or may not be served. */
 export interface Answers {
+  /** One value from layer 1 as of tick `need`, if nothing else has to be true of it. */
+  find1<Value>(
+    asked: Pick<Asked<Value>, 'view' | 'kind' | 'beganMs'>,
+    id: string,
+    need: number,
+  ): (Entry & { readonly value: Value }) | undefined;
   /** All values from layer 1. */
   fromLayer1<Value>(asked: Asked<Value>): Cached<Value> | undefined;
   /** All values from a reply of layer 2. */
@@ -83,7 +96,7 @@ export interface Answers {
   isConfirmed(asked: Pick<Asked<unknown>, 'view' | 'reliesOn' | 'beganMs'>): boolean;
   decode<Value>(slot: string, kind: Kind<Value>, id: string, text: string): { readonly value: Value } | undefined;
   /** What a value is in layer 1. */
-  toEntry<Value>(kind: Kind<Value>, at: number, deps: readonly string[], value: Value): Entry;
+  toEntry<Value>(kind: Kind<Value>, id: string, at: number, deps: readonly string[], value: Value): Entry;
 }
 
 /**
@@ -113,7 +126,7 @@ export function createAnswers(deps: {
 
   /** Whether layer 1 still holds what the read relies on. */
   const isStanding = ({ view, reliesOn }: Pick<Asked<unknown>, 'view' | 'reliesOn'>) =>
-    reliesOn === undefined || view.get(reliesOn.key)?.value === reliesOn.value;
+    reliesOn === undefined || view.find(reliesOn.kind, reliesOn.id)?.value === reliesOn.value;
 
   function isConfirmed({ view, reliesOn, beganMs }: Pick<Asked<unknown>, 'view' | 'reliesOn' | 'beganMs'>): boolean {
     if (reliesOn === undefined) return true;
@@ -129,51 +142,65 @@ export function createAnswers(deps: {
     }
   }
 
-  function toEntry<Value>(kind: Kind<Value>, at: number, items: readonly string[], value: Value): Entry {
-    return { at, deps: items, value: freeze(value), bytes: kind.bytesOf(value), reads: 0 };
+  function toEntry<Value>(kind: Kind<Value>, id: string, at: number, items: readonly string[], value: Value): Entry {
+    const bytes = kind.bytesOf(value);
+    return { at, value: freeze(value), reads: 0, renewedSecond: 0, kind: kind.name, id: own(id), deps: items, bytes };
   }
 
   const isVerified = (reply: GetReply) => reply.nowMs - reply.verifiedMs <= verifyMs;
 
+  function find1<Value>(
+    { view, kind, beganMs }: Pick<Asked<Value>, 'view' | 'kind' | 'beganMs'>,
+    id: string,
+    need: number,
+  ) {
+    const entry = view.find(kind.name, id, beganMs);
+    if (entry === undefined || !view.isEnough(entry, need) || !isFresh(kind, entry.value as Value)) return undefined; // P22
+    entry.reads++;
+    return entry as Entry & { readonly value: Value };
+  }
+
   /** All values from layer 1, or nothing. Of several all must be true as of one tick; one alone may be ahead of it. */
-  function held1<Value>({ view, kind, ids, beganMs }: Asked<Value>, need: number): Cached<Value> | undefined {
-    const values: Value[] = [];
-    let seq = view.tick;
-    for (const id of ids) {
-      const entry = view.find(kind.name, id, beganMs);
-      if (entry === undefined || !isFresh(kind, entry.value as Value)) return undefined;
-      if (!view.isEnough(entry, need) || (ids.length > 1 && entry.at > view.tick)) return undefined; // P22
-      values.push(entry.value as Value);
-      if (entry.at > seq) seq = entry.at;
-      entry.reads++;
-    }
+  function held1<Value>(asked: Asked<Value>, need: number): Cached<Value> | undefined {
+    const { view, ids, beganMs } = asked;
     // What this instance has just written was true when it was validated.
     const knownMs = Number.isFinite(view.verifiedAtMs) ? view.verifiedAtMs : view.validatedAtMs;
-    const layers = ids.length === 1 ? oneFromLayer1 : ids.map((): Layer => 'l1');
-    return { values, seq, layers, ageMs: Math.max(beganMs - knownMs, 0) };
+    const ageMs = Math.max(beganMs - knownMs, 0);
+    if (ids.length === 1) {
+      const entry = find1(asked, ids[0] as string, need);
+      if (entry === undefined) return undefined;
+      return { values: [entry.value], seq: Math.max(view.tick, entry.at), layers: oneFromLayer1, ageMs };
+    }
+    const values = new Array<Value>(ids.length);
+    for (let index = 0; index < ids.length; index++) {
+      const entry = find1(asked, ids[index] as string, need);
+      if (entry === undefined || entry.at > view.tick) return undefined;
+      values[index] = entry.value;
+    }
+    return { values, seq: view.tick, layers: ids.map((): Layer => 'l1'), ageMs };
   }
 
   /** All values from a reply of layer 2, or nothing. */
   function held2<Value>(
-    { slot, view, kind, ids, keys }: Reading<Value>,
+    { slot, view, kind, ids }: Reading<Value>,
     { got, need, isKept }: { readonly got: GetReply; readonly need: number; readonly isKept: boolean },
   ): Cached<Value> | undefined {
     const values: Value[] = [];
-    const kept: (readonly [string, Entry])[] = [];
+    const kept: Entry[] = [];
     let seq = got.applied;
-    for (const [index, key] of keys.entries()) {
+    for (const [index, id] of ids.entries()) {
       const one = got.found[index];
       if (one === undefined || typeof one === 'string' || one.body === '') return undefined;
       // P1: as of the watermark, or newer by itself.
-      if (!view.isEnough(one, need, got.applied) || (keys.length > 1 && one.at > got.applied)) return undefined;
-      const decoded = decode(slot, kind, ids[index] ?? '', one.body);
+      if (!view.isEnough(one, need, got.applied) || (ids.length > 1 && one.at > got.applied)) return undefined;
+      const decoded = decode(slot, kind, id, one.body);
       if (decoded === undefined || !isFresh(kind, decoded.value)) return undefined;
       values.push(decoded.value);
-      kept.push([key, toEntry(kind, one.at, one.deps, decoded.value)]);
+      kept.push(toEntry(kind, id, one.at, one.deps, decoded.value));
       seq = Math.max(seq, one.at);
     }
     const isStored = isKept && kind.layers.includes('l1');
-    if (isStored) for (const [key, entry] of kept) view.keep(key, entry);
+    if (isStored) kept.forEach(view.keep);
     const ageMs = got.nowMs - got.verifiedMs;
     return { values, seq, layers: values.map(() => 'l2'), ageMs, ttlMs: verifyMs - ageMs, isStored };
   }
@@ -206,12 +233,16 @@ export function createAnswers(deps: {
     isConfirmed,
     decode,
     toEntry,
+    find1,
     fromLayer1,
     fromLayer2,
     fromOrigin,
     fromBeyond,
   };
 }
+
+/** The text as a string of its own: one cut out of another keeps that alive, and V8 compares it at several times the cost. */
+const own = (text: string) => JSON.parse(JSON.stringify(text)) as string;
 
 /** Freezes what is handed to every reader; bytes cannot be frozen and are left as they are. */
 function freeze<Value>(value: Value): Value {

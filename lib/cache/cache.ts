@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { Problem } from '../base/problem.ts';
 import type { GetReply, Redis, Touch } from '../redis/redis.ts';
-import { type Asked, type Cached, createAnswers, type Loaded, type Reading } from './answers.ts';
+import { type Asked, type Cached, createAnswers, type Loaded, type Reading, type ReliedOn } from './answers.ts';
 import { type Breaker, createBreaker } from './breaker.ts';
 import { type CountsByKind, createCounts, type SpaceCounts } from './counts.ts';
 import { type Explanation, explainLayer1, explainLayer2 } from './explain.ts';
@@ -18,7 +18,7 @@ export interface CacheRequest {
   /** Ask past every layer. */
   readonly noCache: boolean;
   /** A value of layer 1 that the request is only good for as long as it stands: its credential. */
-  readonly unconfirmed?: { readonly entry: { readonly key: string; readonly value: unknown } } | undefined;
+  readonly unconfirmed?: ReliedOn | undefined;
 }
 
 /** What a write has committed, as its answer tells. */
@@ -27,7 +27,7 @@ export interface Committed<Value> {
   readonly to: number;
   readonly changes: readonly Touch[];
   /** Values that the write itself has made and that are true as of `to`. */
-  readonly values: readonly { readonly key: string; readonly deps: readonly string[]; readonly value: Value }[];
+  readonly values: readonly { readonly id: string; readonly deps: readonly string[]; readonly value: Value }[];
 }
 
 /** The coherent cache in front of PostgreSQL: the client's half of the protocol of SPEC.md. */
@@ -47,8 +47,13 @@ export interface Cache {
   ): Promise<Cached<Value>> | Cached<Value>;
   /** Whether a value's own time is not over. */
   isFresh<Value>(kind: Kind<Value>, value: Value): boolean;
-  /** What layer 1 holds, without asking anyone; `isCurrent` where a read would be served it. */
-  peek<Value>(slot: string, kind: Kind<Value>, id: string): { value: Value; isCurrent: boolean } | undefined;
+  /**
+   * The value that a read would be answered with at once, and nothing around it. Not counted as a hit: credentials, which
+   * each request asks for, would make any hit rate look good.
+   */
+  get<Value>(slot: string, kind: Kind<Value>, id: string): { readonly value: Value } | undefined;
+  /** What layer 1 holds, true by now or not. */
+  peek<Value>(slot: string, kind: Kind<Value>, id: string): { readonly value: Value } | undefined;
   /** Runs a write, and tells layer 2 of what it committed before the write is acknowledged. */
   write<Value, Answer>(
     request: CacheRequest,
@@ -383,7 +388,7 @@ export function createCache(deps: {
       const need = Math.max(request.seq, view.own);
       const isFreshValue = (value: unknown) => isFresh(kind, value as Parameters<typeof kind.encode>[0]);
       const about = { need, nowMs: clock(), isInWindow: answers.isInWindow(view), isFresh: isFreshValue };
-      const l1 = explainLayer1(view, key, about);
+      const l1 = explainLayer1(view, view.find(kind.name, id), about);
       const reply = await layer2.get(request.slot, view.tick, [key], 0);
       const isReadable = (body: string) => {
         const decoded = answers.decode(request.slot, kind, id, body);
@@ -393,12 +398,13 @@ export function createCache(deps: {
     },
 
     peek(slot, kind, id) {
+      return viewOf(slot).find(kind.name, id) as never;
+    },
+
+    get(slot, kind, id) {
       const view = viewOf(slot);
-      const entry = view.find(kind.name, id, clock());
-      if (entry === undefined) return undefined;
-      const value = entry.value as Parameters<typeof kind.encode>[0];
-      const isCurrent = answers.isInWindow(view) && isFresh(kind, value) && view.isEnough(entry, view.own);
-      return { value, isCurrent };
+      const beganMs = clock();
+      return answers.isInWindow(view, beganMs) ? answers.find1({ view, kind, beganMs }, id, view.own) : undefined;
     },
 
     read(request, kind, ids, load) {
@@ -406,7 +412,7 @@ export function createCache(deps: {
       const { view, counts: of } = spaceOf(slot);
       const need = Math.max(seq, view.own); // P16
       const beganMs = clock();
-      const asked = { view, kind, ids, need, beganMs, reliesOn: unconfirmed?.entry };
+      const asked = { view, kind, ids, need, beganMs, reliesOn: unconfirmed };
       const now = !noCache && answers.isInWindow(view, beganMs) ? fromLayer1(asked) : undefined;
       if (now === undefined) return readBelow(request, asked, load);
       of.of(kind.name).l1Hits += ids.length;
@@ -423,7 +429,7 @@ export function createCache(deps: {
       const { from, to, changes } = done;
       view.wrote(to);
       const entries = await Promise.all(
-        done.values.map(({ key, deps: items, value }) => toStore(kind, key, to, items, value)),
+        done.values.map(({ id, deps: items, value }) => toStore(kind, id, to, items, value)),
       );
       await store(request.slot, { token, from, to, changes, gotAtMs: 0, entries });
       return answer;

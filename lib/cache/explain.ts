@@ -1,5 +1,5 @@
 import type { GetReply } from '../redis/redis.ts';
-import type { View } from './view.ts';
+import type { Entry, View } from './view.ts';
 
 /** Why an entry of a layer would be served to a read, or not. */
 export interface Held {
@@ -18,10 +18,10 @@ export interface Explanation {
   };
 }
 
-/** What layer 1 holds of a key, and whether a read that needs tick `need` would be served from it. */
+/** What layer 1 holds of a value, and whether a read that needs tick `need` would be served from it. */
 export function explainLayer1(
   view: View,
-  key: string,
+  entry: Entry | undefined,
   about: {
     readonly need: number;
     readonly nowMs: number;
@@ -30,7 +30,6 @@ export function explainLayer1(
     readonly isFresh: (value: unknown) => boolean;
   },
 ): Explanation['l1'] {
-  const entry = view.get(key);
   const validatedMsAgo = Number.isFinite(view.validatedAtMs) ? about.nowMs - view.validatedAtMs : null;
   const why =
     entry === undefined

@@ -18,27 +18,15 @@ export interface Layer1Counts {
   evictions: number;
 }
 
-/** An entry in its place; the key of the eviction order, so that no name has to be made to look it up. */
-interface Slot {
-  readonly index: SpaceIndex;
-  readonly kind: string;
-  readonly id: string;
-  readonly entry: Entry;
-  /** When its place in the eviction order was last renewed. */
-  touchedMs: number;
-}
-
-interface SpaceIndex {
-  readonly kinds: Map<string, Map<string, Slot>>;
-  /** For each item the keys that depend on it. */
-  readonly dependents: Map<string, Set<string>>;
-  /** Reads of entries that are here no longer, until they are reported. */
+/** The entries of one space, and where to find them. */
+interface Index {
+  readonly kinds: Map<string, Map<string, Entry>>;
+  /** For each item the entries that depend on it. */
+  readonly dependents: Map<string, Set<Entry>>;
+  /** Reads of entries that are here no longer, by `<kind>:<id>`, until they are reported. */
   readonly reads: Map<string, number>;
 }
 
-// How often a read renews an entry's place in the eviction order: a second's difference evicts nothing that is in use, and
-// renewing is half of what a hit costs (memcached does so once a minute, doc/new_lru.txt).
-const touchMs = 1000;
 // Reads of entries that are gone are remembered of this many at most.
 const readsMax = 2000;
 
@@ -47,92 +35,81 @@ export function createLayer1(deps: { bytesMax: number }): Layer1 {
   const { bytesMax } = deps;
   let evictions = 0;
   const kinds: Record<string, Layer1Counts> = {};
-  const slots = new LRUCache<Slot, Entry>({
+  const order = new LRUCache<Entry, Index>({
     maxSize: bytesMax,
     maxEntrySize: Math.max(Math.floor(bytesMax / 20), 1),
-    sizeCalculation: (entry, { id }) => Math.max(entry.bytes + id.length, 1),
-    dispose(_entry, slot, reason) {
+    sizeCalculation: (_index, { bytes, id }) => Math.max(bytes + id.length, 1),
+    dispose(index, entry, reason) {
       if (reason === 'evict') evictions++;
-      count(slot, -1, reason === 'evict');
-      unlink(slot);
+      count(entry, -1, reason === 'evict');
+      unlink(index, entry);
     },
   });
 
-  function count({ kind, entry }: Slot, entries: 1 | -1, isEvicted = false): void {
+  function count({ kind, bytes }: Entry, entries: 1 | -1, isEvicted = false): void {
     kinds[kind] ??= { entries: 0, bytes: 0, evictions: 0 };
     kinds[kind].entries += entries;
-    kinds[kind].bytes += entries * entry.bytes;
+    kinds[kind].bytes += entries * bytes;
     if (isEvicted) kinds[kind].evictions++;
   }
 
-  function link(slot: Slot): void {
-    const { index, kind, id, entry } = slot;
-    const ids = index.kinds.get(kind) ?? new Map<string, Slot>();
-    index.kinds.set(kind, ids.set(id, slot));
-    const key = `${kind}:${id}`;
-    for (const dep of entry.deps) {
-      const keys = index.dependents.get(dep) ?? new Set();
-      index.dependents.set(dep, keys.add(key));
+  function link(index: Index, entry: Entry): void {
+    const { kind, id, deps: items } = entry;
+    const ids = index.kinds.get(kind) ?? new Map<string, Entry>();
+    index.kinds.set(kind, ids.set(id, entry));
+    for (const item of items) {
+      const dependents = index.dependents.get(item) ?? new Set();
+      index.dependents.set(item, dependents.add(entry));
     }
   }
 
-  function unlink({ index, kind, id, entry }: Slot): void {
+  function unlink(index: Index, entry: Entry): void {
+    const { kind, id, deps: items, reads } = entry;
     index.kinds.get(kind)?.delete(id);
-    const key = `${kind}:${id}`;
-    for (const dep of entry.deps) {
-      const keys = index.dependents.get(dep);
-      keys?.delete(key);
-      if (keys?.size === 0) index.dependents.delete(dep);
+    for (const item of items) {
+      const dependents = index.dependents.get(item);
+      dependents?.delete(entry);
+      if (dependents?.size === 0) index.dependents.delete(item);
     }
-    if (entry.reads > 0 && index.reads.size < readsMax) index.reads.set(key, (index.reads.get(key) ?? 0) + entry.reads);
+    if (reads > 0 && index.reads.size < readsMax) addReads(index.reads, entry);
   }
 
   return {
     of() {
-      const index: SpaceIndex = { kinds: new Map(), dependents: new Map(), reads: new Map() };
-      const slotOf = (key: string) => {
-        const end = key.indexOf(':');
-        return index.kinds.get(key.slice(0, end))?.get(key.slice(end + 1));
-      };
-      const remove = (slot: Slot | undefined) => {
-        if (slot !== undefined) slots.delete(slot);
-      };
+      const index: Index = { kinds: new Map(), dependents: new Map(), reads: new Map() };
       return {
         find(kind, id, nowMs) {
-          const slot = index.kinds.get(kind)?.get(id);
-          if (slot === undefined) return undefined;
-          if (nowMs - slot.touchedMs >= touchMs || nowMs < slot.touchedMs) {
-            slot.touchedMs = nowMs;
-            slots.get(slot);
+          const entry = index.kinds.get(kind)?.get(id);
+          if (entry === undefined || nowMs === undefined) return entry;
+          // Once a second: so little difference evicts nothing that is in use, and renewing is half of what a hit costs
+          // (memcached does so once a minute, doc/new_lru.txt).
+          const second = Math.trunc(nowMs / 1000);
+          if (second !== entry.renewedSecond) {
+            entry.renewedSecond = second;
+            order.get(entry);
           }
-          return slot.entry;
+          return entry;
         },
-        get(key) {
-          const slot = slotOf(key);
-          return slot === undefined ? undefined : slots.get(slot);
+        set(entry) {
+          const before = index.kinds.get(entry.kind)?.get(entry.id);
+          if (before !== undefined) order.delete(before);
+          order.set(entry, index);
+          if (!order.has(entry)) return;
+          count(entry, 1);
+          link(index, entry);
         },
-        set(key, entry) {
-          remove(slotOf(key));
-          const end = key.indexOf(':');
-          const slot = { index, kind: key.slice(0, end), id: key.slice(end + 1), entry, touchedMs: 0 };
-          slots.set(slot, entry);
-          if (!slots.has(slot)) return;
-          count(slot, 1);
-          link(slot);
-        },
-        delete: (key) => remove(slotOf(key)),
+        delete: (entry) => void order.delete(entry),
         clear() {
-          for (const ids of index.kinds.values()) for (const slot of [...ids.values()]) slots.delete(slot);
+          for (const ids of index.kinds.values()) for (const entry of [...ids.values()]) order.delete(entry);
         },
         dependents: (item) => index.dependents.get(item) ?? [],
         takeReads() {
           const reads = new Map(index.reads);
           index.reads.clear();
-          for (const [kind, ids] of index.kinds) {
-            for (const [id, { entry }] of ids) {
+          for (const ids of index.kinds.values()) {
+            for (const entry of ids.values()) {
               if (entry.reads === 0) continue;
-              const key = `${kind}:${id}`;
-              reads.set(key, (reads.get(key) ?? 0) + entry.reads);
+              addReads(reads, entry);
               entry.reads = 0;
             }
           }
@@ -141,10 +118,10 @@ export function createLayer1(deps: { bytesMax: number }): Layer1 {
       };
     },
     get bytes() {
-      return slots.calculatedSize;
+      return order.calculatedSize;
     },
     get entries() {
-      return slots.size;
+      return order.size;
     },
     get evictions() {
       return evictions;
@@ -153,4 +130,9 @@ export function createLayer1(deps: { bytesMax: number }): Layer1 {
       return kinds;
     },
   };
+}
+
+function addReads(reads: Map<string, number>, { kind, id, reads: more }: Entry): void {
+  const key = `${kind}:${id}`;
+  reads.set(key, (reads.get(key) ?? 0) + more);
 }

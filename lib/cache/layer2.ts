@@ -112,9 +112,9 @@ export function createLayer2(deps: {
     const stored = entries.map(() => false);
     // P20: nothing enters layer 1 but what was accepted, and by a reply that is fit.
     if (reply === null || !view.apply(sent, reply)) return stored;
-    sending.forEach(({ stored: { key }, kept, kind }, index) => {
+    sending.forEach(({ kept, kind }, index) => {
       if (!reply.accepted[index]) onRefused(slot, kind.name);
-      if (reply.accepted[index] && kind.layers.includes('l1')) view.keep(key, kept);
+      if (reply.accepted[index] && kind.layers.includes('l1')) view.keep(kept);
       stored[index] = reply.accepted[index] ?? false;
     });
     return stored;
@@ -133,7 +133,7 @@ export function createLayer2(deps: {
     // P11: a value names every item it was made of; jitter keeps what was stored together from ending together.
     const ttlMs = kind.ttlMs(value) * (0.9 + Math.random() * 0.2);
     const stored: NewEntry = { key, at, deps: items, body, ttlMs };
-    return { stored, kept: toEntry(kind, at, items, value), kind };
+    return { stored, kept: toEntry(kind, id, at, items, value), kind };
   }
 
   function toEntries<Value>(

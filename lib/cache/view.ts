@@ -1,14 +1,18 @@
 import type { Reply } from '../redis/redis.ts';
 
-/** A value in layer 1. */
+/** A value in layer 1. What a hit looks at comes first, so that it lies together in memory. */
 export interface Entry {
   readonly at: number;
-  readonly deps: readonly string[];
   readonly value: unknown;
-  /** What it weighs, about. */
-  readonly bytes: number;
   /** How often it was served since the last report of that. */
   reads: number;
+  /** The second of the clock in which its place in the order of eviction was renewed last. */
+  renewedSecond: number;
+  readonly kind: string;
+  readonly id: string;
+  readonly deps: readonly string[];
+  /** What it weighs, about. */
+  readonly bytes: number;
 }
 
 /** What an instance sends along with a call, and needs again when the reply comes. */
@@ -33,12 +37,10 @@ export interface View {
   readonly verifiedAtMs: number;
   /** The highest tick written through this instance. */
   readonly own: number;
-  get(key: string): Entry | undefined;
-  /** The same by the two parts of the key, without putting them together, for a read at `nowMs`. */
-  find(kind: string, id: string, nowMs: number): Entry | undefined;
+  /** What is held; a read at `nowMs` renews its place in the order of eviction. */
+  find(kind: string, id: string, nowMs?: number): Entry | undefined;
   /** Keeps a value that layer 2 has accepted or found, unless a later one is there. */
-  keep(key: string, entry: Entry): void;
-  drop(key: string): void;
+  keep(entry: Entry): void;
   /** Whether a value is new enough for whoever needs the state of tick `need`. */
   isEnough(entry: { readonly at: number }, need: number, tick?: number): boolean;
   /** Before a write is acknowledged to anyone. */
@@ -49,13 +51,14 @@ export interface View {
 
 /** Where a view keeps its entries: bounded in bytes together with those of all other spaces. */
 export interface EntryStore {
-  get(key: string): Entry | undefined;
-  find(kind: string, id: string, nowMs: number): Entry | undefined;
-  set(key: string, entry: Entry): void;
-  delete(key: string): void;
+  /** What is held; a read at `nowMs` renews its place in the order of eviction. */
+  find(kind: string, id: string, nowMs?: number): Entry | undefined;
+  /** Puts an entry in the place of the one of its kind and id. */
+  set(entry: Entry): void;
+  delete(entry: Entry): void;
   clear(): void;
-  /** The keys of entries that depend on the item. */
-  dependents(item: string): Iterable<string>;
+  /** The entries that depend on the item. */
+  dependents(item: string): Iterable<Entry>;
 }
 
 export function createView(store: EntryStore): View {
@@ -82,13 +85,11 @@ export function createView(store: EntryStore): View {
     get own() {
       return own;
     },
-    get: (key) => store.get(key),
     find: store.find,
-    keep(key, entry) {
-      const before = store.get(key);
-      if (before === undefined || before.at <= entry.at) store.set(key, entry);
+    keep(entry) {
+      const before = store.find(entry.kind, entry.id);
+      if (before === undefined || before.at <= entry.at) store.set(entry);
     },
-    drop: (key) => store.delete(key),
     isEnough: (entry, need, asOf = tick) => asOf >= need || entry.at >= need,
     wrote(written) {
       own = Math.max(own, written);
@@ -110,10 +111,7 @@ export function createView(store: EntryStore): View {
         store.clear(); // P18
       else {
         for (const touch of reply.changed) {
-          for (const key of [...store.dependents(touch.item)]) {
-            const entry = store.get(key);
-            if (entry !== undefined && touch.tick > entry.at) store.delete(key);
-          }
+          for (const entry of [...store.dependents(touch.item)]) if (touch.tick > entry.at) store.delete(entry);
         }
       }
       rev = reply.rev;

@@ -96,7 +96,7 @@ export function createContexts(deps: {
       const sent = operation?.op === 'put' ? operation.content?.bytes : undefined;
       const context: Context = sent === undefined || sent.length > inlineBytes ? head : { ...head, content: sent };
       const isWhole = context.state !== 'live' || context.content !== undefined || context.sizeBytes > inlineBytes;
-      return isWhole ? [{ key: id, deps: headDeps(context), value: context }] : [];
+      return isWhole ? [{ id, deps: headDeps(context), value: context }] : [];
     });
     return { ...toStretch(answer.changes), values };
   }

@@ -1,3 +1,4 @@
+import type { ReliedOn } from '../cache/answers.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { Actor } from './context.ts';
 
@@ -19,16 +20,10 @@ export interface RequestContext extends SpaceRef {
   readonly signal?: AbortSignal | undefined;
   /** The key of the caller, which the database looks at again with each request to it; absent for who needs none. */
   readonly keyId?: string | undefined;
-  /** Set where nobody has confirmed the key within the window: an answer of the caches has to. */
-  readonly unconfirmed?: Unconfirmed | undefined;
+  /** The key in layer 1, where nobody has confirmed it within the window: an answer of the caches has to. */
+  readonly unconfirmed?: ReliedOn | undefined;
   /** Hears of the engines and caches this request touches. */
   readonly telemetry?: Telemetry | undefined;
-}
-
-/** A key that was valid when it was looked at last. */
-export interface Unconfirmed {
-  /** Where layer 1 holds it: as long as that stands, so does the key. */
-  readonly entry: { readonly key: string; readonly value: unknown };
 }
 
 /** The request of a schedule or of the store itself. */

@@ -126,7 +126,7 @@ const mutants: readonly Mutant[] = [
         'const stored: NewEntry = { key, at, deps: items,',
         'const stored: NewEntry = { key, at, deps: items.slice(0, 1),',
       ],
-      ['kept: toEntry(kind, at, items, value)', 'kept: toEntry(kind, at, items.slice(0, 1), value)'],
+      ['kept: toEntry(kind, id, at, items, value)', 'kept: toEntry(kind, id, at, items.slice(0, 1), value)'],
     ],
     scenario: plain,
   },

@@ -75,7 +75,7 @@ class World {
         from: tick - 1,
         to: tick,
         changes: [{ item, tick }],
-        values: isSet ? [{ key: 'x', deps: ['c:x', 't:red'], value }] : [],
+        values: isSet ? [{ id: 'x', deps: ['c:x', 't:red'], value }] : [],
       }),
     );
 }

@@ -1,4 +1,4 @@
-import type { EntryStore, View } from '../../lib/cache/view.ts';
+import type { Entry, EntryStore, View } from '../../lib/cache/view.ts';
 import type { Redis, Reply } from '../../lib/redis/redis.ts';
 
 /** The schedules behind P19, P19b and P19c, which chance hardly ever finds; answers with the first that goes wrong. */
@@ -25,10 +25,10 @@ export function findLateReplyAccepted(createView: (store: EntryStore) => View): 
   if (open().apply({ since: 7, sentAtMs: 2 }, reply({ rev: 3, applied: 8 }))) return 'P19c';
   // What is in order is taken.
   const view = open();
-  view.keep('x', { at: 4, deps: ['c:x'], value: 1, bytes: 1, reads: 0 });
+  view.keep({ kind: 'k', id: 'x', at: 4, deps: ['c:x'], value: 1, bytes: 1, reads: 0, renewedSecond: 0 });
   if (!view.apply({ since: 4, sentAtMs: 3 }, reply({ rev: 3, applied: 5, changed: [{ item: 'c:x', tick: 5 }] })))
     return 'taken';
-  return view.get('x') === undefined && view.tick === 5 && view.validatedAtMs === 3 ? undefined : 'dropped';
+  return view.find('k', 'x') === undefined && view.tick === 5 && view.validatedAtMs === 3 ? undefined : 'dropped';
 }
 
 /** P13: a message that is repeated after a loss must not find the incarnation it once opened, and with it what is gone. */
@@ -55,13 +55,12 @@ export async function isNameReused(redis: Redis, lose: () => Promise<unknown> | 
 }
 
 function mapStore(): EntryStore {
-  const entries = new Map<string, Parameters<EntryStore['set']>[1]>();
+  const entries = new Map<string, Entry>();
   return {
-    get: (key) => entries.get(key),
     find: (kind, id) => entries.get(`${kind}:${id}`),
-    set: (key, entry) => void entries.set(key, entry),
-    delete: (key) => void entries.delete(key),
+    set: (entry) => void entries.set(`${entry.kind}:${entry.id}`, entry),
+    delete: ({ kind, id }) => void entries.delete(`${kind}:${id}`),
     clear: () => entries.clear(),
-    dependents: (item) => [...entries].filter(([, { deps }]) => deps.includes(item)).map(([key]) => key),
+    dependents: (item) => [...entries.values()].filter(({ deps }) => deps.includes(item)),
   };
 }

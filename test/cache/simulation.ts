@@ -273,7 +273,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
         from: tick - 1,
         to: tick,
         changes: items.map((item) => ({ item, tick })),
-        values: key === undefined ? [] : [{ key, deps: depsOf[key] as string[], value: tick }],
+        values: key === undefined ? [] : [{ id: key, deps: depsOf[key] as string[], value: tick }],
       }),
     );
     void writing.then((tick) => {
