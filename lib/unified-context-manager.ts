@@ -17,6 +17,7 @@ import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.t
 import { type CachingReport, readStatistics, reportCaching, type Statistics } from './contexts/statistics.ts';
 import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
+import { createMemory, type Memory } from './memory/memory.ts';
 import { type Database, runOne } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
@@ -62,6 +63,8 @@ export interface UnifiedContextManager {
   readonly history: History;
   /** Writes computed from what is stored: patches and merges. */
   readonly revisions: Revisions;
+  /** The knowledge graph of the memory tools. */
+  readonly memory: Memory;
   /** What the caches hold, and how to make them forget it. */
   readonly caching: Caching;
   /** Every committed change, once, in order. */
@@ -131,6 +134,7 @@ export async function createUnifiedContextManager(deps: {
     invalidate: (request, what, idempotency) => invalidateContexts({ database, contexts }, request, what, idempotency),
   };
   const revisions = createRevisions({ contexts, settings });
+  const memory = createMemory({ database, cache, contexts, settings });
   const feed = createFeed({ database, nudges });
   const { ownerToken } = deps;
   const access = createAccess({
@@ -149,6 +153,7 @@ export async function createUnifiedContextManager(deps: {
     contexts,
     history,
     revisions,
+    memory,
     caching,
     feed,
     access,

@@ -17,6 +17,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/cache': ['lib/base', 'lib/config', 'lib/redis', 'lib/telemetry'],
   'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/merge', 'lib/postgres', 'lib/redis', 'lib/cache'],
   'lib/versions': ['lib/base', 'lib/config', 'lib/postgres', 'lib/merge', 'lib/contexts'],
+  'lib/memory': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   'lib/access': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   lib: [
     'lib/base',
@@ -27,6 +28,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/cache',
     'lib/contexts',
     'lib/versions',
+    'lib/memory',
     'lib/access',
   ],
   'lib/http': [

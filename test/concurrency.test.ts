@@ -373,6 +373,7 @@ describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
       'context',
       'context_version',
       'context_term',
+      'memory_node',
       'content',
       'change',
       'garbage',

@@ -64,6 +64,28 @@ export const settingsSchema = z
           .default(1000)
           .describe('How many contexts one delete may take with it or orphan.'),
         waitSeconds: z.int().min(0).max(20).default(20).describe('Longest wait of `/v1/changes`, in seconds.'),
+        graphBytes: z
+          .int()
+          .min(1024)
+          .max(67_108_864)
+          .default(33_554_432)
+          .describe(
+            'How large a knowledge graph may be to be read and searched whole by the memory tools, in bytes of contents.',
+          ),
+        toolBytes: z
+          .int()
+          .min(1024)
+          .max(4_194_304)
+          .default(262_144)
+          .describe(
+            'The most content that an MCP tool or resource answers with inline, in bytes; beyond it comes a link.',
+          ),
+        toolRequestBytes: z
+          .int()
+          .min(65_536)
+          .max(67_108_864)
+          .default(16_777_216)
+          .describe('Largest message that the MCP endpoint takes, in bytes.'),
       })
       .prefault({})
       .describe('What one request may hold.'),
@@ -214,6 +236,11 @@ export const settingsSchema = z
               'Pages of lists and of children. A list that is none of children is loaded again after each write.',
             ),
             tree: kindSettings(['l1', 'l2'], 3600, 'Subtrees.'),
+            graph: kindSettings(
+              ['l1', 'l2'],
+              86_400,
+              'The knowledge graph of the memory tools, whole or around some names.',
+            ),
             key: kindSettings(['l1', 'l2'], 3600, 'API keys, without their secrets.'),
           })
           .prefault({})

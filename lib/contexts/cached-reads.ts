@@ -8,12 +8,10 @@ import type { Database } from '../postgres/database.ts';
 import { explainEntry, keepEntry } from './cache.sql.ts';
 import type { Context, ContextHead } from './context.ts';
 import { type Effective, foldChain } from './effective.ts';
-import { absentItem, anyItem, contextItem, headDeps, invalidatedItem, parentItem, toTouches } from './items.ts';
+import { absentItem, anyItem, contextItem, headDeps, invalidatedItem, parentItem } from './items.ts';
 import type { CachedHead, CachedList, ContextKinds } from './kinds.ts';
 import {
   type ListPage,
-  type LoadRequest,
-  type Read,
   readAncestry,
   readAncestryOrEntry,
   readHead,
@@ -22,12 +20,8 @@ import {
   readTree,
 } from './read.sql.ts';
 import { type RequestContext, type SpaceRef, systemRequest } from './request.ts';
-
-/** A value and the tick as of which it is true. */
-export interface At<Value> {
-  readonly value: Value;
-  readonly seq: number;
-}
+import type { LoadRequest, Read } from './snapshot.ts';
+import { type At, createThrough, toFeed, toLoaded } from './through.ts';
 
 /** What is read through the caches; each is one request to PostgreSQL where no layer has it. */
 export interface CachedReads {
@@ -53,9 +47,6 @@ export interface CachedReads {
   repair(space: SpaceRef): Promise<void>;
 }
 
-// A value made of more than this is for one answer alone: looking through its items would cost more than it saves.
-const depsMax = 512;
-
 export function createCachedReads(deps: {
   database: Database;
   cache: Cache;
@@ -64,34 +55,8 @@ export function createCachedReads(deps: {
 }): CachedReads {
   const { database, cache, kinds, settings } = deps;
   const { inlineBytes } = settings.limits;
-  const { originMs, layer3Bytes } = settings.cache;
-
-  /** The request of a load: others may be waiting for it, so it goes on when whoever asked first has gone away. */
-  function toLoad(request: RequestContext, feedAfter: number | null): LoadRequest {
-    const signal = AbortSignal.timeout(originMs);
-    return { ...request, signal, ...(feedAfter === null ? {} : { feedAfter }) };
-  }
-
-  async function through<Value>(
-    request: RequestContext,
-    kind: Kind<Value>,
-    ids: readonly string[],
-    load: (request: LoadRequest, ids: readonly string[]) => Promise<Loaded<Value>>,
-  ): Promise<Cached<Value>> {
-    const answered = await cache.read(request, kind, ids, (wanted, after) => load(toLoad(request, after), wanted));
-    request.telemetry?.cacheRead(kind.name, answered);
-    return answered;
-  }
-
-  async function throughOne<Value>(
-    request: RequestContext,
-    kind: Kind<Value>,
-    id: string,
-    load: (request: LoadRequest) => Promise<Loaded<Value>>,
-  ): Promise<At<Value>> {
-    const { values, seq } = await through(request, kind, [id], load);
-    return { value: values[0] as Value, seq };
-  }
+  const { layer3Bytes } = settings.cache;
+  const { toLoad, through, throughOne } = createThrough({ cache, originMs: settings.cache.originMs });
 
   async function loadHeads(asked: LoadRequest, wanted: readonly string[]): Promise<Loaded<CachedHead>> {
     const [only] = wanted;
@@ -227,16 +192,6 @@ export function createCachedReads(deps: {
     const entry = { kind: kind.name, key: of.id, at: of.at, deps: of.items, ttlSeconds: leftMs / 1000 };
     await keepEntry(database, request, entry, body).catch(() => {});
   }
-}
-
-type Seen = Pick<Read<unknown>, 'seq' | 'feed'>;
-
-function toFeed({ seq, feed }: Seen): Pick<Loaded<unknown>, 'seq' | 'feed'> {
-  return { seq, feed: feed === null ? 'too long' : toTouches(feed) };
-}
-
-function toLoaded<Value>(value: Value, items: readonly string[], seen: Seen): Loaded<Value> {
-  return { values: [{ value, deps: items, isPassing: items.length > depsMax }], ...toFeed(seen) };
 }
 
 /** What an answer made of a chain depends on: each of it, and the one above it that was not there or not alive. */

@@ -4,7 +4,7 @@ import type { Cache, Committed } from '../cache/cache.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
-import type { At, CachedReads } from './cached-reads.ts';
+import type { CachedReads } from './cached-reads.ts';
 import { decodeContent, partBytes } from './content.ts';
 import { type Change, type Context, type ContextHead, isLive } from './context.ts';
 import type { Effective } from './effective.ts';
@@ -15,6 +15,7 @@ import { contextNotFound, gone, versionNotFound } from './outcomes.ts';
 import { type ListPage, type Reference, readContentPart, readExact, readVersion, readVersionAt } from './read.sql.ts';
 import type { Reports } from './reports.ts';
 import type { RequestContext, SpaceRef } from './request.ts';
+import type { At } from './through.ts';
 import { type WriteAnswer, type WriteOptions, writeContexts } from './write.sql.ts';
 
 /** Which state of a context is asked for; nothing is the head. */

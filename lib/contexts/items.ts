@@ -1,5 +1,6 @@
 import type { Touch } from '../redis/redis.ts';
 import type { Change, ContextHead } from './context.ts';
+import { readNodeId } from './node-ids.ts';
 
 /** What everything depends on that lists or searches a space. */
 export const anyItem = 'any';
@@ -16,13 +17,24 @@ export function items(change: Change): string[] {
   if (change.kind === 'key') return [...(change.items ?? [])];
   if (change.kind === 'invalidation') return [...(change.items ?? []), invalidatedItem];
   const touched = new Set<string>([anyItem]);
-  if (change.id !== null) touched.add(contextItem(change.id));
+  if (change.id !== null) for (const item of [contextItem(change.id), ...nodeItems(change.id)]) touched.add(item);
   if (change.parentBefore !== null) touched.add(parentItem(change.parentBefore));
   if (change.parentAfter !== null) touched.add(parentItem(change.parentAfter));
   return [...touched];
 }
 
 export const contextItem = (id: string) => `c:${id}`;
+/** What answers about the whole knowledge graph depend on. */
+export const graphItem = 'graph';
+/** What answers about an entity and the relations that end there depend on. */
+export const entityItem = (entityId: string) => `n:${entityId}`;
+
+/** What a change of a context touches that the knowledge graph may hold. */
+function nodeItems(id: string): string[] {
+  const ends = readNodeId(id);
+  return ends === undefined ? [] : [graphItem, ...new Set(ends.map(entityItem))];
+}
+
 export const parentItem = (id: string) => `p:${id}`;
 /** Items are kept line by line, so a tag with a line break is spelled without one. */
 export const tagItem = (tag: string) => `t:${JSON.stringify(tag).slice(1, -1)}`;

@@ -1,6 +1,5 @@
-import { promisify } from 'node:util';
-import { zstdCompress, zstdDecompressSync } from 'node:zlib';
 import type { Kind } from '../cache/kind.ts';
+import { createPacking, unpack } from '../cache/packing.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Context, ContextHead } from './context.ts';
 import type { Effective } from './effective.ts';
@@ -34,16 +33,11 @@ interface Parts {
   readonly contexts: readonly Context[];
 }
 
-const compress = promisify(zstdCompress);
-// Begins what this format writes; anything else is none of ours, or of another release.
-const plainMark = 'c2\n';
-const packedMark = 'c2z';
 const states: readonly string[] = ['live', 'deleted'] satisfies ContextHead['state'][];
-// The largest contents and metadata of one answer, with room for what JSON adds.
-const plainBytesMax = 33_554_432;
 
 export function createContextKinds(settings: Settings): ContextKinds {
   const { cache, tombstones } = settings;
+  const pack = createPacking(cache);
 
   /** From when on an answer made of these is wrong by itself: one has expired, or a tombstone may be forgotten. */
   function earliest(contexts: readonly ContextHead[]): number | null {
@@ -71,15 +65,7 @@ export function createContextKinds(settings: Settings): ContextKinds {
       ttlMs: (value) => 1000 * (of.isAbsent?.(value) ? Math.min(cache.absentTtlSeconds, ttlSeconds) : ttlSeconds),
       expiresMs: of.expiresMs,
 
-      async encode(value, id) {
-        const plain = print(id, of.toParts(value));
-        const bytes = Buffer.byteLength(plain);
-        // What no compression can bring below the limit is not worth trying.
-        if (bytes > Math.min(16 * cache.layer2Bytes, plainBytesMax)) return null;
-        const body =
-          bytes < cache.compressBytes ? plainMark + plain : packedMark + (await compress(plain)).toString('base64');
-        return Buffer.byteLength(body) > cache.layer2Bytes ? null : body;
-      },
+      encode: (value, id) => pack(print(id, of.toParts(value))),
 
       decode: (text, id) => of.fromParts(read(id, unpack(text)) as never, id),
 
@@ -174,11 +160,4 @@ function read(id: string, plain: string): { facts: unknown; contexts: Context[] 
   });
   if (at !== bytes.length) throw new Error('a damaged entry');
   return { facts: line.facts, contexts };
-}
-
-function unpack(text: string): string {
-  if (text.startsWith(plainMark)) return text.slice(plainMark.length);
-  if (!text.startsWith(packedMark)) throw new Error('an entry of another format');
-  const packed = Buffer.from(text.slice(packedMark.length), 'base64');
-  return zstdDecompressSync(packed, { maxOutputLength: plainBytesMax }).toString();
 }

@@ -1,46 +1,14 @@
 import { sha256 } from '../base/hash.ts';
 import { type Database, runOne } from '../postgres/database.ts';
 import { type Fragment, join, raw, sql, toStatement } from '../postgres/sql.ts';
-import type { Change, Context, ContextHead } from './context.ts';
-import type { RequestContext } from './request.ts';
-import {
-  feedColumn,
-  feedTicksMax,
-  type HeadJson,
-  jsonColumn,
-  type PartsJson,
-  spaceRow,
-  toContext,
-  toHead,
-} from './rows.ts';
-
-/** A request whose answer a cache may keep, and so needs the feed after this tick along with it. */
-export interface LoadRequest extends RequestContext {
-  readonly feedAfter?: number | undefined;
-}
-
-/** An answer of one statement with the clock of its own snapshot. */
-export interface Read<Value> {
-  /** The changes after `feedAfter`; null where they are too many, no longer kept, or were not asked for. */
-  readonly feed: readonly Change[] | null;
-  readonly value: Value;
-  readonly seq: number;
-  /** PostgreSQL's time, by which expiry is judged. */
-  readonly nowMs: number;
-}
+import type { Context, ContextHead } from './context.ts';
+import { type HeadJson, jsonColumn, type PartsJson, toContext, toHead } from './rows.ts';
+import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from './snapshot.ts';
 
 interface ItemJson {
   head: HeadJson;
   content: PartsJson;
 }
-
-/** What every read tells of its own snapshot: the clock, the time, and for a cache the feed after a tick. */
-function seen({ feedAfter }: LoadRequest): Fragment {
-  const clock = sql`s.clock, to_ms(statement_timestamp()) as now_ms`;
-  if (feedAfter === undefined) return clock;
-  return sql`${clock}, feed_after(s, ${feedAfter}::bigint, ${feedTicksMax + 1})::text as feed`;
-}
-const isLiveNow = raw(`c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())`);
 
 /** The head, with its content where that is at most `inlineBytes`; null where there is no row or it was erased. */
 export function readHead(database: Database, request: LoadRequest, id: string, inlineBytes: number) {
@@ -104,13 +72,13 @@ export async function readAncestry(
   id: string,
   inlineBytes: number,
 ): Promise<Read<Context[]>> {
-  const rows = await run(
+  const rows = await readSnapshot(
     database,
     request,
     sql`${ancestry(request, id)} select ${seen(request)}, ${ancestors(inlineBytes)}::text as items
         from space s where s.id = ${request.space}`,
   );
-  return { ...rows, value: toItems(rows.items) };
+  return { ...rows, value: toItems(jsonColumn(rows.row, 'items')) };
 }
 
 /**
@@ -123,7 +91,7 @@ export async function readAncestryOrEntry(
   id: string,
   options: { readonly kind: string; readonly inlineBytes: number },
 ): Promise<Read<{ readonly entry: string } | { readonly chain: Context[] }>> {
-  const rows = await run(
+  const rows = await readSnapshot(
     database,
     request,
     sql`${ancestry(request, id)} select ${seen(request)}, e.body as entry,
@@ -132,7 +100,7 @@ export async function readAncestryOrEntry(
         where s.id = ${request.space}`,
   );
   const entry = rows.row['entry'];
-  return { ...rows, value: entry ? { entry } : { chain: toItems(rows.items) } };
+  return { ...rows, value: entry ? { entry } : { chain: toItems(jsonColumn(rows.row, 'items')) } };
 }
 
 const ancestry = ({ space }: LoadRequest, id: string) => sql`with recursive up as (
@@ -155,7 +123,7 @@ export async function readMany(
   ids: readonly string[],
   inlineBytes: number,
 ): Promise<Read<(Context | null)[]>> {
-  const rows = await run(
+  const rows = await readSnapshot(
     database,
     request,
     sql`with wanted as (
@@ -171,7 +139,7 @@ export async function readMany(
         from space s where s.id = ${request.space}`,
   );
   const value: (Context | null)[] = ids.map(() => null);
-  for (const { position, head, content } of (rows.items ?? []) as (ItemJson & { position: number })[]) {
+  for (const { position, head, content } of jsonColumn<(ItemJson & { position: number })[]>(rows.row, 'items') ?? []) {
     if (head.state !== 'erased') value[position - 1] = toContext(head, content);
   }
   return { ...rows, value };
@@ -199,7 +167,7 @@ export async function readExact(
       ? raw('null')
       : sql`(select jsonb_build_object('fingerprint', fingerprint, 'answer', answer) from idempotency
           where space_id = ${request.space} and key = ${options.key} and created_at >= clock_timestamp() - interval '24 hours')`;
-  const rows = await run(
+  const rows = await readSnapshot(
     database,
     request,
     sql`with wanted as (
@@ -218,7 +186,10 @@ export async function readExact(
   );
   const value: (Context | null)[] = references.map(() => null);
   const known = references.map(() => false);
-  for (const { position, head, content } of (rows.items ?? []) as (Partial<ItemJson> & { position: number })[]) {
+  for (const { position, head, content } of jsonColumn<(Partial<ItemJson> & { position: number })[]>(
+    rows.row,
+    'items',
+  ) ?? []) {
     known[position - 1] = true;
     if (head) value[position - 1] = toContext(head, content);
   }
@@ -283,7 +254,7 @@ export async function readList(
     page.contentBytes === undefined
       ? raw('null')
       : sql`case when (node).size_bytes <= ${page.contentBytes} and total <= ${page.contentBytes} then content_parts((node).hash) end`;
-  const rows = await run(
+  const rows = await readSnapshot(
     database,
     request,
     sql`with page as (
@@ -300,7 +271,7 @@ export async function readList(
   );
   const ofHead = jsonColumn<HeadJson>(rows.row, 'of_head');
   const value = {
-    items: toItems(rows.items),
+    items: toItems(jsonColumn(rows.row, 'items')),
     hasMore: rows.row['has_more'] === 't',
     of: ofHead === null ? null : toHead(ofHead),
     expiresMs: rows.row['expires_ms'] ? Number(rows.row['expires_ms']) : null,
@@ -315,7 +286,7 @@ export async function readTree(
   id: string,
   bounds: { readonly levels: number; readonly nodesMax: number },
 ): Promise<Read<ContextHead[]>> {
-  const rows = await run(
+  const rows = await readSnapshot(
     database,
     request,
     sql`with recursive under as (
@@ -330,7 +301,7 @@ export async function readTree(
           from (select * from under limit ${bounds.nodesMax + 1}) bounded)::text as items
         from space s where s.id = ${request.space}`,
   );
-  return { ...rows, value: toItems(rows.items) };
+  return { ...rows, value: toItems(jsonColumn(rows.row, 'items')) };
 }
 
 /** The bytes of one part of a content (0 is the first); null where there is none. */
@@ -375,22 +346,11 @@ function toTerm(path: readonly string[], value: string): string {
 }
 
 async function readItem(database: Database, request: LoadRequest, fragment: Fragment) {
-  const { row, seq, nowMs, feed } = await run(database, request, fragment);
+  const { row, seq, nowMs, feed } = await readSnapshot(database, request, fragment);
   const head = jsonColumn<HeadJson>(row, 'head');
   const isKnown = row['is_known'] === undefined ? head !== null && head.state !== 'erased' : row['is_known'] === 't';
   const value = head === null || !isKnown ? null : toContext(head, jsonColumn<NonNullable<PartsJson>>(row, 'content'));
   return { value, isKnown, seq, nowMs, feed };
-}
-
-async function run(database: Database, request: LoadRequest, fragment: Fragment) {
-  const row = spaceRow(await runOne(database.in(request), toStatement(fragment), request), request);
-  return {
-    row,
-    seq: Number(row['clock']),
-    nowMs: Number(row['now_ms']),
-    feed: feedColumn(row),
-    items: jsonColumn<ItemJson[]>(row, 'items'),
-  };
 }
 
 function toItems(items: ItemJson[] | null): Context[] {

@@ -1,9 +1,19 @@
--- Locks, taken in this order everywhere: tree, idempotency key, contexts, contents, the space's clock.
+-- Locks, taken in this order everywhere: tree, idempotency key, birth, contexts, contents, the space's clock.
 -- Only a holder of the tree lock ever holds more than one context, so contexts need no order among themselves, and it
 -- takes all of them before it touches a content. Cleanup takes what is free and leaves the rest for its next run.
 
 create or replace function lock_tree() returns void language sql as $$
   select pg_advisory_xact_lock(hashtextextended('tree ' || current_setting('lamina.space'), 0));
+$$;
+
+-- Has all who would make a context of this space wait until commit, so that whoever makes many needs no lock for each id,
+-- and locks what there is by lock_known: PostgreSQL has room for some thousands of locks together.
+create or replace function lock_births() returns void language sql as $$
+  select pg_advisory_xact_lock(hashtextextended('birth ' || current_setting('lamina.space'), 0));
+$$;
+
+create or replace function lock_known(p_id text) returns context language sql as $$
+  select c from context c where c.space_id = current_setting('lamina.space') and c.id = p_id for update;
 $$;
 
 -- The head, locked until commit. Where there is no row yet, the id itself is locked, so that one creates and the others
@@ -15,6 +25,7 @@ declare
 begin
   select * into v_head from context where space_id = v_space and id = p_id for update;
   if not found then
+    perform pg_advisory_xact_lock_shared(hashtextextended('birth ' || v_space, 0));
     perform pg_advisory_xact_lock(hashtextextended('context ' || v_space || ' ' || p_id, 0));
     select * into v_head from context where space_id = v_space and id = p_id for update;
   end if;

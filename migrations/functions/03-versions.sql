@@ -1,3 +1,26 @@
+-- Keeps memory_node in step with a head that is about to change. What an id means is decided in lib/contexts/node-ids.ts.
+create or replace function keep_memory_node(p_before context, p_next context) returns void language plpgsql as $$
+declare
+  v_hash constant text := '[0-9a-f]{40}';
+  v_is_node boolean := p_next.state = 'live' and case p_next.kind
+    when 'memory.entity' then p_next.id ~ ('^entity:' || v_hash || '$')
+    when 'memory.relation' then p_next.id ~ ('^relation:' || v_hash || ':' || v_hash || ':' || v_hash || '$')
+    else false end;
+begin
+  if p_next.id not like 'entity:%' and p_next.id not like 'relation:%' then return; end if;
+  -- What comes back begins anew, at the end.
+  if not v_is_node or not is_live(p_before) then
+    delete from memory_node where space_id = p_next.space_id and id = p_next.id;
+  end if;
+  if v_is_node then
+    insert into memory_node (space_id, id, from_id, to_id)
+    values (p_next.space_id, p_next.id,
+      case p_next.kind when 'memory.relation' then 'entity:' || split_part(p_next.id, ':', 2) end,
+      case p_next.kind when 'memory.relation' then 'entity:' || split_part(p_next.id, ':', 3) end)
+    on conflict do nothing;
+  end if;
+end $$;
+
 -- Makes p_next the head: its row, its version, and the retention that follows from it, at a cost that does not depend
 -- on how many versions there are. Called under the context's lock.
 create or replace function store_version(
@@ -37,6 +60,8 @@ begin
     size_bytes = excluded.size_bytes, kind = excluded.kind, parent_id = excluded.parent_id, metadata = excluded.metadata,
     expires_at = excluded.expires_at, actor_kind = excluded.actor_kind, actor_id = excluded.actor_id,
     created_at = excluded.created_at, updated_at = excluded.updated_at, kept_versions = excluded.kept_versions;
+
+  perform keep_memory_node(p_before, p_next);
 
   -- A tombstone's metadata is empty, so these two lines hold the terms of live heads and no others.
   if p_before.metadata <> '{}' and p_before.metadata <> p_next.metadata then

@@ -140,7 +140,9 @@ declare
   v_ticked jsonb;
   v_changes change[] := '{}';
   v_contents_bytes bigint := 0;
-  v_results jsonb := '[]';
+  v_results jsonb[] := '{}';
+  v_change change;
+  v_is_large boolean := jsonb_array_length(p_operations) > 100;
 begin
   if (p_options ->> 'takesTree')::boolean then perform lock_tree(); end if;
 
@@ -148,8 +150,9 @@ begin
   if v_recorded is not null then return v_recorded; end if;
 
   -- Every context before the first content: see 01-locks.sql.
+  if v_is_large then perform lock_births(); end if;
   if (p_options ->> 'takesTree')::boolean then
-    perform lock_head(id) from (
+    perform case when v_is_large then lock_known(id) else lock_head(id) end from (
       select o ->> 'id' as id from jsonb_array_elements(p_operations) o
       union
       select below from jsonb_array_elements(p_operations) o
@@ -160,13 +163,14 @@ begin
 
   for v_op in select o from jsonb_array_elements(p_operations) o loop
     v_index := v_index + 1;
-    v_head := lock_head(v_op ->> 'id');
+    v_head := case when v_is_large then lock_known(v_op ->> 'id') else lock_head(v_op ->> 'id') end;
     if v_op ->> 'op' in ('put', 'restore') then
       select *, null::text[] as children into v_done from put_context(v_op, v_head, p_parts, p_options);
     else
       select * into v_done from delete_context(v_op, v_head, p_options);
     end if;
-    v_changes := v_changes || v_done.changes;
+    -- One by one, which PostgreSQL does in place: to join two arrays copies both.
+    foreach v_change in array v_done.changes loop v_changes := array_append(v_changes, v_change); end loop;
     if v_done.outcome in ('created', 'updated', 'deleted') then v_head := v_done.next; end if;
     v_facts := jsonb_strip_nulls(jsonb_build_object('children', to_jsonb(v_done.children)))
       || jsonb_build_object('index', v_index, 'id', v_op -> 'id', 'outcome', v_done.outcome, 'head', to_head(v_head));
@@ -180,7 +184,7 @@ begin
       perform release_key(p_options);
       return jsonb_build_object('clock', space_clock(), 'refused', v_facts);
     end if;
-    v_results := v_results || v_facts;
+    v_results := array_append(v_results, v_facts);
   end loop;
 
   v_ticked := record_changes(v_changes);
@@ -188,7 +192,7 @@ begin
     perform keep_answer(p_options, jsonb_build_object('extra', p_options -> 'extra', 'results', (
       select jsonb_agg(case when r ->> 'outcome' in ('created', 'updated', 'unchanged', 'deleted')
         then jsonb_build_object('index', r -> 'index', 'id', r -> 'id', 'outcome', r -> 'outcome', 'version', r -> 'head' -> 'version')
-        else r - 'content' end) from jsonb_array_elements(v_results) r)));
+        else r - 'content' end) from unnest(v_results) r)));
   end if;
-  return v_ticked || jsonb_build_object('results', v_results);
+  return v_ticked || jsonb_build_object('results', to_jsonb(v_results));
 end $$;

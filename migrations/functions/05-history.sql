@@ -36,6 +36,7 @@ begin
     delete from context_version where space_id = p_head.space_id and id = p_head.id returning hash
   ) select coalesce(array_agg(hash) filter (where hash is not null), '{}'), count(*) into hashes, versions from deleted;
   delete from context_term where space_id = p_head.space_id and id = p_head.id;
+  delete from memory_node where space_id = p_head.space_id and id = p_head.id;
   update change set kind = 'erased', id = null, version = null, hash = null, actor_kind = null, actor_id = null, origin = null
     where space_id = p_head.space_id and id = p_head.id;
   update context set version = p_head.version, state = 'erased', hash = null, content_type = null, size_bytes = 0, kind = 'note',

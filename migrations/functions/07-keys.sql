@@ -122,7 +122,7 @@ begin
   -- A closed space cannot be seen from inside: one that can is a later one of the name.
   if exists (select from space where id = v_space) then return 0; end if;
   foreach v_table in array array[
-    'cache_entry', 'cache_report', 'context_term', 'change', 'content', 'garbage', 'context_version', 'context', 'idempotency',
+    'cache_entry', 'cache_report', 'memory_node', 'context_term', 'change', 'content', 'garbage', 'context_version', 'context', 'idempotency',
     'follower', 'audit'
   ] loop
     execute format('delete from %I where ctid = any (array(select ctid from %I where space_id = $1 limit $2))', v_table, v_table)

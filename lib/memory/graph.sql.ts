@@ -1,0 +1,73 @@
+import { decodeContent } from '../contexts/content.ts';
+import { jsonColumn } from '../contexts/rows.ts';
+import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
+import type { Database } from '../postgres/database.ts';
+import { sql } from '../postgres/sql.ts';
+
+/** A context that belongs to the graph, with its content. */
+export interface Node {
+  readonly id: string;
+  readonly version: number;
+  readonly content: Uint8Array;
+}
+
+/** Which nodes: all; entities alone; or entities with every relation that begins or ends at one of them. */
+export type Wanted = 'all' | { readonly entities: readonly string[]; readonly withRelations: boolean };
+
+export interface Nodes {
+  /** In order of creation; empty where they are too large together. */
+  readonly nodes: readonly Node[];
+  /** What all contents take. */
+  readonly bytes: number;
+  /** When the first of them expires, in milliseconds since 1970; null where none does. */
+  readonly expiresMs: number | null;
+}
+
+/** Reads nodes of the graph with their contents, as far as these are at most `bytesMax` together: one request. */
+export async function readNodes(
+  database: Database,
+  request: LoadRequest,
+  wanted: Wanted,
+  bytesMax: number,
+): Promise<Read<Nodes>> {
+  const ids = wanted === 'all' ? '[]' : JSON.stringify(wanted.entities);
+  const isEnd = sql`in (select id from asked)`;
+  const of = sql`from memory_node n where n.space_id = ${request.space}`;
+  const chosen =
+    wanted === 'all'
+      ? sql`select n.id ${of}`
+      : wanted.withRelations
+        ? sql`select n.id ${of} and n.id ${isEnd} union select n.id ${of} and n.from_id ${isEnd} union select n.id ${of} and n.to_id ${isEnd}`
+        : sql`select n.id ${of} and n.id ${isEnd}`;
+  const { row, ...read } = await readSnapshot(
+    database,
+    request,
+    sql`with asked as (
+          select id from jsonb_array_elements_text(${ids}::jsonb) as a (id)
+        ), chosen as (${chosen}), node as (
+          select n.position, c.id, c.version, c.hash, c.size_bytes, c.expires_at
+          from chosen join memory_node n on n.space_id = ${request.space} and n.id = chosen.id
+          join context c on c.space_id = n.space_id and c.id = n.id and ${isLiveNow}
+        ), total as (
+          select coalesce(sum(size_bytes), 0) as bytes, min(expires_at) as expires_at from node
+        )
+        select ${seen(request)}, total.bytes, to_ms(total.expires_at) as expires_ms, case when total.bytes <= ${bytesMax} then (
+          select jsonb_agg(jsonb_build_array(node.id, node.version, p.encoding, encode(p.bytes, 'base64')) order by node.position, p.part)
+          from node join content p on p.space_id = ${request.space} and p.hash = node.hash) end::text as parts
+        from space s cross join total where s.id = ${request.space}`,
+  );
+  const parts = jsonColumn<[id: string, version: number, encoding: string, base64: string][]>(row, 'parts') ?? [];
+  const expiresMs = row['expires_ms'] ? Number(row['expires_ms']) : null;
+  return { ...read, value: { nodes: join(parts), bytes: Number(row['bytes']), expiresMs } };
+}
+
+/** Puts the parts of one content together; they follow one another. */
+function join(parts: readonly (readonly [string, number, string, string])[]): Node[] {
+  const nodes: { id: string; version: number; parts: [string, string][] }[] = [];
+  for (const [id, version, encoding, base64] of parts) {
+    const last = nodes.at(-1);
+    if (last?.id === id) last.parts.push([encoding, base64]);
+    else nodes.push({ id, version, parts: [[encoding, base64]] });
+  }
+  return nodes.map((node) => ({ id: node.id, version: node.version, content: decodeContent(node.parts) }));
+}
