@@ -32,6 +32,8 @@ export interface Environment {
   readonly ownerToken: string | undefined;
   /** A running server, for what would rather talk to one than open a store. */
   readonly serverUrl: string | undefined;
+  /** Where clients reach a server that stands behind a name of its own. */
+  readonly publicUrl: string | undefined;
   readonly settingsPath: string;
 }
 
@@ -60,8 +62,20 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     redis: redisUrl && redisToken ? { url: redisUrl, token: redisToken } : undefined,
     ownerToken,
     serverUrl: text('LAMINA_URL'),
+    publicUrl: readUrl('LAMINA_PUBLIC_URL', text('LAMINA_PUBLIC_URL')),
     settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
   };
+}
+
+function readUrl(name: string, url: string | undefined): string | undefined {
+  if (url === undefined) return undefined;
+  if (!URL.canParse(url) || !/^https?:/.test(url)) throw new Error(`${name} is ${url}, which is no http(s) URL.`);
+  return new URL(url).origin;
+}
+
+/** Whether a server bound to this address is reached from its own machine alone. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 /** An open store and how to let it go. */

@@ -6,7 +6,8 @@ import { documentRoutes } from '../lib/http/documents.ts';
 import { refusal } from '../lib/http/refusal.ts';
 import { routes } from '../lib/http/routes.ts';
 import { createConsoleTelemetry } from './console-telemetry.ts';
-import { openRuntime, readEnvironment } from './runtime.ts';
+import { mcpMounts } from './mcp-mounts.ts';
+import { isLoopback, openRuntime, readEnvironment } from './runtime.ts';
 import { runSchedules } from './schedules.ts';
 
 // Above what the door itself allows, so that it can answer; beyond this Node answers 431.
@@ -18,10 +19,12 @@ try {
   const isTerminal = process.stderr.isTTY;
   const progress = (what: string) => console.error(isTerminal ? `\u001b[2m… ${what}\u001b[0m` : `… ${what}`);
   const runtime = await openRuntime(environment, { telemetry, progress });
+  const isLocal = isLoopback(environment.host);
   const app = createApp({
     manager: runtime.manager,
     routes: [...routes, ...documentRoutes(runtime.settings)],
     telemetry,
+    mounts: mcpMounts({ manager: runtime.manager, telemetry, publicUrl: environment.publicUrl, isLocal }),
   });
   const stopSchedules = runSchedules(runtime.manager, telemetry);
   const { ids } = runtime.manager;
@@ -45,6 +48,7 @@ try {
   Lamina        ${origin}
   console       ${origin}/#token=${runtime.ownerToken}
   API           ${origin}/docs
+  MCP           ${origin}/mcp
   token         ${runtime.ownerToken}
   data          ${runtime.engine}
 `);

@@ -42,7 +42,28 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/access',
     'lib',
   ],
-  functions: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/redis', 'lib/http', 'lib/merge', 'lib'],
+  'lib/mcp': [
+    'lib/base',
+    'lib/telemetry',
+    'lib/merge',
+    'lib/contexts',
+    'lib/versions',
+    'lib/memory',
+    'lib/access',
+    'lib/http',
+    'lib',
+  ],
+  functions: [
+    'lib/base',
+    'lib/config',
+    'lib/telemetry',
+    'lib/postgres',
+    'lib/redis',
+    'lib/http',
+    'lib/mcp',
+    'lib/merge',
+    'lib',
+  ],
   tools: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/http', 'functions'],
 };
 
@@ -54,11 +75,12 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   '@upstash/redis': ['lib/redis'],
   '@hono/node-server': ['functions'],
   '@redocly/openapi-core': ['tools'],
+  '@modelcontextprotocol/server': ['lib/mcp'],
   hono: ['lib/http'],
   'prom-client': ['lib/telemetry'],
-  'lru-cache': ['lib/access', 'lib/cache'],
+  'lru-cache': ['lib/access', 'lib/cache', 'lib/mcp'],
   yaml: ['lib/config'],
-  zod: ['lib/http', 'lib/config', 'tools'],
+  zod: ['lib/http', 'lib/mcp', 'lib/config', 'tools'],
 };
 
 interface Import {

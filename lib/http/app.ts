@@ -8,6 +8,7 @@ import type { Idempotency } from '../contexts/written.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 import { parseBody, readBody, requireType } from './body.ts';
+import { type Mount, readBearer } from './mount.ts';
 import { createTiming, problemAnswer, type Timing, toProblem, toResponse } from './respond.ts';
 import type { Answer, Call, Route } from './route.ts';
 
@@ -29,8 +30,10 @@ export function createApp(deps: {
   manager: UnifiedContextManager;
   routes: readonly Route[];
   telemetry: Telemetry;
+  /** Other doors behind the same server. */
+  mounts?: readonly Mount[];
 }): Hono {
-  const { manager, routes, telemetry } = deps;
+  const { manager, routes, telemetry, mounts = [] } = deps;
   const app = new Hono();
 
   const answering = (
@@ -62,6 +65,7 @@ export function createApp(deps: {
     const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
     app.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param(), c.env as Host | undefined));
   }
+  for (const mount of mounts) app.all(mount.path, (c) => mount.fetch(c.req.raw));
   // One handler a route, and none for the rest: Hono calls a single one at once.
   const shapes = routes.map(({ method, path }) => ({
     method: method.toUpperCase(),
@@ -196,10 +200,6 @@ function requireHeaders(headers: Headers, raw: readonly string[] | undefined): v
   if (raw !== undefined) for (const part of raw) bytes += part.length + 2;
   else for (const [name, value] of headers) bytes += name.length + value.length + 4;
   if (bytes > headerBytesMax) throw invalid('', `the headers have ${bytes} bytes; ${headerBytesMax} are allowed`);
-}
-
-function readBearer(headers: Headers): string | undefined {
-  return /^Bearer +([^\s]+)\s*$/i.exec(headers.get('authorization') ?? '')?.[1];
 }
 
 function readRequestId(headers: Headers): string | undefined {

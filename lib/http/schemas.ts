@@ -33,7 +33,7 @@ const metadata = rawJson.meta({
 });
 export const versionNumber = z.int('is a whole number').min(1).max(999_999_999);
 // JavaScript and PostgreSQL read times differently at the edges (offsets, fractions, years), so one reading is passed on.
-const time = z.iso
+export const time = z.iso
   .datetime({ offset: true, error: 'is a time in ISO 8601, such as 2026-01-31T12:00:00Z' })
   .max(40, 'is a time to the millisecond')
   .refine((text) => {
@@ -48,7 +48,7 @@ const ttlSeconds = z
   .nullable()
   .meta({ description: 'Seconds from the write until it expires; not together with `expiresAt`; null is never.' });
 
-const message = z
+export const message = z
   .string()
   .min(1)
   .max(1000)

@@ -1,3 +1,4 @@
+import { mcpMounts } from '../../functions/mcp-mounts.ts';
 import type { Clock } from '../../lib/base/clock.ts';
 import { defaultSettings, type Settings, settingsSchema } from '../../lib/config/settings.ts';
 import type { SpaceRef } from '../../lib/contexts/request.ts';
@@ -80,7 +81,8 @@ export async function openStore(
     ownerToken,
     clock,
   });
-  const app = createApp({ manager, routes: [...routes, ...documentRoutes(settings)], telemetry: counted });
+  const mounts = mcpMounts({ manager, telemetry: counted, publicUrl: undefined, isLocal: false });
+  const app = createApp({ manager, routes: [...routes, ...documentRoutes(settings)], telemetry: counted, mounts });
   const space = `suite-${++spaces}-${process.pid}`;
 
   async function send(

@@ -1,0 +1,33 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Mount } from '../lib/http/mount.ts';
+import type { Telemetry } from '../lib/telemetry/telemetry.ts';
+import type { UnifiedContextManager } from '../lib/unified-context-manager.ts';
+import { home } from './runtime.ts';
+
+/** The version of this release, as clients are told it. */
+export const release = (JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as { version: string }).version;
+
+/** MCP behind the HTTP server. Its SDK is loaded by the first request, and not at all where there is none. */
+export function mcpMounts(deps: {
+  manager: UnifiedContextManager;
+  telemetry: Telemetry;
+  publicUrl: string | undefined;
+  isLocal: boolean;
+}): readonly Mount[] {
+  let loading: ReturnType<typeof load> | undefined;
+  async function load() {
+    const { createMcpEndpoint } = await import('../lib/mcp/endpoint.ts');
+    return createMcpEndpoint({ ...deps, version: release });
+  }
+  const endpoint = () => {
+    loading ??= load();
+    return loading;
+  };
+  const metadata = async (request: Request) => (await endpoint()).metadata(request);
+  return [
+    { path: '/mcp', fetch: async (request) => (await endpoint()).fetch(request) },
+    { path: '/.well-known/oauth-protected-resource/mcp', fetch: metadata },
+    { path: '/.well-known/oauth-protected-resource', fetch: metadata },
+  ];
+}

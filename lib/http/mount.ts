@@ -1,0 +1,10 @@
+/** A door of its own behind the same server, such as MCP's: it answers every method at its path by itself. */
+export interface Mount {
+  readonly path: string;
+  fetch(request: Request): Promise<Response> | Response;
+}
+
+/** The token of an `Authorization: Bearer` header. */
+export function readBearer(headers: Headers): string | undefined {
+  return /^Bearer +([^\s]+)\s*$/i.exec(headers.get('authorization') ?? '')?.[1];
+}

@@ -1,0 +1,137 @@
+import {
+  createMcpHandler,
+  hostHeaderValidationResponse,
+  localhostAllowedHostnames,
+  type McpHttpHandler,
+  originValidationResponse,
+} from '@modelcontextprotocol/server';
+import { LRUCache } from 'lru-cache';
+import type { Principal } from '../access/credentials.ts';
+import { scopes } from '../access/scopes.ts';
+import { Problem } from '../base/problem.ts';
+import { readBearer } from '../http/mount.ts';
+import { createTiming, problemAnswer, toProblem, toResponse } from '../http/respond.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+import type { UnifiedContextManager } from '../unified-context-manager.ts';
+import { createMcpServer } from './server.ts';
+import { createBus } from './subscriptions.ts';
+import type { Session } from './tool.ts';
+
+export const mcpPath = '/mcp';
+/** Where RFC 9728 has the metadata of the resource `/mcp`. */
+export const metadataPath = `/.well-known/oauth-protected-resource${mcpPath}`;
+
+// Spaces whose handlers are kept; a handler holds nothing between requests but open subscriptions.
+const spacesMax = 1000;
+
+/** MCP over Streamable HTTP, stateless: the 2026-07-28 revision and those of 2025, one server a request. */
+export interface McpEndpoint {
+  fetch(request: Request): Promise<Response>;
+  /** The metadata of RFC 9728: https://www.rfc-editor.org/rfc/rfc9728 */
+  metadata(request: Request): Promise<Response>;
+}
+
+/**
+ * @param deps.authenticate whose token it is; the store's own credentials unless a test has none.
+ * @param deps.publicUrl where clients reach the server; absent where it serves whoever reaches it under any name.
+ * @param deps.isLocal whether it serves this machine alone, so that a page in its browser must not reach it under a name
+ *   of its own (DNS rebinding).
+ */
+export function createMcpEndpoint(deps: {
+  manager: UnifiedContextManager;
+  telemetry: Telemetry;
+  authenticate?: (token: string | undefined) => Promise<Principal> | Principal;
+  publicUrl: string | undefined;
+  isLocal: boolean;
+  version: string;
+}): McpEndpoint {
+  const { manager, telemetry, publicUrl, isLocal, version, authenticate = admit } = deps;
+  const handlers = new LRUCache<string, McpHttpHandler>({ max: spacesMax });
+  const publicHosts = publicUrl === undefined ? [] : [new URL(publicUrl).hostname];
+  const local = localhostAllowedHostnames();
+
+  function admit(token: string | undefined) {
+    if (token === undefined) throw new Problem('unauthenticated', 'Send the token as Authorization: Bearer <token>.');
+    return manager.access.credentials.authenticate(token, { isConfirming: false });
+  }
+
+  function handlerOf(session: Session): McpHttpHandler {
+    const { slot } = session.request;
+    const known = handlers.get(slot);
+    if (known !== undefined) return known;
+    const { keyId: _keyId, unconfirmed: _unconfirmed, ...request } = session.request;
+    const handler = createMcpHandler(
+      ({ era, authInfo }) =>
+        createMcpServer({
+          open: () => authInfo?.extra?.['session'] as Session,
+          isSubscribable: era === 'modern',
+          telemetry,
+          version,
+        }),
+      {
+        bus: createBus({ manager, request }),
+        maxRequestBodySize: manager.settings.limits.toolRequestBytes,
+        onerror: (error) => telemetry.log({ level: 'warn', event: 'mcp.refused', error }),
+      },
+    );
+    handlers.set(slot, handler);
+    return handler;
+  }
+
+  const originOf = (request: Request) => publicUrl ?? new URL(request.url).origin;
+  const hostOf = (request: Request) => new URL(request.url).hostname;
+
+  /** Refuses what a web page may have sent under a name it has given to this machine, or from a foreign origin. */
+  function refuseForeign(request: Request): Response | undefined {
+    const hosts = [...local, ...publicHosts];
+    const isAnyHost = publicUrl === undefined && !isLocal;
+    return (
+      (isAnyHost ? undefined : hostHeaderValidationResponse(request, hosts)) ??
+      originValidationResponse(request, isAnyHost ? [...hosts, hostOf(request)] : hosts)
+    );
+  }
+
+  async function answerProblem(request: Request, error: unknown): Promise<Response> {
+    const problem = toProblem(error);
+    const requestId = manager.ids.sortable();
+    if (problem.status >= 500) telemetry.log({ level: 'error', event: 'mcp.failed', facts: { requestId }, error });
+    const answer = problemAnswer(problem, requestId);
+    const challenge = `Bearer resource_metadata="${originOf(request)}${metadataPath}"`;
+    const headers = problem.code === 'unauthenticated' ? { 'www-authenticate': challenge } : {};
+    const about = { requestId, timing: createTiming(), acceptEncoding: null };
+    return toResponse({ ...answer, headers: { ...answer.headers, ...headers } }, about);
+  }
+
+  return {
+    async fetch(request) {
+      const refused = refuseForeign(request);
+      if (refused !== undefined) return refused;
+      try {
+        const principal = await authenticate(readBearer(request.headers));
+        const session = toSession(manager, principal);
+        const authInfo = { token: '', clientId: principal.id, scopes: [...principal.scopes], extra: { session } };
+        return await handlerOf(session).fetch(request, { authInfo });
+      } catch (error) {
+        return answerProblem(request, error);
+      }
+    },
+
+    async metadata(request) {
+      const document = {
+        resource: `${originOf(request)}${mcpPath}`,
+        resource_name: 'Lamina',
+        bearer_methods_supported: ['header'],
+        scopes_supported: scopes,
+      };
+      const headers = { 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=300' };
+      return Response.json(document, { headers });
+    },
+  };
+}
+
+/** What a credential may do over MCP. */
+export function toSession(manager: UnifiedContextManager, principal: Principal): Session {
+  const { space, slot, keyId, unconfirmed, id } = principal;
+  const request = { space, slot, keyId, unconfirmed, actor: { kind: 'mcp' as const, id }, seq: 0, noCache: false };
+  return { manager, request, scopes: principal.scopes };
+}

@@ -1,0 +1,181 @@
+import { z } from 'zod';
+import { Problem } from '../base/problem.ts';
+import type { Graph } from '../memory/graph.ts';
+import { type Session, type Tool, type ToolAnswer, tool } from './tool.ts';
+
+// The nine tools of the reference memory server, @modelcontextprotocol/server-memory 2026.8.31: same names, schemas,
+// structured results, texts and error texts.
+
+const entity = z.object({
+  name: z.string().describe('What it is called; no two entities share a name'),
+  entityType: z.string().describe('What sort of thing it is'),
+  observations: z.array(z.string()).describe('Facts about it, one a string'),
+});
+const relation = z.object({
+  from: z.string().describe('Name of the entity it begins at'),
+  to: z.string().describe('Name of the entity it ends at'),
+  relationType: z.string().describe('What from does to to, in active voice'),
+});
+const graph = z.object({ entities: z.array(entity), relations: z.array(relation) });
+const done = z.object({ success: z.boolean(), message: z.string() });
+
+const pretty = (value: unknown) => JSON.stringify(value, null, 2);
+const toDone = (message: string): ToolAnswer => ({ text: message, structured: { success: true, message } });
+
+/** @throws Problem `context_too_large` where a client could not take the answer: it holds the graph twice. */
+function toGraph({ manager }: Session, of: Graph): ToolAnswer {
+  const text = pretty(of);
+  const { inlineBytes } = manager.settings.limits;
+  if (text.length > inlineBytes) {
+    const { entities, relations } = of;
+    const size = `${entities.length} entities and ${relations.length} relations take ${text.length} characters`;
+    const message = `The result is too large for one answer: ${size}, ${inlineBytes} are allowed. Search for something narrower, or open nodes by name.`;
+    throw new Problem('context_too_large', message, { sizeBytes: text.length, limitBytes: inlineBytes });
+  }
+  return { text, structured: { ...of } };
+}
+
+/** Half a character cannot be kept; JavaScript writes one where a text was cut in the middle of an emoji. */
+function requireWellFormed(...texts: readonly string[]): void {
+  if (texts.every((text) => text.isWellFormed())) return;
+  throw new Problem('unprocessable', 'A text holds half a character (a lone surrogate), which cannot be kept.');
+}
+
+const reading = { scope: 'read', hints: { isIdempotent: true } } as const;
+const adding = { scope: 'write', hints: {} } as const;
+const deleting = { scope: 'write', hints: { isDestructive: true, isIdempotent: true } } as const;
+const asReference = { dialect: 'draft-7', isMemory: true } as const;
+
+export const memoryTools: readonly Tool[] = [
+  tool({
+    name: 'create_entities',
+    title: 'Create Entities',
+    description:
+      'Remember new entities (people, projects, things) with facts about them. Known names are left as they are.',
+    ...adding,
+    ...asReference,
+    input: z.object({ entities: z.array(entity) }),
+    output: z.object({ entities: z.array(entity) }),
+    async handle({ manager, request }, { entities }) {
+      for (const one of entities) requireWellFormed(one.name, one.entityType, ...one.observations);
+      const created = await manager.memory.createEntities(request, entities);
+      return { text: pretty(created), structured: { entities: created } };
+    },
+  }),
+  tool({
+    name: 'create_relations',
+    title: 'Create Relations',
+    description: 'Remember how entities relate to one another, in active voice: "Ada" "maintains" "checkout".',
+    ...adding,
+    ...asReference,
+    input: z.object({ relations: z.array(relation) }),
+    output: z.object({ relations: z.array(relation) }),
+    async handle({ manager, request }, { relations }) {
+      for (const one of relations) requireWellFormed(one.from, one.to, one.relationType);
+      const created = await manager.memory.createRelations(request, relations);
+      return { text: pretty(created), structured: { relations: created } };
+    },
+  }),
+  tool({
+    name: 'add_observations',
+    title: 'Add Observations',
+    description: 'Add facts to entities that exist. What an entity has already is not added again.',
+    ...adding,
+    ...asReference,
+    input: z.object({
+      observations: z.array(
+        z.object({
+          entityName: z.string().describe('Name of an entity that exists'),
+          contents: z.array(z.string()).describe('Facts to add, one a string'),
+        }),
+      ),
+    }),
+    output: z.object({
+      results: z.array(z.object({ entityName: z.string(), addedObservations: z.array(z.string()) })),
+    }),
+    async handle({ manager, request }, { observations }) {
+      for (const one of observations) requireWellFormed(one.entityName, ...one.contents);
+      const results = await manager.memory.addObservations(request, observations);
+      return { text: pretty(results), structured: { results } };
+    },
+  }),
+  tool({
+    name: 'delete_entities',
+    title: 'Delete Entities',
+    description: 'Forget entities and every relation they have. Unknown names are passed over.',
+    ...deleting,
+    ...asReference,
+    input: z.object({ entityNames: z.array(z.string()).describe('Names of the entities to forget') }),
+    output: done,
+    async handle({ manager, request }, { entityNames }) {
+      await manager.memory.deleteEntities(request, entityNames);
+      return toDone('Entities deleted successfully');
+    },
+  }),
+  tool({
+    name: 'delete_observations',
+    title: 'Delete Observations',
+    description: 'Forget single facts about entities. What is not there is passed over.',
+    ...deleting,
+    ...asReference,
+    input: z.object({
+      deletions: z.array(
+        z.object({
+          entityName: z.string().describe('Name of the entity that has them'),
+          observations: z.array(z.string()).describe('The facts to forget, word for word'),
+        }),
+      ),
+    }),
+    output: done,
+    async handle({ manager, request }, { deletions }) {
+      await manager.memory.deleteObservations(request, deletions);
+      return toDone('Observations deleted successfully');
+    },
+  }),
+  tool({
+    name: 'delete_relations',
+    title: 'Delete Relations',
+    description: 'Forget relations. Unknown ones are passed over.',
+    ...deleting,
+    ...asReference,
+    input: z.object({ relations: z.array(relation).describe('The relations to forget') }),
+    output: done,
+    async handle({ manager, request }, { relations }) {
+      await manager.memory.deleteRelations(request, relations);
+      return toDone('Relations deleted successfully');
+    },
+  }),
+  tool({
+    name: 'read_graph',
+    title: 'Read Graph',
+    description: 'Read all that is remembered. Use search_nodes where you know what you look for.',
+    ...reading,
+    ...asReference,
+    input: z.object({}),
+    output: graph,
+    handle: async (session) => toGraph(session, await session.manager.memory.readGraph(session.request)),
+  }),
+  tool({
+    name: 'search_nodes',
+    title: 'Search Nodes',
+    description:
+      'Find entities whose name, type or facts contain the query as one piece of text, in upper or lower case, with their relations. Search for a single word first.',
+    ...reading,
+    ...asReference,
+    input: z.object({ query: z.string().describe('A word or a piece of text') }),
+    output: graph,
+    handle: async (session, { query }) =>
+      toGraph(session, await session.manager.memory.searchNodes(session.request, query)),
+  }),
+  tool({
+    name: 'open_nodes',
+    title: 'Open Nodes',
+    description: 'Read entities whose exact names you know, with their relations. Unknown names are passed over.',
+    ...reading,
+    ...asReference,
+    input: z.object({ names: z.array(z.string()).describe('Exact names') }),
+    output: graph,
+    handle: async (session, { names }) =>
+      toGraph(session, await session.manager.memory.openNodes(session.request, names)),
+  }),
+];

@@ -1,0 +1,135 @@
+import { z } from 'zod';
+import type { Scope } from '../access/scopes.ts';
+import { Problem, type ProblemCode } from '../base/problem.ts';
+import type { RequestContext } from '../contexts/request.ts';
+import type { UnifiedContextManager } from '../unified-context-manager.ts';
+
+/** Whoever speaks MCP to us: a space, what may be done there, and the store. */
+export interface Session {
+  readonly manager: UnifiedContextManager;
+  /** Where the calls go; without the signal of the single call. */
+  readonly request: RequestContext;
+  readonly scopes: readonly Scope[];
+}
+
+/** What a tool answers; the text says the same as the structure. */
+export interface ToolAnswer {
+  readonly text: string;
+  readonly structured: Readonly<Record<string, unknown>>;
+  /** Contents too large to be told. */
+  readonly links?: readonly ResourceLink[];
+}
+
+export interface ResourceLink {
+  readonly uri: string;
+  readonly name: string;
+  readonly mimeType: string;
+  /** In bytes. */
+  readonly size: number;
+}
+
+/** A tool as data: what is listed and what is checked are the same. */
+export interface Tool {
+  readonly name: string;
+  readonly scope: 'read' | 'write';
+  /** As `tools/list` tells it. */
+  readonly listed: {
+    readonly name: string;
+    readonly title: string;
+    readonly description: string;
+    readonly inputSchema: { readonly type: 'object' };
+    readonly outputSchema: { readonly type: 'object' };
+    readonly annotations: Readonly<Record<string, boolean>>;
+  };
+  /** Whether it belongs to the memory server's dialect, whose texts and errors are the reference's. */
+  readonly isMemory: boolean;
+  /** @throws Problem `invalid_request` for arguments that do not fit, and whatever the verb throws. */
+  call(session: Session, args: unknown): Promise<ToolAnswer>;
+}
+
+/**
+ * Ties a tool's schemas to its handler.
+ *
+ * @param of.hints what the tool does to its surroundings; nothing it does reaches beyond the store.
+ */
+export function tool<Input extends z.ZodObject>(of: {
+  readonly name: string;
+  readonly title: string;
+  readonly description: string;
+  readonly scope: 'read' | 'write';
+  readonly hints: { readonly mayWrite?: boolean; readonly isDestructive?: boolean; readonly isIdempotent?: boolean };
+  readonly input: Input;
+  readonly output: z.ZodObject;
+  /** The JSON Schema dialect that is listed; the reference memory server lists `draft-7`. */
+  readonly dialect?: 'draft-7' | 'draft-2020-12';
+  readonly isMemory?: boolean;
+  readonly handle: (session: Session, args: z.output<Input>) => Promise<ToolAnswer>;
+}): Tool {
+  const { name, title, description, scope, hints, input, output, dialect = 'draft-2020-12', isMemory = false } = of;
+  const toSchema = (schema: z.ZodObject, io: 'input' | 'output') =>
+    z.toJSONSchema(schema, { target: dialect, io, reused: 'inline', override: shorten }) as unknown as {
+      type: 'object';
+    };
+  return {
+    name,
+    scope,
+    isMemory,
+    listed: {
+      name,
+      title,
+      description,
+      inputSchema: toSchema(input, 'input'),
+      outputSchema: toSchema(output, 'output'),
+      annotations: {
+        readOnlyHint: scope === 'read' && !hints.mayWrite,
+        destructiveHint: hints.isDestructive ?? false,
+        idempotentHint: hints.isIdempotent ?? false,
+        openWorldHint: false,
+      },
+    },
+    call(session, args) {
+      const parsed = input.safeParse(args ?? {});
+      if (parsed.success) return of.handle(session, parsed.data);
+      // The words of the SDK that the reference memory server is built on; a good sentence for the others, too.
+      const issues = parsed.error.issues.map(({ path, message }) =>
+        path.length === 0 ? message : `${message} at ${z.core.toDotPath(path)}`,
+      );
+      const errors = parsed.error.issues.map(({ path, message }) => ({ path: `/${path.join('/')}`, message }));
+      const what = `Invalid arguments for tool ${name}: ${issues.join('\n')}`;
+      throw new Problem('invalid_request', `MCP error -32602: Input validation error: ${what}`, { errors });
+    },
+  };
+}
+
+/** The format says it in a word; the expression behind it is a page that a model would have to read. */
+function shorten({ jsonSchema }: { readonly jsonSchema: { format?: string; pattern?: string } }): void {
+  if (jsonSchema.format === 'date-time') delete jsonSchema.pattern;
+}
+
+/** What a model that met a problem should do next, in one sentence. */
+const nextSteps: Partial<Record<ProblemCode, string>> = {
+  invalid_request: 'Correct the arguments by the input schema and call again.',
+  forbidden: 'Ask the user for a token with that scope; do not try again with this one.',
+  context_not_found: 'Look for the right id with context_list, or create it with context_put.',
+  version_not_found: 'See which versions there are with context_history.',
+  already_exists: 'Read it with context_get, then write with context_put and its version as expectedVersion.',
+  merge_conflict: 'Call again with prefer set to ours, theirs or latest, or merge by hand and write with context_put.',
+  has_children: 'Call again with children set to delete or orphan, if the user wants that.',
+  parent_cycle: 'Choose a parent that is not below this context.',
+  gone: 'Its history is kept: read an old version with context_get, or bring one back with context_restore.',
+  version_conflict:
+    'Read it again with context_get, apply your change to what is there now, and write with the current version as expectedVersion, or pass onConflict to have it merged.',
+  context_too_large: 'Ask for a part of it, or split what you write into several contexts.',
+  unprocessable: 'Correct what it names and call again.',
+  parent_not_found: 'Create the parent first, or leave parentId out.',
+  internal: 'This is an error of the server; tell the user, with the time it happened.',
+  unavailable: 'Wait a second and call again.',
+};
+
+/** A problem as a model reads it: its code, what happened, the facts it needs, and what to do next. */
+export function toToolError(problem: Problem) {
+  const { errors: _errors, ...facts } = problem.facts;
+  const told = Object.keys(facts).length === 0 ? '' : ` ${JSON.stringify(facts)}`;
+  const next = nextSteps[problem.code];
+  return [`${problem.code}: ${problem.message}${told}`, ...(next === undefined ? [] : [next])].join('\n');
+}
