@@ -16,7 +16,7 @@ const settleMs = 40;
  * gone is taken over.
  *
  * @returns what lets the folder go.
- * @throws Error naming the process that holds it.
+ * @throws FolderHeld naming the process that holds it.
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, 'lock');
@@ -30,7 +30,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
         if ((await readHolder(path))?.pid === process.pid) return () => rm(path, { force: true });
       }
       const holder = await readHolder(path);
-      if (holder !== undefined && (await isAlive(holder))) throw heldBy(folder, holder);
+      if (holder !== undefined && (await isAlive(holder))) throw new FolderHeld(folder, holder.pid);
       await takeAway(path, holder);
     }
     throw new Error(`${folder} cannot be locked; is it writable?`);
@@ -52,10 +52,17 @@ async function takeAway(path: string, stale: Holder | undefined): Promise<void> 
   await rm(aside, { force: true });
 }
 
-function heldBy(folder: string, holder: Holder): Error {
-  return new Error(
-    `${folder} is open in process ${holder.pid}: one process at a time can use an embedded store. Stop it, or set LAMINA_DATA to another folder.`,
-  );
+/** Another process has the folder open. */
+export class FolderHeld extends Error {
+  readonly pid: number;
+
+  constructor(folder: string, pid: number) {
+    super(
+      `${folder} is open in process ${pid}: one process at a time can use an embedded store. Stop it, or set LAMINA_DATA to another folder.`,
+    );
+    this.name = 'FolderHeld';
+    this.pid = pid;
+  }
 }
 
 async function isLinked(candidate: string, path: string): Promise<boolean> {

@@ -98,7 +98,7 @@ export async function openRuntime(
   const telemetry = tellAll(deps.telemetry, metrics);
   const unlock = await lockData(environment);
   try {
-    const ownerToken = environment.ownerToken ?? (await keepToken(environment.dataFolder));
+    const ownerToken = await ownerTokenOf(environment);
     const database = await openDatabase(environment, { ...deps, telemetry });
     const { redis } = environment;
     const manager = await createUnifiedContextManager({
@@ -147,8 +147,9 @@ async function lockData({ databaseUrl, dataFolder }: Environment): Promise<() =>
   return lockFolder(dataFolder);
 }
 
-/** The owner's token of a data folder: made once, readable by its user alone. */
-async function keepToken(folder: string | undefined): Promise<string> {
+/** The owner's token: the environment's, or that of the data folder, made once and readable by its user alone. */
+export async function ownerTokenOf({ ownerToken, dataFolder: folder }: Environment): Promise<string> {
+  if (ownerToken !== undefined) return ownerToken;
   const made = `lam_default_owner_${createIds({ clock: systemClock }).random(40)}`;
   if (folder === undefined) return made;
   const path = join(folder, 'token');

@@ -3,6 +3,7 @@ import { cacheRoutes } from './cache.ts';
 import { changeRoutes } from './changes.ts';
 import { contextRoutes } from './contexts.ts';
 import { keyRoutes } from './keys.ts';
+import { memoryRoutes } from './memory.ts';
 import { mergeRoutes } from './merge.ts';
 import { operationRoutes } from './operations.ts';
 import type { Route } from './route.ts';
@@ -10,7 +11,15 @@ import { treeRoutes } from './trees.ts';
 import { versionRoutes } from './versions.ts';
 
 // Each of these reads or writes with its request before it answers, and so confirms who sent it.
-const confirming = [contextRoutes, treeRoutes, versionRoutes, batchRoutes, changeRoutes, mergeRoutes].flat();
+const confirming = [
+  contextRoutes,
+  treeRoutes,
+  versionRoutes,
+  batchRoutes,
+  changeRoutes,
+  mergeRoutes,
+  memoryRoutes,
+].flat();
 
 /** Every route there is, in the order the documents show them. */
 export const routes: readonly Route[] = [

@@ -10,7 +10,7 @@ import { type Written, writeOne } from '../contexts/written.ts';
 import { contextMembers, versionMembers } from '../http/context-json.ts';
 import { readCursor, writeCursor } from '../http/cursor.ts';
 import { toContent, toPut } from '../http/put.ts';
-import { conflict, contentType, contextId, kind, message, time, versionNumber } from '../http/schemas.ts';
+import { contentType, contextId, kind, message, time, versionNumber } from '../http/schemas.ts';
 import { printConflicts } from '../merge/conflict.ts';
 import { isTextType, jsonType } from '../merge/document.ts';
 import { preferences, strategies } from '../merge/merge.ts';

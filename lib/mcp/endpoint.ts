@@ -13,7 +13,9 @@ import { readBearer } from '../http/mount.ts';
 import { createTiming, problemAnswer, toProblem, toResponse } from '../http/respond.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
+import { createLocalBackend } from './backend.ts';
 import { createMcpServer } from './server.ts';
+import { toSession } from './session.ts';
 import { createBus } from './subscriptions.ts';
 import type { Session } from './tool.ts';
 
@@ -63,9 +65,8 @@ export function createMcpEndpoint(deps: {
     const handler = createMcpHandler(
       ({ era, authInfo }) =>
         createMcpServer({
-          open: () => authInfo?.extra?.['session'] as Session,
+          backend: () => createLocalBackend(authInfo?.extra?.['session'] as Session, telemetry),
           isSubscribable: era === 'modern',
-          telemetry,
           version,
         }),
       {
@@ -127,11 +128,4 @@ export function createMcpEndpoint(deps: {
       return Response.json(document, { headers });
     },
   };
-}
-
-/** What a credential may do over MCP. */
-export function toSession(manager: UnifiedContextManager, principal: Principal): Session {
-  const { space, slot, keyId, unconfirmed, id } = principal;
-  const request = { space, slot, keyId, unconfirmed, actor: { kind: 'mcp' as const, id }, seq: 0, noCache: false };
-  return { manager, request, scopes: principal.scopes };
 }

@@ -34,6 +34,16 @@ export async function connectReference(file: string): Promise<Client> {
   return client;
 }
 
+/** A client of `npm run mcp`, in a process of its own. */
+export async function connectStdio(variables: Record<string, string>): Promise<{ client: Client; pid: number }> {
+  const client = new Client(info);
+  const env = { ...(process.env as Record<string, string>), ...variables };
+  const args = ['functions/launch.js', 'functions/mcp.ts'];
+  const transport = new StdioClientTransport({ command: process.execPath, args, env, cwd: home, stderr: 'ignore' });
+  await client.connect(transport);
+  return { client, pid: transport.pid as number };
+}
+
 /** Calls a tool; a refusal is an answer. */
 export async function callTool(client: Client, name: string, args?: unknown): Promise<CallToolResult> {
   const call = { name, ...(args === undefined ? {} : { arguments: args as Record<string, unknown> }) };

@@ -1,0 +1,57 @@
+import {
+  type CallToolResult,
+  type ListResourcesResult,
+  ProtocolError,
+  type ReadResourceResult,
+} from '@modelcontextprotocol/server';
+import { reaches } from '../access/scopes.ts';
+import { Problem } from '../base/problem.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+import { listResources, readResource } from './resources.ts';
+import { type Session, toToolError } from './tool.ts';
+import { findTool } from './tools.ts';
+
+/** What stands behind a server: a store in this process, or one elsewhere. */
+export interface Backend {
+  /** A refusal is an answer, with `isError`. */
+  callTool(name: string, args: unknown, signal: AbortSignal): Promise<CallToolResult>;
+  listResources(cursor: string | undefined, signal: AbortSignal): Promise<ListResourcesResult>;
+  readResource(uri: string, signal: AbortSignal): Promise<ReadResourceResult>;
+}
+
+/** The store of a session, in this process. */
+export function createLocalBackend(session: Session, telemetry: Telemetry): Backend {
+  /** Whoever calls off a read waits for nothing more. */
+  const until = (signal: AbortSignal): Session => ({ ...session, request: { ...session.request, signal } });
+
+  return {
+    async callTool(name, args, signal) {
+      const tool = findTool(name);
+      if (tool === undefined) return failed(`MCP error -32602: Tool ${name} not found`);
+      try {
+        if (!reaches(session.scopes, tool.scope)) {
+          throw new Problem('forbidden', `${name} needs the scope ${tool.scope}.`, { needed: tool.scope });
+        }
+        // A write goes on when its caller is gone: nobody could tell any more whether it happened.
+        const isRead = tool.listed.annotations['readOnlyHint'] === true;
+        const { text, structured, links = [] } = await tool.call(isRead ? until(signal) : session, args);
+        const linked = links.map((link) => ({ type: 'resource_link' as const, ...link }));
+        return { content: [{ type: 'text', text }, ...linked], structuredContent: { ...structured } };
+      } catch (error) {
+        const problem = error instanceof Problem ? error : new Problem('internal', 'Something went wrong here.');
+        if (problem.status >= 500) telemetry.log({ level: 'error', event: 'mcp.failed', facts: { tool: name }, error });
+        return failed(tool.isMemory ? problem.message : toToolError(problem));
+      }
+    },
+    listResources: (cursor, signal) => listResources(until(signal), cursor),
+    readResource: (uri, signal) => readResource(until(signal), uri),
+  };
+}
+
+/** A call that could not be made, in a model's words; what the protocol has its own answer for goes on. */
+export function refuseCall(error: unknown): CallToolResult {
+  if (error instanceof ProtocolError) throw error;
+  return failed(`unavailable: ${error instanceof Error ? error.message : 'The store cannot be reached.'}`);
+}
+
+const failed = (text: string): CallToolResult => ({ content: [{ type: 'text', text }], isError: true });
