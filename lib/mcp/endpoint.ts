@@ -3,6 +3,7 @@ import {
   hostHeaderValidationResponse,
   localhostAllowedHostnames,
   type McpHttpHandler,
+  type McpServer,
   originValidationResponse,
 } from '@modelcontextprotocol/server';
 import { LRUCache } from 'lru-cache';
@@ -46,8 +47,10 @@ export function createMcpEndpoint(deps: {
   publicUrl: string | undefined;
   isLocal: boolean;
   version: string;
+  /** What serves a request instead of the product, for a test of all that lies around it. */
+  createServer?: () => McpServer;
 }): McpEndpoint {
-  const { manager, telemetry, publicUrl, isLocal, version, authenticate = admit } = deps;
+  const { manager, telemetry, publicUrl, isLocal, version, authenticate = admit, createServer } = deps;
   const handlers = new LRUCache<string, McpHttpHandler>({ max: spacesMax });
   const publicHosts = publicUrl === undefined ? [] : [new URL(publicUrl).hostname];
   const local = localhostAllowedHostnames();
@@ -64,6 +67,7 @@ export function createMcpEndpoint(deps: {
     const { keyId: _keyId, unconfirmed: _unconfirmed, ...request } = session.request;
     const handler = createMcpHandler(
       ({ era, authInfo }) =>
+        createServer?.() ??
         createMcpServer({
           backend: () => createLocalBackend(authInfo?.extra?.['session'] as Session, telemetry),
           isSubscribable: era === 'modern',
