@@ -110,6 +110,26 @@ describe('MCP over stdio', () => {
     expect(kept.filter((name) => name.startsWith('m'))).toHaveLength(300);
   }, 60_000);
 
+  test('what README shows for an mcp.json starts it, from any folder', async () => {
+    const readme = await readFile(join(home, 'README.md'), 'utf8');
+    const [, block = ''] = /```json\n(\{ "mcpServers".*)\n```/.exec(readme) ?? [];
+    const { command, args } = JSON.parse(block).mcpServers.lamina as { command: string; args: string[] };
+    expect(args).toContain('/path/to/lamina');
+    const transport = new ModernTransport({
+      command,
+      args: args.map((arg) => (arg === '/path/to/lamina' ? home : arg)),
+      cwd: folder,
+      env: { ...(process.env as Record<string, string>), LAMINA_DATA: folder },
+      stderr: 'ignore',
+    });
+    const client = new ModernClient({ name: 'test', version: '1.0.0' });
+    await client.connect(transport);
+    expect((await client.listTools()).tools).toHaveLength(17);
+    const { structuredContent } = await client.callTool({ name: 'read_graph', arguments: {} });
+    expect(structuredContent).toEqual({ entities: [], relations: [] });
+    await client.close();
+  }, 60_000);
+
   test('a file of the reference server is taken over, and written so that the reference reads it', async () => {
     const [from, to] = [join(folder, 'memory.jsonl'), join(folder, 'out.jsonl')];
     const reference = await connectReference(from);
