@@ -12,6 +12,7 @@ import type { RequestContext } from '../contexts/request.ts';
 import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { OperationResult } from '../contexts/write.sql.ts';
 import type { Database } from '../postgres/database.ts';
+import { backOff } from '../postgres/retry.ts';
 import { readNodes, type Wanted } from './graph.sql.ts';
 import {
   around,
@@ -197,6 +198,7 @@ export function createMemory(deps: {
         const isOvertaken =
           answer.outcome === 'refused' && ['stale', 'content_required'].includes(answer.result.outcome);
         if (answer.outcome === 'refused' && !isOvertaken) throw toProblem(answer.result);
+        await backOff(Math.min(attempt + 1, 5));
       }
       throw new Problem('unavailable', 'Others keep changing these entities; try again in a moment.');
     });
