@@ -133,7 +133,25 @@ describe('the README', () => {
       .join('\n')
       .replaceAll('http://127.0.0.1:8787', served.origin)
       .replaceAll('.lamina/token', join(folder, 'token'));
-    const { stdout } = await run('bash', ['-eu', '-c', script]);
+    // The agents themselves are not here: what they are told is, and the server takes it.
+    const agents = ['droid', 'claude'].map((name) => `${name}() { printf '%s\\n' ${name} "$@" >&2; }`).join('\n');
+    const { stdout, stderr } = await run('bash', ['-eu', '-c', `${agents}\n${script}`]);
+    const [, ...told] = stderr.trim().split(/^(?:droid|claude)\n/m);
+    const flags = { droid: ['--type', 'http', '--no-oauth'], claude: ['--transport', 'http'] };
+    for (const [index, wanted] of Object.values(flags).entries()) {
+      const words = told[index]?.trim().split('\n') ?? [];
+      expect(words).toEqual(expect.arrayContaining(['mcp', 'add', 'lamina', '--header', ...wanted]));
+      const url = words.find((word) => word.startsWith('http:')) ?? '';
+      const [, authorization = ''] = /^Authorization: (.+)$/.exec(words[words.indexOf('--header') + 1] ?? '') ?? [];
+      const headers = {
+        authorization,
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+      };
+      const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/list', params: {} });
+      const listed = await fetch(url, { method: 'POST', headers, body });
+      expect([listed.status, (await listed.text()).includes('create_entities')]).toEqual([200, true]);
+    }
     expect(stdout).toContain(`\n${shown}`);
     const answers = stdout
       .trim()
