@@ -1,6 +1,7 @@
 import { benchCache } from './cache/cache.ts';
 import { benchGrowth } from './growth.ts';
 import { benchHttp } from './http.ts';
+import { benchMemory } from './memory.ts';
 import { benchMerge } from './merge.ts';
 import { keepReport, printReport, type Report } from './report.ts';
 import { benchWrites } from './writes.ts';
@@ -13,6 +14,7 @@ const benchmarks: Readonly<Record<string, (repositories: readonly string[]) => A
   growth: benchGrowth,
   cache: benchCache,
   http: benchHttp,
+  memory: benchMemory,
 };
 
 const given = process.argv.slice(2);
