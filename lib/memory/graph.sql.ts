@@ -31,7 +31,7 @@ export async function readNodes(
   bytesMax: number,
 ): Promise<Read<Nodes>> {
   const ids = wanted === 'all' ? '[]' : JSON.stringify(wanted.entities);
-  const isEnd = sql`in (select id from asked)`;
+  const isEnd = sql`= any (array(select id from asked))`;
   const of = sql`from memory_node n where n.space_id = ${request.space}`;
   const chosen =
     wanted === 'all'
