@@ -9,6 +9,7 @@ import { entityId, relationId } from '../contexts/node-ids.ts';
 import type { DeleteOperation, Operation, PutOperation } from '../contexts/operation.ts';
 import { contextTooLarge, toProblem } from '../contexts/outcomes.ts';
 import type { RequestContext } from '../contexts/request.ts';
+import type { LoadRequest } from '../contexts/snapshot.ts';
 import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { OperationResult } from '../contexts/write.sql.ts';
 import type { Database } from '../postgres/database.ts';
@@ -104,7 +105,7 @@ export function createMemory(deps: {
   }
 
   /** Nodes that are what their ids stand for; what is not is passed over, since any door may have written it. */
-  async function load(request: RequestContext & { readonly feedAfter?: number | undefined }, wanted: Wanted) {
+  async function load(request: LoadRequest, wanted: Wanted) {
     const { value, ...read } = await readNodes(database, request, wanted, graphBytes);
     if (value.bytes > graphBytes) throw contextTooLarge(value.bytes, graphBytes);
     const entities: { readonly entity: Entity; readonly version: number }[] = [];
@@ -190,14 +191,12 @@ export function createMemory(deps: {
         const done = change(entities);
         const operations = before.entities.flatMap(({ entity, version }) => {
           const revised = entities.get(entity.name);
-          return revised ? [put(entityId(entity.name), revised, { ifVersion: version })] : [];
+          return revised ? [put(entityId(entity.name), revised, { ifVersion: version, ifLive: true })] : [];
         });
         if (operations.length === 0) return done;
         const answer = await contexts.write(request, operations, { atomic: true });
         if (answer.outcome === 'done') return done;
-        const isOvertaken =
-          answer.outcome === 'refused' && ['stale', 'content_required'].includes(answer.result.outcome);
-        if (answer.outcome === 'refused' && !isOvertaken) throw toProblem(answer.result);
+        if (answer.outcome === 'refused' && answer.result.outcome !== 'stale') throw toProblem(answer.result);
         await backOff(Math.min(attempt + 1, 5));
       }
       throw new Problem('unavailable', 'Others keep changing these entities; try again in a moment.');
