@@ -54,4 +54,10 @@ export function refuseCall(error: unknown): CallToolResult {
   return failed(`unavailable: ${error instanceof Error ? error.message : 'The store cannot be reached.'}`);
 }
 
-const failed = (text: string): CallToolResult => ({ content: [{ type: 'text', text }], isError: true });
+// An error may quote what was sent.
+const errorCharactersMax = 20_000;
+
+function failed(text: string): CallToolResult {
+  const told = text.length > errorCharactersMax ? `${text.slice(0, errorCharactersMax).toWellFormed()}…` : text;
+  return { content: [{ type: 'text', text: told }], isError: true };
+}

@@ -3,9 +3,9 @@ import { reaches } from '../access/scopes.ts';
 import { printPlain } from '../base/json.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import type { Context } from '../contexts/context.ts';
+import type { ContextFilter } from '../contexts/filter.ts';
 import type { Precondition } from '../contexts/operation.ts';
 import { contextTooLarge } from '../contexts/outcomes.ts';
-import type { ListFilter } from '../contexts/read.sql.ts';
 import { type Written, writeOne } from '../contexts/written.ts';
 import { contextMembers, versionMembers } from '../http/context-json.ts';
 import { readCursor, writeCursor } from '../http/cursor.ts';
@@ -236,6 +236,8 @@ export const contextTools: readonly Tool[] = [
       }
       if (body.contentType !== undefined && sent === undefined) throw invalid('/contentType', 'goes with a content');
       if (id === undefined) {
+        if (expected !== undefined) throw invalid('/expectedVersion', 'goes with an id');
+        if (onConflict !== 'fail') throw invalid('/onConflict', 'goes with an id');
         const put = { ...toPut(manager.ids.sortable(), body, manager.settings.limits), ifAbsent: true as const };
         return tellWritten(await writeOne(manager.contexts, request, put));
       }
@@ -274,7 +276,7 @@ export const contextTools: readonly Tool[] = [
       nextCursor,
     }),
     async handle({ manager, request }, args) {
-      const filter: ListFilter = {
+      const filter: ContextFilter = {
         kind: args.kind,
         parentId: args.parentId,
         subtreeOf: args.subtreeOf,

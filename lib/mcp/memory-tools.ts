@@ -36,7 +36,7 @@ function toGraph({ manager }: Session, of: Graph): ToolAnswer {
 }
 
 /** Half a character cannot be kept; JavaScript writes one where a text was cut in the middle of an emoji. */
-function requireWellFormed(...texts: readonly string[]): void {
+function requireWellFormed(texts: readonly string[]): void {
   if (texts.every((text) => text.isWellFormed())) return;
   throw new Problem('unprocessable', 'A text holds half a character (a lone surrogate), which cannot be kept.');
 }
@@ -57,7 +57,10 @@ export const memoryTools: readonly Tool[] = [
     input: z.object({ entities: z.array(entity) }),
     output: z.object({ entities: z.array(entity) }),
     async handle({ manager, request }, { entities }) {
-      for (const one of entities) requireWellFormed(one.name, one.entityType, ...one.observations);
+      for (const { name, entityType, observations } of entities) {
+        requireWellFormed([name, entityType]);
+        requireWellFormed(observations);
+      }
       const created = await manager.memory.createEntities(request, entities);
       return { text: pretty(created), structured: { entities: created } };
     },
@@ -71,7 +74,7 @@ export const memoryTools: readonly Tool[] = [
     input: z.object({ relations: z.array(relation) }),
     output: z.object({ relations: z.array(relation) }),
     async handle({ manager, request }, { relations }) {
-      for (const one of relations) requireWellFormed(one.from, one.to, one.relationType);
+      for (const { from, to, relationType } of relations) requireWellFormed([from, to, relationType]);
       const created = await manager.memory.createRelations(request, relations);
       return { text: pretty(created), structured: { relations: created } };
     },
@@ -94,7 +97,10 @@ export const memoryTools: readonly Tool[] = [
       results: z.array(z.object({ entityName: z.string(), addedObservations: z.array(z.string()) })),
     }),
     async handle({ manager, request }, { observations }) {
-      for (const one of observations) requireWellFormed(one.entityName, ...one.contents);
+      for (const { entityName, contents } of observations) {
+        requireWellFormed([entityName]);
+        requireWellFormed(contents);
+      }
       const results = await manager.memory.addObservations(request, observations);
       return { text: pretty(results), structured: { results } };
     },

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Scope } from '../access/scopes.ts';
+import { printPlain } from '../base/json.ts';
 import { Problem, type ProblemCode } from '../base/problem.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
@@ -47,6 +48,9 @@ export interface Tool {
   call(session: Session, args: unknown): Promise<ToolAnswer>;
 }
 
+// Whoever makes more mistakes than this needs no list of all.
+const issuesMax = 20;
+
 /**
  * Ties a tool's schemas to its handler.
  *
@@ -88,17 +92,34 @@ export function tool<Input extends z.ZodObject>(of: {
       },
     },
     call(session, args) {
-      const parsed = input.safeParse(args ?? {});
+      const parsed = parse(input, args ?? {});
       if (parsed.success) return of.handle(session, parsed.data);
-      // The words of the SDK that the reference memory server is built on; a good sentence for the others, too.
-      const issues = parsed.error.issues.map(({ path, message }) =>
-        path.length === 0 ? message : `${message} at ${z.core.toDotPath(path)}`,
-      );
-      const errors = parsed.error.issues.map(({ path, message }) => ({ path: `/${path.join('/')}`, message }));
-      const what = `Invalid arguments for tool ${name}: ${issues.join('\n')}`;
+      const { issues } = parsed.error;
+      const errors = issues.slice(0, issuesMax).map(({ path, message }) => ({ path: `/${path.join('/')}`, message }));
+      const what = `Invalid arguments for tool ${name}: ${printIssues(issues)}`;
       throw new Problem('invalid_request', `MCP error -32602: Input validation error: ${what}`, { errors });
     },
   };
+}
+
+/** @throws Problem `invalid_request` where there is more wrong with it than can be listed. */
+function parse<Input extends z.ZodObject>(input: Input, args: unknown) {
+  try {
+    return input.safeParse(args);
+  } catch (error) {
+    // Zod passes what it has found on as the arguments of a call, and these have to fit on the stack.
+    if (!(error instanceof RangeError)) throw error;
+    throw new Problem('invalid_request', 'Too much in the arguments does not fit the input schema.');
+  }
+}
+
+/** The words of the SDK that the reference memory server is built on; a good sentence for the other tools, too. */
+function printIssues(issues: readonly z.core.$ZodIssue[]): string {
+  const lines = issues
+    .slice(0, issuesMax)
+    .map(({ path, message }) => (path.length === 0 ? message : `${message} at ${z.core.toDotPath(path)}`));
+  if (issues.length > issuesMax) lines.push(`… and ${issues.length - issuesMax} more`);
+  return lines.join('\n');
 }
 
 /** The format says it in a word; the expression behind it is a page that a model would have to read. */
@@ -126,10 +147,13 @@ const nextSteps: Partial<Record<ProblemCode, string>> = {
   unavailable: 'Wait a second and call again.',
 };
 
+const createStep = 'It does not exist: create it with context_put and expectedVersion 0.';
+
 /** A problem as a model reads it: its code, what happened, the facts it needs, and what to do next. */
 export function toToolError(problem: Problem) {
   const { errors: _errors, ...facts } = problem.facts;
-  const told = Object.keys(facts).length === 0 ? '' : ` ${JSON.stringify(facts)}`;
-  const next = nextSteps[problem.code];
+  const told = Object.keys(facts).length === 0 ? '' : ` ${printPlain(facts)}`;
+  const isMissing = problem.code === 'version_conflict' && facts['currentVersion'] === 0;
+  const next = isMissing ? createStep : nextSteps[problem.code];
   return [`${problem.code}: ${problem.message}${told}`, ...(next === undefined ? [] : [next])].join('\n');
 }

@@ -224,7 +224,11 @@ describe('MCP over HTTP', () => {
         expectedVersion: 1,
         onConflict: 'three-way',
       });
-      expect(collision.text).toMatch(/^merge_conflict: .*\/a/s);
+      expect(collision.text).toMatch(
+        /^merge_conflict: .*"conflicts":\[\{"path":"\/a","base":1,"ours":9,"theirs":2\}\]/s,
+      );
+      const early = await call('context_put', { id: newId(), content: 1, expectedVersion: 3 });
+      expect(early.text).toMatch(/^version_conflict: .*does not exist.*"currentVersion":0.*Create it/is);
       const sources = [{ id, version: 1 }, { id }, { content: { c: 3 } }];
       const union = (await call('context_merge', { sources, strategy: 'union', target: { id: `${id}-u` } })).structured;
       expect(union).toMatchObject({ content: { a: 2, b: 2, c: 3 }, written: { version: 1, created: true } });
@@ -294,6 +298,8 @@ describe('MCP over HTTP', () => {
         ['context_put', { id: 'a', content: JSON.parse(nested) }, /^unprocessable: /],
         ['context_put', { id: 'a', content: 1, contentType: 'text/plain' }, /^invalid_request: /],
         ['context_put', { id: 'a', content: 1, onConflict: 'union' }, /^invalid_request: .*expectedVersion/s],
+        ['context_put', { content: 1, expectedVersion: 1 }, /^invalid_request: .*goes with an id/s],
+        ['context_put', { content: 1, onConflict: 'union' }, /^invalid_request: .*goes with an id/s],
         ['context_put', { id: 'a', content: 1, parentId: 'nowhere' }, /^parent_not_found: /],
         ['context_put', { id: 'a', content: 1, metadata: { a: '\u0000' } }, /^unprocessable: /],
         [
