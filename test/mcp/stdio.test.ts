@@ -168,4 +168,23 @@ describe('MCP over stdio', () => {
     expect(graph.entities[0]?.observations).toEqual(['a', '🦊', 'later']);
     await again.close();
   }, 60_000);
+
+  test('what of a file is refused is named, and all else is taken over', async () => {
+    const [file, settings] = [join(folder, 'memory.jsonl'), join(folder, 'context.yaml')];
+    await writeFile(settings, 'limits:\n  contextBytes: 2048\n');
+    const entity = (name: string, entityType: string, observations: string[]) =>
+      JSON.stringify({ type: 'entity', name, entityType, observations });
+    const lines = [
+      ...Array.from({ length: 5 }, (_, at) => entity(`n${at}`, 't', ['x'.repeat(1000)])),
+      entity('large', 't', ['x'.repeat(3000)]),
+      entity('n1', 'other', ['more']),
+      JSON.stringify({ type: 'relation', from: 'n1', to: 'large', relationType: 'knows' }),
+    ];
+    await writeFile(file, lines.join('\n'));
+    const env = { ...process.env, LAMINA_DATA: join(folder, 'data'), LAMINA_CONFIG: settings };
+    const importing = run(process.execPath, ['functions/launch.js', 'functions/import.ts', file], { cwd: home, env });
+    const { code, stdout, stderr } = await importing.catch((error) => error);
+    expect([code, stdout]).toEqual([1, '6 entities read, 5 of them new; 1 relations, 1 new.\n']);
+    expect(stderr).toMatch(/only its observations taken over:\n {2}line 7\nRefused.*:\n {2}large: .*2048/);
+  }, 60_000);
 });
