@@ -1,5 +1,6 @@
 import { serveStdio } from '@modelcontextprotocol/server/stdio';
 import { createMcpServer } from '../lib/mcp/server.ts';
+import { createLineTransport } from '../lib/mcp/stdio.ts';
 import { createConsoleTelemetry } from './console-telemetry.ts';
 import { release } from './mcp-mounts.ts';
 import { readEnvironment } from './runtime.ts';
@@ -8,8 +9,11 @@ import { keepTools } from './tools.ts';
 // MCP over standard input and output. Standard output is the wire: whatever is told to people goes to standard error.
 try {
   const environment = readEnvironment();
-  const store = keepTools(environment, { telemetry: createConsoleTelemetry(), version: release });
-  serveStdio(() => createMcpServer({ backend: () => store.backend, isSubscribable: false, version: release }));
+  const telemetry = createConsoleTelemetry();
+  const store = keepTools(environment, { telemetry, version: release });
+  const transport = createLineTransport(process.stdin, process.stdout);
+  const serve = () => createMcpServer({ backend: () => store.backend, isSubscribable: false, version: release });
+  serveStdio(serve, { transport, onerror: (error) => telemetry.log({ level: 'warn', event: 'mcp.stdio', error }) });
 
   let isStopping = false;
   const stop = async () => {
@@ -18,8 +22,7 @@ try {
     await store.close();
     process.exit(0);
   };
-  process.stdin.once('end', stop);
-  process.stdin.once('close', stop);
+  void transport.finished.then(stop);
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
 } catch (error) {

@@ -1,3 +1,4 @@
+import type { JsonText } from '../base/json.ts';
 import { parseJson, type RawJson } from '../base/json-parse.ts';
 import { Problem } from '../base/problem.ts';
 import type { Context } from '../contexts/context.ts';
@@ -60,20 +61,11 @@ function wholeCharacters(bytes: Uint8Array): number {
 }
 
 /**
- * A JSON value of a call's arguments as the store takes it.
+ * A content of a call's arguments as the store takes it; see {@link readMessage}.
  *
- * @throws Problem `unprocessable` for a lone surrogate, or nesting beyond 200.
+ * @throws Problem `unprocessable` for a duplicate key, a lone surrogate, or nesting beyond 200.
  */
-export function toRawJson(value: unknown): RawJson {
-  const raw = printJsonText(value);
+export function toRawJson(sent: unknown): RawJson {
+  const { jsonText: raw } = sent as JsonText;
   return { raw, value: parseJson(raw) };
-}
-
-function printJsonText(value: unknown): string {
-  try {
-    return JSON.stringify(value);
-  } catch {
-    // It came as JSON, so all that can be wrong is that it is nested too deep to be walked through.
-    throw new Problem('unprocessable', 'The content is nested too deep.');
-  }
 }

@@ -9,12 +9,14 @@ import {
 import { LRUCache } from 'lru-cache';
 import type { Principal } from '../access/credentials.ts';
 import { scopes } from '../access/scopes.ts';
-import { Problem } from '../base/problem.ts';
+import { invalid, Problem } from '../base/problem.ts';
+import { decodeUtf8, readBody } from '../http/body.ts';
 import { readBearer } from '../http/mount.ts';
 import { createTiming, problemAnswer, toProblem, toResponse } from '../http/respond.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 import { createLocalBackend } from './backend.ts';
+import { readMessage } from './message.ts';
 import { createMcpServer } from './server.ts';
 import { toSession } from './session.ts';
 import { createBus } from './subscriptions.ts';
@@ -75,7 +77,6 @@ export function createMcpEndpoint(deps: {
         }),
       {
         bus: createBus({ manager, request }),
-        maxRequestBodySize: manager.settings.limits.toolRequestBytes,
         onerror: (error) => telemetry.log({ level: 'warn', event: 'mcp.refused', error }),
       },
     );
@@ -85,6 +86,16 @@ export function createMcpEndpoint(deps: {
 
   const originOf = (request: Request) => publicUrl ?? new URL(request.url).origin;
   const hostOf = (request: Request) => new URL(request.url).hostname;
+
+  /** The message as it was sent, whatever the SDK would make of it. */
+  async function readJson(request: Request): Promise<unknown> {
+    const text = decodeUtf8(await readBody(request, manager.settings.limits.toolRequestBytes));
+    try {
+      return readMessage(text);
+    } catch {
+      throw invalid('', 'the body is no JSON');
+    }
+  }
 
   /** Refuses what a web page may have sent under a name it has given to this machine, or from a foreign origin. */
   function refuseForeign(request: Request): Response | undefined {
@@ -115,7 +126,8 @@ export function createMcpEndpoint(deps: {
         const principal = await authenticate(readBearer(request.headers));
         const session = toSession(manager, principal);
         const authInfo = { token: '', clientId: principal.id, scopes: [...principal.scopes], extra: { session } };
-        return await handlerOf(session).fetch(request, { authInfo });
+        const parsedBody = request.method === 'POST' ? await readJson(request) : undefined;
+        return await handlerOf(session).fetch(request, { authInfo, parsedBody });
       } catch (error) {
         return answerProblem(request, error);
       }

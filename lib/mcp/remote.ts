@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { printPlain } from '../base/json.ts';
 import type { Backend } from './backend.ts';
 
 /** The store that a server elsewhere has in front of it. */
@@ -19,16 +21,35 @@ export async function connectRemote(deps: { url: string; token: string; version:
   const { url, token, version } = deps;
   const client = new Client({ name: 'lamina-bridge', version });
   const requestInit = { headers: { authorization: `Bearer ${token}` } };
-  await client.connect(new StreamableHTTPClientTransport(new URL('/mcp', url), { requestInit }));
+  // The SDK would print contents anew; it prints a mark, and the arguments come in its place as they are.
+  const printed = new Map<string, string>();
+  const send = (to: string | URL, init: RequestInit = {}) => {
+    const { body } = init;
+    if (typeof body !== 'string') return fetch(to, init);
+    return fetch(to, { ...init, body: body.replace(markForm, (mark) => printed.get(mark) ?? mark) });
+  };
+  await client.connect(new StreamableHTTPClientTransport(new URL('/mcp', url), { requestInit, fetch: send }));
   const until = (signal: AbortSignal) => ({ signal, timeout: callMs });
   return {
-    callTool: (name, args, signal) =>
-      client.request(
-        { method: 'tools/call', params: { name, arguments: args as Record<string, unknown> } },
-        until(signal),
-      ),
+    async callTool(name, args = {}, signal) {
+      const id = randomUUID();
+      printed.set(`"${id}"`, printArguments(args));
+      const sent = { toJSON: () => id };
+      return client
+        .request({ method: 'tools/call', params: { name, arguments: sent as never } }, until(signal))
+        .finally(() => printed.delete(`"${id}"`));
+    },
     listResources: (cursor, signal) => client.request({ method: 'resources/list', params: { cursor } }, until(signal)),
     readResource: (uri, signal) => client.request({ method: 'resources/read', params: { uri } }, until(signal)),
     close: () => client.close(),
   };
+}
+
+const markForm = /"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"/g;
+
+/** @throws SyntaxError where they would be anything but one JSON value. */
+function printArguments(args: unknown): string {
+  const text = printPlain(args);
+  JSON.parse(text);
+  return text;
 }
