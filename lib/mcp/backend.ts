@@ -8,7 +8,7 @@ import { reaches } from '../access/scopes.ts';
 import { Problem } from '../base/problem.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { listResources, readResource } from './resources.ts';
-import { type Session, toToolError } from './tool.ts';
+import { requireFitting, type Session, toToolError } from './tool.ts';
 import { findTool } from './tools.ts';
 
 /** What stands behind a server: a store in this process, or one elsewhere. */
@@ -34,9 +34,14 @@ export function createLocalBackend(session: Session, telemetry: Telemetry): Back
         }
         // A write goes on when its caller is gone: nobody could tell any more whether it happened.
         const isRead = tool.listed.annotations['readOnlyHint'] === true;
-        const { text, structured, links = [] } = await tool.call(isRead ? until(signal) : session, args);
+        const { text, structured, links = [], narrower = '' } = await tool.call(isRead ? until(signal) : session, args);
         const linked = links.map((link) => ({ type: 'resource_link' as const, ...link }));
-        return { content: [{ type: 'text', text }, ...linked], structuredContent: { ...structured } };
+        const result: CallToolResult = {
+          content: [{ type: 'text', text }, ...linked],
+          structuredContent: { ...structured },
+        };
+        requireFitting(session, result, narrower);
+        return result;
       } catch (error) {
         const problem = error instanceof Problem ? error : new Problem('internal', 'Something went wrong here.');
         if (problem.status >= 500) telemetry.log({ level: 'error', event: 'mcp.failed', facts: { tool: name }, error });

@@ -11,12 +11,12 @@ import { contextMembers, versionMembers } from '../http/context-json.ts';
 import { readCursor, writeCursor } from '../http/cursor.ts';
 import { toContent, toPut } from '../http/put.ts';
 import { contentType, contextId, kind, message, time, versionNumber } from '../http/schemas.ts';
-import { printConflicts } from '../merge/conflict.ts';
+import { type PrintedConflict, printConflicts } from '../merge/conflict.ts';
 import { isTextType, jsonType } from '../merge/document.ts';
 import { preferences, strategies } from '../merge/merge.ts';
 import type { MergeSource } from '../versions/revisions.ts';
-import { readPart, toLink, toRawJson } from './content.ts';
-import { type Session, type Tool, type ToolAnswer, tool } from './tool.ts';
+import { contextUri, readPart, toLink, toRawJson } from './content.ts';
+import { type Session, type Tool, type ToolAnswer, tellConflicts, tool } from './tool.ts';
 
 const anyJson = z.unknown();
 const version = z.int();
@@ -61,8 +61,8 @@ const page = {
 };
 const nextCursor = z.string().nullable().describe('Null at the end');
 
-/** The bounds of what a list tells at once, beside `limits.toolBytes` for contents. */
-const listBytesMax = 1_048_576;
+/** Where a page ends at the latest, beside `limits.toolBytes` for contents; in bytes. */
+const pageBytesMax = 1_048_576;
 
 const structure = (members: Record<string, unknown>): ToolAnswer => {
   const text = printPlain(members);
@@ -86,6 +86,13 @@ function tellWritten({ context, outcome: how }: Written, extra: Record<string, u
   return structure({ ...contextMembers(context, false), ...flags, ...extra });
 }
 
+/** A context as a list tells it; a content that is too large by its URI. */
+function listMembers(context: Context, isWithContent: boolean): Record<string, unknown> {
+  const isLinked = isWithContent && context.content === undefined && context.hash !== null;
+  const members = contextMembers(context, isWithContent && !isLinked);
+  return isLinked ? { ...members, contentUrl: contextUri(context.id, context.version) } : members;
+}
+
 const toPrecondition = (expected: number | undefined): Precondition =>
   expected === undefined ? {} : { ifVersion: expected };
 
@@ -98,8 +105,8 @@ function tellPage(
   let bytes = 0;
   for (const { members } of items) {
     const text = printPlain(members);
-    bytes += text.length;
-    if (texts.length > 0 && bytes > listBytesMax) break;
+    bytes += Buffer.byteLength(text);
+    if (texts.length > 0 && bytes > pageBytesMax) break;
     texts.push(text);
   }
   const last = items[texts.length - 1];
@@ -248,7 +255,9 @@ export const contextTools: readonly Tool[] = [
       if (expected === undefined)
         throw invalid('/onConflict', 'needs expectedVersion, the version your change is based on');
       const written = await manager.revisions.putMerging(request, { ...put, ifVersion: expected }, onConflict);
-      return tellWritten(written, written.extra === undefined ? {} : { merge: written.extra });
+      const { extra } = written as { extra?: { conflicts: readonly PrintedConflict[] } };
+      const merge = extra && { ...extra, conflicts: tellConflicts(extra.conflicts) };
+      return tellWritten(written, { merge });
     },
   }),
 
@@ -272,7 +281,13 @@ export const contextTools: readonly Tool[] = [
       ...page,
     }),
     output: z.object({
-      items: z.array(z.object({ ...contextShape, content, contentUrl: z.string().optional() })),
+      items: z.array(
+        z.object({
+          ...contextShape,
+          content,
+          contentUrl: z.string().optional().describe('Where to read a content that is too large'),
+        }),
+      ),
       nextCursor,
     }),
     async handle({ manager, request }, args) {
@@ -293,7 +308,7 @@ export const contextTools: readonly Tool[] = [
         contentBytes: args.includeContent ? manager.settings.limits.toolBytes : undefined,
       });
       const items = value.items.map((context) => ({
-        members: contextMembers(context, args.includeContent),
+        members: listMembers(context, args.includeContent),
         place: [context.id, context.updatedMs],
       }));
       return tellPage(items, { asked, hasMore: value.hasMore });
@@ -338,7 +353,8 @@ export const contextTools: readonly Tool[] = [
       const { patch } = await manager.history.diff(request, id, { from, to });
       const text = 'json' in patch ? patch.json : patch.text;
       const { toolBytes } = manager.settings.limits;
-      if (text.length > toolBytes) throw contextTooLarge(text.length, toolBytes);
+      const bytes = Buffer.byteLength(text);
+      if (bytes > toolBytes) throw contextTooLarge(bytes, toolBytes);
       return structure({ from, to, patch: 'json' in patch ? { jsonText: patch.json } : patch.text });
     },
   }),
@@ -407,7 +423,7 @@ export const contextTools: readonly Tool[] = [
         strategy,
         contentType: type,
         ...(isTold ? { content: isTextType(type) ? text : { jsonText: text } } : {}),
-        conflicts: printConflicts(merged?.conflicts ?? []),
+        conflicts: tellConflicts(printConflicts(merged?.conflicts ?? [])),
         ...(written === null ? {} : { written: tellWritten(written).structured }),
       };
       if (isTold || written === null) return structure(members);

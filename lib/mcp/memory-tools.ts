@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Problem } from '../base/problem.ts';
 import type { Graph } from '../memory/graph.ts';
-import { type Session, type Tool, type ToolAnswer, tool } from './tool.ts';
+import { narrowerGraph, requireFitting, type Session, type Tool, type ToolAnswer, tool } from './tool.ts';
 
 // The nine tools of the reference memory server, @modelcontextprotocol/server-memory 2026.8.31: same names, schemas,
 // structured results, texts and error texts.
@@ -22,17 +22,16 @@ const done = z.object({ success: z.boolean(), message: z.string() });
 const pretty = (value: unknown) => JSON.stringify(value, null, 2);
 const toDone = (message: string): ToolAnswer => ({ text: message, structured: { success: true, message } });
 
-/** @throws Problem `context_too_large` where a client could not take the answer: it holds the graph twice. */
-function toGraph({ manager }: Session, of: Graph): ToolAnswer {
-  const text = pretty(of);
-  const { inlineBytes } = manager.settings.limits;
-  if (text.length > inlineBytes) {
-    const { entities, relations } = of;
-    const size = `${entities.length} entities and ${relations.length} relations take ${text.length} characters`;
-    const message = `The result is too large for one answer: ${size}, ${inlineBytes} are allowed. Search for something narrower, or open nodes by name.`;
-    throw new Problem('context_too_large', message, { sizeBytes: text.length, limitBytes: inlineBytes });
-  }
-  return { text, structured: { ...of } };
+const toGraph = (of: Graph): ToolAnswer => ({ text: pretty(of), structured: { ...of }, narrower: narrowerGraph });
+
+const toList = (name: string, items: readonly unknown[]): ToolAnswer => ({
+  text: pretty(items),
+  structured: { [name]: items },
+});
+
+/** @throws Problem `context_too_large` where the answer could not be told, before anything is written. */
+function requireTold(session: Session, { text, structured }: ToolAnswer): void {
+  requireFitting(session, { text, structured }, 'Nothing was written: write less in one call.');
 }
 
 /** Half a character cannot be kept; JavaScript writes one where a text was cut in the middle of an emoji. */
@@ -56,13 +55,13 @@ export const memoryTools: readonly Tool[] = [
     ...asReference,
     input: z.object({ entities: z.array(entity) }),
     output: z.object({ entities: z.array(entity) }),
-    async handle({ manager, request }, { entities }) {
+    async handle(session, { entities }) {
       for (const { name, entityType, observations } of entities) {
         requireWellFormed([name, entityType]);
         requireWellFormed(observations);
       }
-      const created = await manager.memory.createEntities(request, entities);
-      return { text: pretty(created), structured: { entities: created } };
+      requireTold(session, toList('entities', entities));
+      return toList('entities', await session.manager.memory.createEntities(session.request, entities));
     },
   }),
   tool({
@@ -73,10 +72,10 @@ export const memoryTools: readonly Tool[] = [
     ...asReference,
     input: z.object({ relations: z.array(relation) }),
     output: z.object({ relations: z.array(relation) }),
-    async handle({ manager, request }, { relations }) {
+    async handle(session, { relations }) {
       for (const { from, to, relationType } of relations) requireWellFormed([from, to, relationType]);
-      const created = await manager.memory.createRelations(request, relations);
-      return { text: pretty(created), structured: { relations: created } };
+      requireTold(session, toList('relations', relations));
+      return toList('relations', await session.manager.memory.createRelations(session.request, relations));
     },
   }),
   tool({
@@ -96,13 +95,13 @@ export const memoryTools: readonly Tool[] = [
     output: z.object({
       results: z.array(z.object({ entityName: z.string(), addedObservations: z.array(z.string()) })),
     }),
-    async handle({ manager, request }, { observations }) {
+    async handle(session, { observations }) {
       for (const { entityName, contents } of observations) {
         requireWellFormed([entityName]);
         requireWellFormed(contents);
       }
-      const results = await manager.memory.addObservations(request, observations);
-      return { text: pretty(results), structured: { results } };
+      requireTold(session, toList('results', observations));
+      return toList('results', await session.manager.memory.addObservations(session.request, observations));
     },
   }),
   tool({
@@ -159,7 +158,7 @@ export const memoryTools: readonly Tool[] = [
     ...asReference,
     input: z.object({}),
     output: graph,
-    handle: async (session) => toGraph(session, await session.manager.memory.readGraph(session.request)),
+    handle: async (session) => toGraph(await session.manager.memory.readGraph(session.request)),
   }),
   tool({
     name: 'search_nodes',
@@ -170,8 +169,7 @@ export const memoryTools: readonly Tool[] = [
     ...asReference,
     input: z.object({ query: z.string().describe('A word or a piece of text') }),
     output: graph,
-    handle: async (session, { query }) =>
-      toGraph(session, await session.manager.memory.searchNodes(session.request, query)),
+    handle: async (session, { query }) => toGraph(await session.manager.memory.searchNodes(session.request, query)),
   }),
   tool({
     name: 'open_nodes',
@@ -181,7 +179,6 @@ export const memoryTools: readonly Tool[] = [
     ...asReference,
     input: z.object({ names: z.array(z.string()).describe('Exact names') }),
     output: graph,
-    handle: async (session, { names }) =>
-      toGraph(session, await session.manager.memory.openNodes(session.request, names)),
+    handle: async (session, { names }) => toGraph(await session.manager.memory.openNodes(session.request, names)),
   }),
 ];

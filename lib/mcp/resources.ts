@@ -1,9 +1,14 @@
-import { ProtocolError, ProtocolErrorCode, ResourceNotFoundError } from '@modelcontextprotocol/server';
+import {
+  ProtocolError,
+  ProtocolErrorCode,
+  type ReadResourceResult,
+  ResourceNotFoundError,
+} from '@modelcontextprotocol/server';
 import { Problem } from '../base/problem.ts';
 import { readCursor, writeCursor } from '../http/cursor.ts';
 import { jsonType } from '../merge/document.ts';
 import { contextUri, readPart } from './content.ts';
-import type { Session } from './tool.ts';
+import { narrowerGraph, requireFitting, type Session } from './tool.ts';
 
 export const graphUri = 'memory://knowledge-graph';
 
@@ -62,44 +67,46 @@ function readPlace(cursor: string | undefined) {
   }
 }
 
+const partsAdvice = 'Read parts of it with ?start=&length=.';
+
 /**
  * Reads a resource.
  *
  * @throws ResourceNotFoundError for what is not there, ProtocolError for what cannot be told.
  */
-export async function readResource(session: Session, uri: string) {
-  if (uri === graphUri) {
-    const graph = await told(() => session.manager.memory.readGraph(session.request));
-    const text = JSON.stringify(graph, null, 2);
-    requireFitting(session, text.length, 'use the tools search_nodes and open_nodes');
-    return { contents: [{ uri, mimeType: jsonType, text }] };
+export async function readResource(session: Session, uri: string): Promise<ReadResourceResult> {
+  try {
+    const isGraph = uri === graphUri;
+    const content = isGraph ? await readGraph(session) : await readContext(session, readUri(uri));
+    const result = { contents: [{ uri, ...content }] };
+    requireFitting(session, result, isGraph ? narrowerGraph : partsAdvice);
+    return result;
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    if (['context_not_found', 'version_not_found', 'gone'].includes(error.code)) throw new ResourceNotFoundError(uri);
+    const code = error.status >= 500 ? ProtocolErrorCode.InternalError : ProtocolErrorCode.InvalidParams;
+    throw Object.assign(new ProtocolError(code, `${error.code}: ${error.message}`), { cause: error });
   }
-  const { id, version, start, length } = readUri(uri);
-  const { value } = await told(() =>
-    session.manager.contexts.read(session.request, id, version === undefined ? undefined : { version }),
-  ).catch((error) => {
-    const isMissing = error instanceof ProtocolError && isNotFound(error.cause);
-    throw isMissing ? new ResourceNotFoundError(uri) : error;
-  });
-  const { sizeBytes } = value;
-  const mimeType = value.contentType ?? jsonType;
-  if (start === undefined && length === undefined)
-    requireFitting(session, sizeBytes, 'read parts with ?start=&length=');
-  const most = session.manager.settings.limits.inlineBytes;
-  const part = await told(() =>
-    readPart(session, value, { start: start ?? 0, length: Math.min(length ?? most, most) }),
-  );
-  return { contents: [{ uri, mimeType, text: part.text }] };
 }
 
-const isNotFound = (cause: unknown) =>
-  cause instanceof Problem && ['context_not_found', 'version_not_found', 'gone'].includes(cause.code);
+async function readGraph({ manager, request }: Session) {
+  return { mimeType: jsonType, text: JSON.stringify(await manager.memory.readGraph(request), null, 2) };
+}
 
-function requireFitting({ manager }: Session, sizeBytes: number, advice: string): void {
+async function readContext(session: Session, { version, start, length, id }: ReturnType<typeof readUri>) {
+  const { manager, request } = session;
+  const { value } = await manager.contexts.read(request, id, version === undefined ? undefined : { version });
   const { inlineBytes } = manager.settings.limits;
-  if (sizeBytes <= inlineBytes) return;
-  const message = `context_too_large: it has ${sizeBytes} bytes, ${inlineBytes} can be read at once; ${advice}.`;
-  throw new ProtocolError(ProtocolErrorCode.InvalidParams, message);
+  if (start === undefined && length === undefined && value.sizeBytes > inlineBytes) {
+    const { sizeBytes } = value;
+    const message = `The content has ${sizeBytes} bytes, and ${inlineBytes} can be read at once. ${partsAdvice}`;
+    throw new Problem('context_too_large', message, { sizeBytes, limitBytes: inlineBytes });
+  }
+  const part = await readPart(session, value, {
+    start: start ?? 0,
+    length: Math.min(length ?? inlineBytes, inlineBytes),
+  });
+  return { mimeType: value.contentType ?? jsonType, text: part.text };
 }
 
 /** `context://<id>`, the id raw or percent-encoded, with `version`, `start` and `length`. */
@@ -125,16 +132,5 @@ function decode(text: string): string | undefined {
     return decodeURIComponent(text);
   } catch {
     return undefined;
-  }
-}
-
-/** Runs a verb, its problems turned into errors of the protocol. */
-async function told<Value>(run: () => Promise<Value>): Promise<Value> {
-  try {
-    return await run();
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    const code = error.status >= 500 ? ProtocolErrorCode.InternalError : ProtocolErrorCode.InvalidParams;
-    throw Object.assign(new ProtocolError(code, `${error.code}: ${error.message}`), { cause: error });
   }
 }

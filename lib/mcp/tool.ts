@@ -3,6 +3,7 @@ import type { Scope } from '../access/scopes.ts';
 import { printPlain } from '../base/json.ts';
 import { Problem, type ProblemCode } from '../base/problem.ts';
 import type { RequestContext } from '../contexts/request.ts';
+import type { PrintedConflict } from '../merge/conflict.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 
 /** Whoever speaks MCP to us: a space, what may be done there, and the store. */
@@ -19,6 +20,8 @@ export interface ToolAnswer {
   readonly structured: Readonly<Record<string, unknown>>;
   /** Contents too large to be told. */
   readonly links?: readonly ResourceLink[];
+  /** What to do where the answer is too large, in one sentence. */
+  readonly narrower?: string;
 }
 
 export interface ResourceLink {
@@ -46,6 +49,24 @@ export interface Tool {
   readonly isMemory: boolean;
   /** @throws Problem `invalid_request` for arguments that do not fit, and whatever the verb throws. */
   call(session: Session, args: unknown): Promise<ToolAnswer>;
+}
+
+/** What to do where a graph is too large to be told. */
+export const narrowerGraph =
+  'Search for something narrower, or open nodes by name; npm run export writes the whole graph to a file.';
+
+/**
+ * The one bound of all that is answered over MCP: a client reads at most 10 MiB of a message over stdio, and a result says
+ * everything twice.
+ *
+ * @throws Problem `context_too_large` with `next`, what to do instead.
+ */
+export function requireFitting({ manager }: Session, result: unknown, next: string): void {
+  const limitBytes = 2 * manager.settings.limits.inlineBytes;
+  const sizeBytes = Buffer.byteLength(JSON.stringify(result));
+  if (sizeBytes <= limitBytes) return;
+  const message = `The answer would have ${sizeBytes} bytes, and ${limitBytes} are allowed. ${next}`;
+  throw new Problem('context_too_large', message, { sizeBytes, limitBytes });
 }
 
 // Whoever makes more mistakes than this needs no list of all.
@@ -147,11 +168,28 @@ const nextSteps: Partial<Record<ProblemCode, string>> = {
   unavailable: 'Wait a second and call again.',
 };
 
+// Values of conflicts that are told: so many bytes each, and so many of all together.
+const conflictBytesMax = 4096;
+const conflictsBytesMax = 262_144;
+
+/** Conflicts without what is too large to be told; it is found by its path. */
+export function tellConflicts(conflicts: readonly PrintedConflict[]): Record<string, unknown>[] {
+  const bytesMax = Math.min(conflictBytesMax, conflictsBytesMax / conflicts.length);
+  const tell = (value: unknown) => {
+    const sizeBytes = Buffer.byteLength(printPlain(value));
+    return sizeBytes <= bytesMax ? value : { sizeBytes };
+  };
+  return conflicts.map((one) =>
+    Object.fromEntries(Object.entries(one).map(([key, value]) => [key, key === 'path' ? value : tell(value)])),
+  );
+}
+
 const createStep = 'It does not exist: create it with context_put and expectedVersion 0.';
 
 /** A problem as a model reads it: its code, what happened, the facts it needs, and what to do next. */
 export function toToolError(problem: Problem) {
-  const { errors: _errors, ...facts } = problem.facts;
+  const { errors: _errors, conflicts, ...others } = problem.facts;
+  const facts = conflicts === undefined ? others : { ...others, conflicts: tellConflicts(conflicts as never) };
   const told = Object.keys(facts).length === 0 ? '' : ` ${printPlain(facts)}`;
   const isMissing = problem.code === 'version_conflict' && facts['currentVersion'] === 0;
   const next = isMissing ? createStep : nextSteps[problem.code];

@@ -44,4 +44,63 @@ describe('what a call may hold', () => {
       expect(answer.text.length).toBeLessThan(30_000);
     }
   });
+
+  test('an answer is bounded in bytes, all of it counted; what is written is refused before where its echo is not', async () => {
+    const small = await openStore(pgliteEngine, { settings: { limits: { inlineBytes: 4096, toolBytes: 4096 } } });
+    const of = await connectLegacy(small);
+    const entities = Array.from({ length: 90 }, (_, at) => ({
+      name: `e${at}`,
+      entityType: 't',
+      observations: ['some text'],
+    }));
+    await call('create_entities', { entities: entities.slice(0, 30) }, of);
+    await call('create_entities', { entities: entities.slice(30, 60) }, of);
+    await call('create_entities', { entities: entities.slice(60) }, of);
+    const whole = await call('read_graph', {}, of);
+    expect(whole.text).toMatch(/^The answer would have \d+ bytes, and 8192 are allowed\. Search.*npm run export/);
+    await expect(of.readResource({ uri: 'memory://knowledge-graph' })).rejects.toMatchObject({ code: -32602 });
+    expect((await call('search_nodes', { query: 'e89' }, of)).structuredContent).toMatchObject({
+      entities: [entities[89]],
+    });
+    // Fewer characters than are allowed, but twice as many bytes.
+    const wide = [{ name: 'wide', entityType: 't', observations: ['ä'.repeat(2500)] }];
+    for (const [tool, args] of [
+      ['create_entities', { entities: wide }],
+      ['create_relations', { relations: [{ from: 'wide', to: 'ä'.repeat(2500), relationType: 'r' }] }],
+      ['add_observations', { observations: [{ entityName: 'e1', contents: ['ä'.repeat(2500)] }] }],
+    ] as const) {
+      expect((await call(tool, args, of)).text).toMatch(/^The answer would have .* Nothing was written/);
+    }
+    expect((await call('open_nodes', { names: ['wide', 'e1'] }, of)).structuredContent).toEqual({
+      entities: [entities[1]],
+      relations: [],
+    });
+    await of.close();
+  });
+
+  test('a conflict tells a large value by its size and where it is', async () => {
+    const put = (content: unknown, more = {}) => call('context_put', { id: 'large-conflict', content, ...more });
+    await put({ a: 1 });
+    await put({ a: 'x'.repeat(200_000) });
+    const stale = { expectedVersion: 1, onConflict: 'three-way' };
+    const refused = await put({ a: 'y'.repeat(5000) }, stale);
+    const told = '{"path":"/a","base":1,"ours":{"sizeBytes":5002},"theirs":{"sizeBytes":200002}}';
+    expect(refused.text).toContain(`"conflicts":[${told}]`);
+    const sources = [{ content: { a: 'y'.repeat(5000) } }, { id: 'large-conflict' }];
+    const merge = { sources, base: { id: 'large-conflict', version: 1 }, strategy: 'three-way', prefer: 'ours' };
+    const { structuredContent } = await call('context_merge', merge);
+    expect(structuredContent).toMatchObject({ conflicts: [{ path: '/a', theirs: { sizeBytes: 200_002 } }] });
+    expect(JSON.stringify(structuredContent).length).toBeLessThan(10_000);
+  });
+
+  test('a list tells a large content by its URI', async () => {
+    const content = 'x'.repeat(300_000);
+    await call('context_put', { id: 'listed:large', kind: 'listed', content, contentType: 'text/plain' });
+    const { structuredContent } = await call('context_list', { kind: 'listed', includeContent: true });
+    const { items } = structuredContent as { items: { contentUrl: string; content?: string }[] };
+    expect(items).toEqual([expect.objectContaining({ contentUrl: 'context://listed%3Alarge?version=1' })]);
+    expect(items[0]).not.toHaveProperty('content');
+    const { contents } = await client.readResource({ uri: items[0]?.contentUrl ?? '' });
+    expect(contents).toMatchObject([{ text: content }]);
+  });
 });

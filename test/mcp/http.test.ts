@@ -380,22 +380,6 @@ describe('MCP over HTTP', () => {
       await expect(client.listResources({ cursor: 'x' })).rejects.toMatchObject({ code: -32602 });
     });
 
-    test('the knowledge graph is bounded', async () => {
-      const small = await openStore(pgliteEngine, { settings: { limits: { inlineBytes: 4096 } } });
-      const of = await connectLegacy(small);
-      const entities = Array.from({ length: 60 }, (_, at) => ({
-        name: `e${at}`,
-        entityType: 't',
-        observations: ['some text'],
-      }));
-      await call('create_entities', { entities: entities.slice(0, 20) }, of);
-      await call('create_entities', { entities: entities.slice(20) }, of);
-      expect((await call('read_graph', {}, of)).text).toMatch(/too large for one answer: 60 entities/);
-      await expect(of.readResource({ uri: 'memory://knowledge-graph' })).rejects.toMatchObject({ code: -32602 });
-      expect((await call('search_nodes', { query: 'e59' }, of)).structured.entities).toEqual([entities[59]]);
-      await of.close();
-    });
-
     test('a subscriber hears of what any door changes in its space, and of nothing else', async () => {
       const id = newId();
       await call('context_put', { id, content: 1 });
