@@ -35,7 +35,7 @@ export async function listen(
     manager,
     routes: [...routes, ...documentRoutes(settings)],
     telemetry,
-    mounts: mcpMounts({ manager, telemetry, publicUrl, isLocal: isLoopback(host) }),
+    mounts: mcpMounts({ manager, telemetry, publicUrl, isLocal: isLoopback(host), host }),
   });
   const errorHandler = () => refusal(manager.ids.sortable());
   const server = createServer({ maxHeaderSize: headerBytesMax }, getRequestListener(app.fetch, { errorHandler }));

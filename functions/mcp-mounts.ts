@@ -14,6 +14,8 @@ export function mcpMounts(deps: {
   telemetry: Telemetry;
   publicUrl: string | undefined;
   isLocal: boolean;
+  /** The address it listens on. */
+  host?: string;
 }): readonly Mount[] {
   let loading: ReturnType<typeof load> | undefined;
   async function load() {

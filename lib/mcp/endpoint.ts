@@ -19,7 +19,7 @@ import { createLocalBackend } from './backend.ts';
 import { readMessage } from './message.ts';
 import { createMcpServer } from './server.ts';
 import { toSession } from './session.ts';
-import { createBus } from './subscriptions.ts';
+import { type Bus, createBus } from './subscriptions.ts';
 import type { Session } from './tool.ts';
 
 export const mcpPath = '/mcp';
@@ -48,25 +48,28 @@ export function createMcpEndpoint(deps: {
   authenticate?: (token: string | undefined) => Promise<Principal> | Principal;
   publicUrl: string | undefined;
   isLocal: boolean;
+  /** The address it listens on, which is a name of its own. */
+  host?: string | undefined;
   version: string;
   /** What serves a request instead of the product, for a test of all that lies around it. */
   createServer?: () => McpServer;
 }): McpEndpoint {
-  const { manager, telemetry, publicUrl, isLocal, version, authenticate = admit, createServer } = deps;
-  const handlers = new LRUCache<string, McpHttpHandler>({ max: spacesMax });
-  const publicHosts = publicUrl === undefined ? [] : [new URL(publicUrl).hostname];
-  const local = localhostAllowedHostnames();
+  const { manager, telemetry, publicUrl, isLocal, host, version, authenticate = admit, createServer } = deps;
+  const handlers = new LRUCache<string, { readonly handler: McpHttpHandler; readonly bus: Bus }>({ max: spacesMax });
+  const ownUrls = [...(publicUrl === undefined ? [] : [publicUrl]), ...(host === undefined ? [] : [toUrl(host)])];
+  const ownHosts = [...localhostAllowedHostnames(), ...ownUrls.map((url) => new URL(url).hostname)];
 
   function admit(token: string | undefined) {
     if (token === undefined) throw new Problem('unauthenticated', 'Send the token as Authorization: Bearer <token>.');
     return manager.access.credentials.authenticate(token, { isConfirming: false });
   }
 
-  function handlerOf(session: Session): McpHttpHandler {
+  function servingOf(session: Session) {
     const { slot } = session.request;
     const known = handlers.get(slot);
     if (known !== undefined) return known;
     const { keyId: _keyId, unconfirmed: _unconfirmed, ...request } = session.request;
+    const bus = createBus({ manager, request });
     const handler = createMcpHandler(
       ({ era, authInfo }) =>
         createServer?.() ??
@@ -75,13 +78,11 @@ export function createMcpEndpoint(deps: {
           isSubscribable: era === 'modern',
           version,
         }),
-      {
-        bus: createBus({ manager, request }),
-        onerror: (error) => telemetry.log({ level: 'warn', event: 'mcp.refused', error }),
-      },
+      { bus, onerror: (error) => telemetry.log({ level: 'warn', event: 'mcp.refused', error }) },
     );
-    handlers.set(slot, handler);
-    return handler;
+    const serving = { handler, bus };
+    handlers.set(slot, serving);
+    return serving;
   }
 
   const originOf = (request: Request) => publicUrl ?? new URL(request.url).origin;
@@ -99,11 +100,10 @@ export function createMcpEndpoint(deps: {
 
   /** Refuses what a web page may have sent under a name it has given to this machine, or from a foreign origin. */
   function refuseForeign(request: Request): Response | undefined {
-    const hosts = [...local, ...publicHosts];
     const isAnyHost = publicUrl === undefined && !isLocal;
     return (
-      (isAnyHost ? undefined : hostHeaderValidationResponse(request, hosts)) ??
-      originValidationResponse(request, isAnyHost ? [...hosts, hostOf(request)] : hosts)
+      (isAnyHost ? undefined : hostHeaderValidationResponse(request, ownHosts)) ??
+      originValidationResponse(request, isAnyHost ? [...ownHosts, hostOf(request)] : ownHosts)
     );
   }
 
@@ -123,11 +123,17 @@ export function createMcpEndpoint(deps: {
       const refused = refuseForeign(request);
       if (refused !== undefined) return refused;
       try {
-        const principal = await authenticate(readBearer(request.headers));
+        const token = readBearer(request.headers);
+        const principal = await authenticate(token);
         const session = toSession(manager, principal);
         const authInfo = { token: '', clientId: principal.id, scopes: [...principal.scopes], extra: { session } };
         const parsedBody = request.method === 'POST' ? await readJson(request) : undefined;
-        return await handlerOf(session).fetch(request, { authInfo, parsedBody });
+        const { handler, bus } = servingOf(session);
+        if (Object(parsedBody).method !== 'subscriptions/listen') {
+          return await handler.fetch(request, { authInfo, parsedBody });
+        }
+        await bus.look();
+        return guard(await handler.fetch(request, { authInfo, parsedBody }), () => authenticate(token));
       } catch (error) {
         return answerProblem(request, error);
       }
@@ -144,4 +150,21 @@ export function createMcpEndpoint(deps: {
       return Response.json(document, { headers });
     },
   };
+}
+
+const toUrl = (host: string) => `http://${host.includes(':') ? `[${host}]` : host}`;
+
+/** A stream whose every piece is let through by `admit`, and which ends with the first that is not. */
+function guard(response: Response, admit: () => Promise<unknown> | unknown): Response {
+  const gate = new TransformStream<Uint8Array, Uint8Array>({
+    async transform(piece, controller) {
+      try {
+        await admit();
+        controller.enqueue(piece);
+      } catch {
+        controller.terminate();
+      }
+    },
+  });
+  return new Response(response.body?.pipeThrough(gate) ?? null, response);
 }

@@ -12,28 +12,36 @@ const waitMs = 20_000;
 const pauseMs = 1000;
 const changesMax = 200;
 
+/** What the subscribers of one space listen to. */
+export interface Bus extends ServerEventBus {
+  /** Looks where the feed stands: whoever subscribes after this misses nothing that follows. */
+  look(): Promise<void>;
+}
+
 /**
  * Tells the subscribers of one space which resources have changed, whichever instance and door has changed them. It reads
  * the feed for as long as anybody listens, and does nothing otherwise.
  */
-export function createBus(deps: { manager: UnifiedContextManager; request: RequestContext }): ServerEventBus {
+export function createBus(deps: { manager: UnifiedContextManager; request: RequestContext }): Bus {
   const { manager, request } = deps;
   const listeners = new Set<(event: ServerEvent) => void>();
   let watching: AbortController | undefined;
+  let since: number | 'latest' = 'latest';
 
   const publish = (event: ServerEvent) => {
     for (const listener of [...listeners]) listener(event);
   };
 
   async function watch(signal: AbortSignal): Promise<void> {
-    let since: number | 'latest' = 'latest';
     while (!signal.aborted) {
       try {
         const page = { since, limit: changesMax, waitMs: since === 'latest' ? 0 : waitMs };
         const { changes, next } = await manager.feed.read({ ...request, signal }, page);
+        if (signal.aborted) return;
         for (const event of toEvents(changes)) publish(event);
         since = next;
       } catch (error) {
+        if (signal.aborted) return;
         // What retention took is past telling; whatever else went wrong may be over in a moment.
         if (error instanceof Problem && error.code === 'cursor_expired') since = 'latest';
         await manager.nudges.wait(request.space, manager.nudges.count(request.space), pauseMs, signal);
@@ -43,6 +51,11 @@ export function createBus(deps: { manager: UnifiedContextManager; request: Reque
 
   return {
     publish,
+    async look() {
+      const { next } = await manager.feed.read(request, { since: 'latest', limit: 1, waitMs: 0 });
+      // Whoever listens already may still have to hear what came before.
+      if (watching === undefined) since = next;
+    },
     subscribe(listener) {
       listeners.add(listener);
       if (watching === undefined) {
