@@ -14,8 +14,7 @@ export const memoryRoutes: readonly Route[] = [
     answers: { 200: { description: 'Lines of JSON.', contentType: 'application/x-ndjson' } },
     problems: ['context_too_large'],
     async handle({ manager, request }) {
-      const graph = await manager.memory.readGraph(request);
-      return { contentType: 'application/x-ndjson', body: printGraphFile(graph) };
+      return { contentType: 'application/x-ndjson', body: printGraphFile(manager.memory.listNodes(request)) };
     },
   }),
 ];

@@ -1,13 +1,21 @@
 import type { Entity, Graph, Relation } from './graph.ts';
 
-/** The file of the reference memory server: a line of JSON for each entity, then for each relation; no final newline. */
-export function printGraphFile({ entities, relations }: Graph): string {
-  return [
-    ...entities.map(({ name, entityType, observations }) =>
-      JSON.stringify({ type: 'entity', name, entityType, observations }),
-    ),
-    ...relations.map(({ from, to, relationType }) => JSON.stringify({ type: 'relation', from, to, relationType })),
-  ].join('\n');
+/** The file of the reference memory server, in pieces: a line of JSON for each node; no final newline. */
+export async function* printGraphFile(nodes: AsyncIterable<Entity | Relation>): AsyncIterable<Uint8Array> {
+  let isFirst = true;
+  for await (const node of nodes) {
+    yield Buffer.from(`${isFirst ? '' : '\n'}${printLine(node)}`);
+    isFirst = false;
+  }
+}
+
+function printLine(node: Entity | Relation): string {
+  if ('from' in node) {
+    const { from, to, relationType } = node;
+    return JSON.stringify({ type: 'relation', from, to, relationType });
+  }
+  const { name, entityType, observations } = node;
+  return JSON.stringify({ type: 'entity', name, entityType, observations });
 }
 
 /** What a file holds, and the numbers of the lines that could not be taken as they are. */

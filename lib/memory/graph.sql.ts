@@ -1,7 +1,7 @@
 import { decodeContent } from '../contexts/content.ts';
 import { jsonColumn } from '../contexts/rows.ts';
 import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
-import type { Database } from '../postgres/database.ts';
+import type { Database, Row } from '../postgres/database.ts';
 import { sql } from '../postgres/sql.ts';
 
 /** A context that belongs to the graph, with its content. */
@@ -56,13 +56,68 @@ export async function readNodes(
           from node join content p on p.space_id = ${request.space} and p.hash = node.hash) end::text as parts
         from space s cross join total where s.id = ${request.space}`,
   );
-  const parts = jsonColumn<[id: string, version: number, encoding: string, base64: string][]>(row, 'parts') ?? [];
   const expiresMs = row['expires_ms'] ? Number(row['expires_ms']) : null;
-  return { ...read, value: { nodes: join(parts), bytes: Number(row['bytes']), expiresMs } };
+  return { ...read, value: { nodes: join(row), bytes: Number(row['bytes']), expiresMs } };
 }
 
-/** Puts the parts of one content together; they follow one another. */
-function join(parts: readonly (readonly [string, number, string, string])[]): Node[] {
+/** The ids of the relations that begin or end at one of the entities: one request. */
+export async function readRelationIds(
+  database: Database,
+  request: LoadRequest,
+  entityIds: readonly string[],
+): Promise<readonly string[]> {
+  const isEnd = sql`= any (array(select jsonb_array_elements_text(${JSON.stringify(entityIds)}::jsonb)))`;
+  const of = sql`from memory_node n where n.space_id = ${request.space}`;
+  const ids = sql`select n.id ${of} and n.from_id ${isEnd} union select n.id ${of} and n.to_id ${isEnd}`;
+  const { row } = await readSnapshot(
+    database,
+    request,
+    sql`select ${seen(request)}, (select jsonb_agg(id) from (${ids}) found)::text as ids
+        from space s where s.id = ${request.space}`,
+  );
+  return jsonColumn<string[]>(row, 'ids') ?? [];
+}
+
+/** A stretch of the graph in order of creation. */
+export interface NodePage {
+  readonly nodes: readonly Node[];
+  /** Where the next page begins; null at the end. */
+  readonly next: number | null;
+}
+
+// What a page holds: so many nodes, and so many bytes unless the first has more.
+const pageNodesMax = 1000;
+const pageBytesMax = 4_194_304;
+
+/** Reads entities, or relations, after a position, as many as a page holds: one request. */
+export async function readNodePage(
+  database: Database,
+  request: LoadRequest,
+  { of, after }: { readonly of: 'entities' | 'relations'; readonly after: number },
+): Promise<NodePage> {
+  const { row } = await readSnapshot(
+    database,
+    request,
+    sql`with node as (
+          select n.position, c.id, c.version, c.hash, sum(c.size_bytes) over (order by n.position) - c.size_bytes as before
+          from memory_node n
+          join context c on c.space_id = n.space_id and c.id = n.id and ${isLiveNow}
+          where n.space_id = ${request.space} and n.position > ${after} and (n.from_id is null) = ${of === 'entities'}
+          order by n.position limit ${pageNodesMax}
+        ), page as (
+          select * from node where before < ${pageBytesMax}
+        )
+        select ${seen(request)}, (select max(position) from page) as last, (
+          select jsonb_agg(jsonb_build_array(node.id, node.version, p.encoding, encode(p.bytes, 'base64')) order by node.position, p.part)
+          from page node join content p on p.space_id = ${request.space} and p.hash = node.hash)::text as parts
+        from space s where s.id = ${request.space}`,
+  );
+  return { nodes: join(row), next: row['last'] ? Number(row['last']) : null };
+}
+
+/** The nodes of a row's `parts`; the parts of one content follow one another. */
+function join(row: Row): Node[] {
+  const parts = jsonColumn<[id: string, version: number, encoding: string, base64: string][]>(row, 'parts') ?? [];
   const nodes: { id: string; version: number; parts: [string, string][] }[] = [];
   for (const [id, version, encoding, base64] of parts) {
     const last = nodes.at(-1);

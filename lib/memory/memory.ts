@@ -14,7 +14,7 @@ import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { OperationResult } from '../contexts/write.sql.ts';
 import type { Database } from '../postgres/database.ts';
 import { backOff } from '../postgres/retry.ts';
-import { readNodes, type Wanted } from './graph.sql.ts';
+import { type Node, type NodePage, readNodePage, readNodes, readRelationIds, type Wanted } from './graph.sql.ts';
 import {
   around,
   type Entity,
@@ -38,13 +38,21 @@ export interface Added {
  * The knowledge graph of the reference memory server, kept as contexts: an entity is one of kind `memory.entity`, a
  * relation one of kind `memory.relation`, so both have versions, merge, expiry and synchronisation. Does what the
  * released server-memory 2026.8.31 does, but keeps names and relations unique within a call as well, and loses nothing
- * to a concurrent call. A write is one request to PostgreSQL, or a read and a write where it builds on what is there; a
- * read is one, or none where a cache has the answer.
+ * to a concurrent call. A write is one request to PostgreSQL for each 500 nodes, and a read before or after where it
+ * depends on what is there; a read is one, or none where a cache has the answer.
  */
 export interface Memory {
-  /** Creates the entities whose names are new, and answers with those. */
+  /**
+   * Creates the entities whose names are new, and answers with those.
+   *
+   * @throws Problem `already_exists` where another door has put something else in the place of one.
+   */
   createEntities(request: RequestContext, entities: readonly Entity[]): Promise<Entity[]>;
-  /** Creates the relations that are new, and answers with those; their ends need not exist. */
+  /**
+   * Creates the relations that are new, and answers with those; their ends need not exist.
+   *
+   * @throws Problem as {@link Memory.createEntities}.
+   */
   createRelations(request: RequestContext, relations: readonly Relation[]): Promise<Relation[]>;
   /**
    * Adds what each entity does not have yet, in all of them or in none.
@@ -63,6 +71,8 @@ export interface Memory {
     deletions: readonly { readonly entityName: string; readonly observations: readonly string[] }[],
   ): Promise<void>;
   deleteRelations(request: RequestContext, relations: readonly Relation[]): Promise<void>;
+  /** All entities, then all relations, in pages, so that a graph may be of any size. */
+  listNodes(request: RequestContext): AsyncIterable<Entity | Relation>;
   /** @throws Problem `context_too_large` where the graph is above `limits.graphBytes`. */
   readGraph(request: RequestContext): Promise<Graph>;
   /**
@@ -76,6 +86,8 @@ export interface Memory {
   openNodes(request: RequestContext, names: readonly string[]): Promise<Graph>;
 }
 
+// So many nodes are written at once: others of the space wait meanwhile.
+const chunkNodesMax = 500;
 // How often a change of entities that others keep changing is begun anew.
 const attemptsMax = 20;
 // Names of one `openNodes` that a cache keeps the answer for.
@@ -107,7 +119,7 @@ export function createMemory(deps: {
   /** Nodes that are what their ids stand for; what is not is passed over, since any door may have written it. */
   async function load(request: LoadRequest, wanted: Wanted) {
     const { value, ...read } = await readNodes(database, request, wanted, graphBytes);
-    if (value.bytes > graphBytes) throw contextTooLarge(value.bytes, graphBytes);
+    if (value.bytes > graphBytes) throw graphTooLarge(value.bytes, graphBytes);
     const entities: { readonly entity: Entity; readonly version: number }[] = [];
     const relations: Relation[] = [];
     for (const { id, version, content } of value.nodes) {
@@ -149,12 +161,15 @@ export function createMemory(deps: {
     return { op: 'put', id, content, ...more };
   }
 
-  /** Carries out operations of which each stands for itself. */
+  /** Carries out operations of which each stands for itself, some at a time. */
   async function write(request: RequestContext, operations: readonly Operation[]): Promise<readonly OperationResult[]> {
-    if (operations.length === 0) return [];
-    const answer = await contexts.write(request, operations, { atomic: false });
-    if (answer.outcome !== 'done') throw new Problem('internal', 'The write ended in a way nobody foresaw.');
-    return answer.results;
+    const results: OperationResult[] = [];
+    for (let start = 0; start < operations.length; start += chunkNodesMax) {
+      const answer = await contexts.write(request, operations.slice(start, start + chunkNodesMax), { atomic: false });
+      if (answer.outcome !== 'done') throw new Problem('internal', 'The write ended in a way nobody foresaw.');
+      results.push(...answer.results);
+    }
+    return results;
   }
 
   async function create<Of extends Entity | Relation>(
@@ -166,7 +181,22 @@ export function createMemory(deps: {
     const results = await write(request, operations);
     const refused = results.find(({ outcome }) => outcome !== 'created' && outcome !== 'exists');
     if (refused) throw toProblem(refused);
+    const isKnown = ({ outcome }: OperationResult, index: number) =>
+      outcome === 'exists' && !hasContent(results[index], operations[index]);
+    await requireNodes(request, results.filter(isKnown), as.kind);
     return of.filter((_, index) => results[index]?.outcome === 'created');
+  }
+
+  /** @throws Problem `already_exists` for the first context that is no node of the kind. */
+  async function requireNodes(request: RequestContext, known: readonly OperationResult[], kind: string): Promise<void> {
+    if (known.length === 0) return;
+    const ids = known.map(({ id }) => id);
+    const { nodes } = (await readNodes(database, request, { entities: ids, withRelations: false }, graphBytes)).value;
+    const isNode = ({ id, content }: Node) => (readEntity(id, content) ?? readRelation(id, content)) !== undefined;
+    const foreign = known.find(({ head }) => head?.kind !== kind)?.id ?? nodes.find((node) => !isNode(node))?.id;
+    if (foreign === undefined) return;
+    const message = `Context ${foreign} stands in its place, but is no ${kind}. Delete it first, here or with context_delete.`;
+    throw new Problem('already_exists', message, { id: foreign });
   }
 
   async function remove(request: RequestContext, ids: readonly string[]): Promise<void> {
@@ -227,8 +257,7 @@ export function createMemory(deps: {
 
     async deleteEntities(request, names) {
       const ids = [...new Set(names)].map(entityId);
-      const { entities, relations } = await load(request, { entities: ids, withRelations: true });
-      await remove(request, [...entities.map(({ entity }) => entityId(entity.name)), ...relations.map(relationId)]);
+      if (ids.length > 0) await remove(request, [...ids, ...(await readRelationIds(database, request, ids))]);
     },
 
     async deleteObservations(request, deletions) {
@@ -245,6 +274,22 @@ export function createMemory(deps: {
     },
 
     deleteRelations: (request, relations) => remove(request, relations.map(relationId)),
+
+    async *listNodes(request) {
+      for (const [of, read] of [
+        ['entities', readEntity],
+        ['relations', readRelation],
+      ] as const) {
+        for (let after: number | null = 0; after !== null; ) {
+          const page: NodePage = await readNodePage(database, request, { of, after });
+          for (const { id, content } of page.nodes) {
+            const node = read(id, content);
+            if (node) yield node;
+          }
+          after = page.next;
+        }
+      }
+    },
 
     async readGraph(request) {
       const { entities, relations } = await read(request, undefined);
@@ -265,4 +310,15 @@ export function createMemory(deps: {
       return around(entities, relations);
     },
   };
+}
+
+/** Whether a context that was there already holds the content that was to be put. */
+function hasContent(result: OperationResult | undefined, operation: PutOperation | undefined): boolean {
+  const { head } = result ?? {};
+  return head?.kind === operation?.kind && head?.hash === sha256(operation?.content?.bytes ?? '');
+}
+
+function graphTooLarge(sizeBytes: number, limitBytes: number): Problem {
+  const message = `These entities and relations hold ${sizeBytes} bytes, and ${limitBytes} can be read at once. Open fewer of them by name, or write all to a file with npm run export.`;
+  return new Problem('context_too_large', message, { sizeBytes, limitBytes });
 }

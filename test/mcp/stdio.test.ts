@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -153,6 +153,7 @@ describe('MCP over stdio', () => {
     expect(await readFile(to, 'utf8')).toBe(await readFile(from, 'utf8'));
     expect((await stat(to)).mode & 0o777).toBe(0o600);
     await expect(script('export', to)).rejects.toMatchObject({ stderr: expect.stringContaining('exists already') });
+    expect((await readdir(folder)).sort()).toEqual(['data', 'memory.jsonl', 'out.jsonl']);
     // Through a process that has the store open.
     const { client } = await open({ LAMINA_DATA: join(folder, 'data') });
     await callTool(client, 'add_observations', {
