@@ -2,7 +2,7 @@ import { decodeContent } from '../contexts/content.ts';
 import { jsonColumn } from '../contexts/rows.ts';
 import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
 import type { Database, Row } from '../postgres/database.ts';
-import { sql } from '../postgres/sql.ts';
+import { type Fragment, raw, sql } from '../postgres/sql.ts';
 
 /** A context that belongs to the graph, with its content. */
 export interface Node {
@@ -23,6 +23,27 @@ export interface Nodes {
   readonly expiresMs: number | null;
 }
 
+// Everything is found by its keys, one after another (`offset 0` sees to it): the planner may know nothing yet of tables
+// that have just grown, and would compare all with all.
+const withContext = ({ space }: LoadRequest) => sql`
+  cross join lateral (select * from context c where c.space_id = ${space} and c.id = n.id offset 0) c`;
+const withContent = ({ space }: LoadRequest) => sql`
+  cross join lateral (select * from content p where p.space_id = ${space} and p.hash = node.hash offset 0) p`;
+
+function nodesOf({ space }: LoadRequest, wanted: Wanted): Fragment {
+  const of = sql`from memory_node n where n.space_id = ${space}`;
+  if (wanted === 'all') return sql`(select n.id, n.position ${of})`;
+  const { entities, withRelations } = wanted;
+  const relations = sql`
+    union all select n.id, n.position ${of} and n.from_id = asked.id
+    union all select n.id, n.position ${of} and n.to_id = asked.id`;
+  return sql`(
+    select distinct n.* from jsonb_array_elements_text(${JSON.stringify(entities)}::jsonb) asked (id)
+    cross join lateral (
+      select n.id, n.position ${of} and n.id = asked.id ${withRelations ? relations : raw('')} offset 0
+    ) n)`;
+}
+
 /** Reads nodes of the graph with their contents, as far as these are at most `bytesMax` together: one request. */
 export async function readNodes(
   database: Database,
@@ -30,30 +51,18 @@ export async function readNodes(
   wanted: Wanted,
   bytesMax: number,
 ): Promise<Read<Nodes>> {
-  const ids = wanted === 'all' ? '[]' : JSON.stringify(wanted.entities);
-  const isEnd = sql`= any (array(select id from asked))`;
-  const of = sql`from memory_node n where n.space_id = ${request.space}`;
-  const chosen =
-    wanted === 'all'
-      ? sql`select n.id ${of}`
-      : wanted.withRelations
-        ? sql`select n.id ${of} and n.id ${isEnd} union select n.id ${of} and n.from_id ${isEnd} union select n.id ${of} and n.to_id ${isEnd}`
-        : sql`select n.id ${of} and n.id ${isEnd}`;
   const { row, ...read } = await readSnapshot(
     database,
     request,
-    sql`with asked as (
-          select id from jsonb_array_elements_text(${ids}::jsonb) as a (id)
-        ), chosen as (${chosen}), node as (
+    sql`with node as (
           select n.position, c.id, c.version, c.hash, c.size_bytes, c.expires_at
-          from chosen join memory_node n on n.space_id = ${request.space} and n.id = chosen.id
-          join context c on c.space_id = n.space_id and c.id = n.id and ${isLiveNow}
+          from ${nodesOf(request, wanted)} n ${withContext(request)} where ${isLiveNow}
         ), total as (
           select coalesce(sum(size_bytes), 0) as bytes, min(expires_at) as expires_at from node
         )
         select ${seen(request)}, total.bytes, to_ms(total.expires_at) as expires_ms, case when total.bytes <= ${bytesMax} then (
           select jsonb_agg(jsonb_build_array(node.id, node.version, p.encoding, encode(p.bytes, 'base64')) order by node.position, p.part)
-          from node join content p on p.space_id = ${request.space} and p.hash = node.hash) end::text as parts
+          from node ${withContent(request)}) end::text as parts
         from space s cross join total where s.id = ${request.space}`,
   );
   const expiresMs = row['expires_ms'] ? Number(row['expires_ms']) : null;
@@ -100,16 +109,16 @@ export async function readNodePage(
     request,
     sql`with node as (
           select n.position, c.id, c.version, c.hash, sum(c.size_bytes) over (order by n.position) - c.size_bytes as before
-          from memory_node n
-          join context c on c.space_id = n.space_id and c.id = n.id and ${isLiveNow}
+          from memory_node n ${withContext(request)}
           where n.space_id = ${request.space} and n.position > ${after} and (n.from_id is null) = ${of === 'entities'}
+            and ${isLiveNow}
           order by n.position limit ${pageNodesMax}
         ), page as (
           select * from node where before < ${pageBytesMax}
         )
         select ${seen(request)}, (select max(position) from page) as last, (
           select jsonb_agg(jsonb_build_array(node.id, node.version, p.encoding, encode(p.bytes, 'base64')) order by node.position, p.part)
-          from page node join content p on p.space_id = ${request.space} and p.hash = node.hash)::text as parts
+          from page node ${withContent(request)})::text as parts
         from space s where s.id = ${request.space}`,
   );
   return { nodes: join(row), next: row['last'] ? Number(row['last']) : null };

@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { Actor } from '../../lib/contexts/context.ts';
 import { entityId, relationId } from '../../lib/contexts/node-ids.ts';
 import type { RequestContext } from '../../lib/contexts/request.ts';
+import type { Database, Statement, Visitor } from '../../lib/postgres/database.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
 import { engines } from '../support/engines.ts';
 
@@ -168,6 +169,43 @@ describe.each(engines)('the knowledge graph on $name', (engine) => {
     const found: string[] = [];
     for await (const node of own.manager.memory.listNodes(of)) found.push('name' in node ? node.name : node.from);
     expect(found).toEqual([...names, 'large 1', 'large 2', 'large 3', 'n1']);
+  });
+
+  test('opening by name looks at no more rows than it answers with, however many there are', async () => {
+    const opened = await engine.open();
+    let first: { visitor: Visitor; statements: readonly Statement[] } | undefined;
+    const database: Database = {
+      ...opened,
+      in: (visitor) => ({
+        run(statements, options) {
+          first ??= { visitor, statements };
+          return opened.in(visitor).run(statements, options);
+        },
+      }),
+    };
+    const own = await openStore(engine, { database });
+    const of = { ...request, ...own.ref };
+    const names = Array.from({ length: 600 }, (_, at) => `n${at}`);
+    await own.manager.memory.createEntities(
+      of,
+      names.map((name) => named(name)),
+    );
+    await own.manager.memory.openNodes(of, ['n1']);
+    const opening = async () => own.manager.memory.openNodes(of, ['n7', 'n8']);
+    const adding = async () => own.manager.memory.addObservations(of, [{ entityName: 'n9', contents: [] }]);
+    for (const run of [opening, adding]) {
+      first = undefined;
+      await run();
+      const { visitor, statements } = first as unknown as { visitor: Visitor; statements: readonly Statement[] };
+      const explained = statements.map(({ text, ...one }) => ({
+        ...one,
+        text: `explain (analyze, format json) ${text}`,
+      }));
+      const plan = JSON.stringify(await opened.in(visitor).run(explained));
+      const rows = [...plan.matchAll(/Actual Rows\\*": ([\d.]+)/g)].map(([, count]) => Number(count));
+      expect(rows.length).toBeGreaterThan(3);
+      expect(Math.max(...rows)).toBeLessThan(10);
+    }
   });
 
   test('what another door has put in the place of an entity is refused by name, and can be deleted', async () => {
