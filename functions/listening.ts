@@ -6,6 +6,7 @@ import { documentRoutes } from '../lib/http/documents.ts';
 import { refusal } from '../lib/http/refusal.ts';
 import { routes } from '../lib/http/routes.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
+import { proofMount } from './address.ts';
 import { mcpMounts } from './mcp-mounts.ts';
 import { isLoopback, type Runtime } from './runtime.ts';
 
@@ -35,7 +36,7 @@ export async function listen(
     manager,
     routes: [...routes, ...documentRoutes(settings)],
     telemetry,
-    mounts: mcpMounts({ manager, telemetry, publicUrl, isLocal: isLoopback(host), host }),
+    mounts: [...mcpMounts({ manager, telemetry, publicUrl, isLocal: isLoopback(host), host }), proofMount],
   });
   const errorHandler = () => refusal(manager.ids.sortable());
   const server = createServer({ maxHeaderSize: headerBytesMax }, getRequestListener(app.fetch, { errorHandler }));

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { publishAddress, readAddress } from './address.ts';
@@ -40,7 +42,7 @@ export async function reachStore(
     } catch (error) {
       if (!(error instanceof FolderHeld)) throw error;
       const url = await readAddress(environment, error.pid);
-      if (url !== undefined) return { url, token: await ownerTokenOf(environment), close: async () => {} };
+      if (url !== undefined) return { url, token: await tokenOf(environment, error.pid), close: async () => {} };
       if (performance.now() > deadline) throw error;
       await sleep(lookAgainMs);
     }
@@ -52,18 +54,32 @@ async function openOwn(
   { telemetry, isHost }: { telemetry: Telemetry; isHost: boolean },
 ): Promise<Reached> {
   const runtime = await openRuntime(environment, { telemetry });
-  if (!isHost) return { runtime, close: () => runtime.close() };
-  const stopSchedules = runSchedules(runtime.manager, telemetry);
-  const isEmbedded = environment.databaseUrl === undefined && environment.dataFolder !== undefined;
-  const listening = isEmbedded ? await listen(runtime, { host: '127.0.0.1', port: 0, telemetry }) : undefined;
-  const withdraw = listening && (await publishAddress(environment, listening.origin));
-  return {
-    runtime,
-    async close() {
-      await withdraw?.();
-      await listening?.close();
-      await stopSchedules();
-      await runtime.close();
-    },
+  const steps: (() => Promise<unknown>)[] = [() => runtime.close()];
+  const close = async () => {
+    for (const step of steps.splice(0).reverse()) await step();
   };
+  if (!isHost) return { runtime, close };
+  try {
+    steps.push(runSchedules(runtime.manager, telemetry));
+    if (environment.databaseUrl === undefined && environment.dataFolder !== undefined) {
+      const listening = await listen(runtime, { host: '127.0.0.1', port: 0, telemetry });
+      steps.push(listening.close);
+      steps.push(await publishAddress(environment, listening.origin));
+    }
+    return { runtime, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** The token of the process that holds the folder; none is made here, since that one would not know it. */
+async function tokenOf(environment: Environment, pid: number): Promise<string> {
+  const { ownerToken, dataFolder = '' } = environment;
+  if (ownerToken === undefined && !existsSync(join(dataFolder, 'token'))) {
+    throw new Error(
+      `Process ${pid}, which has ${dataFolder} open, runs with a LAMINA_TOKEN of its own: set it here, too.`,
+    );
+  }
+  return ownerTokenOf(environment);
 }

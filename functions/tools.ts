@@ -1,4 +1,4 @@
-import { type Backend, createLocalBackend, refuseCall } from '../lib/mcp/backend.ts';
+import { type Backend, createLocalBackend, isProtocolError, refuseCall } from '../lib/mcp/backend.ts';
 import { connectRemote } from '../lib/mcp/remote.ts';
 import { toSession } from '../lib/mcp/session.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
@@ -8,6 +8,8 @@ import type { Environment } from './runtime.ts';
 /** A store as the tools of MCP reach it. */
 export interface ToolStore {
   readonly backend: Backend;
+  /** Whether another process has the store open, which may end. */
+  readonly isElsewhere: boolean;
   close(): Promise<void>;
 }
 
@@ -20,18 +22,21 @@ export async function openTools(
   const reached = await reachStore(environment, deps);
   if (reached.runtime === undefined) {
     const remote = await connectRemote({ url: reached.url, token: reached.token, version });
-    return { backend: remote, close: () => remote.close() };
+    return { backend: remote, isElsewhere: true, close: () => remote.close() };
   }
   const { manager, ownerToken } = reached.runtime;
   const session = toSession(manager, await manager.access.credentials.authenticate(ownerToken));
-  return { backend: createLocalBackend(session, telemetry), close: reached.close };
+  return { backend: createLocalBackend(session, telemetry), isElsewhere: false, close: reached.close };
 }
 
 /**
  * The tools of a store for one MCP client, for as long as it stays. Of several such processes on one embedded store the
  * first opens it and lets the others in; when it ends, the next takes its place, and a call that found nobody goes there.
  */
-export function keepTools(environment: Environment, deps: { telemetry: Telemetry; version: string }): ToolStore {
+export function keepTools(
+  environment: Environment,
+  deps: { telemetry: Telemetry; version: string },
+): Omit<ToolStore, 'isElsewhere'> {
   const { telemetry } = deps;
   let opening: Promise<ToolStore> | undefined;
   const running = new Set<Promise<unknown>>();
@@ -45,15 +50,22 @@ export function keepTools(environment: Environment, deps: { telemetry: Telemetry
     return opening;
   }
 
+  async function callOn<Value>(own: Promise<ToolStore>, call: (backend: Backend) => Promise<Value>): Promise<Value> {
+    const { backend, isElsewhere } = await own;
+    return call(backend).catch((error) => {
+      // Unless that was an answer, another may have the store, or the address, by now.
+      if (isElsewhere && !isProtocolError(error) && opening === own) opening = undefined;
+      throw error;
+    });
+  }
+
   async function through<Value>(call: (backend: Backend) => Promise<Value>): Promise<Value> {
     for (let tries = 0; ; tries++) {
-      const own = opened();
       try {
-        return await call((await own).backend);
+        return await callOn(opened(), call);
       } catch (error) {
         // Whatever else went wrong, the call may have been carried out.
         if (tries === 2 || !isUnreachable(error)) throw error;
-        if (opening === own) opening = undefined;
       }
     }
   }

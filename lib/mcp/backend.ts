@@ -53,9 +53,12 @@ export function createLocalBackend(session: Session, telemetry: Telemetry): Back
   };
 }
 
+/** An error that is an answer. */
+export const isProtocolError = (error: unknown) => error instanceof ProtocolError;
+
 /** A call that could not be made, in a model's words; what the protocol has its own answer for goes on. */
 export function refuseCall(error: unknown): CallToolResult {
-  if (error instanceof ProtocolError) throw error;
+  if (isProtocolError(error)) throw error;
   return failed(`unavailable: ${error instanceof Error ? error.message : 'The store cannot be reached.'}`);
 }
 

@@ -28,7 +28,12 @@ export async function connectRemote(deps: { url: string; token: string; version:
     if (typeof body !== 'string') return fetch(to, init);
     return fetch(to, { ...init, body: body.replace(markForm, (mark) => printed.get(mark) ?? mark) });
   };
-  await client.connect(new StreamableHTTPClientTransport(new URL('/mcp', url), { requestInit, fetch: send }));
+  await client
+    .connect(new StreamableHTTPClientTransport(new URL('/mcp', url), { requestInit, fetch: send }))
+    .catch((error) => {
+      if (error.status !== 401) throw error;
+      throw new Error(`${url} does not take this token: it runs with another LAMINA_TOKEN.`, { cause: error });
+    });
   const until = (signal: AbortSignal) => ({ signal, timeout: callMs });
   return {
     async callTool(name, args = {}, signal) {
