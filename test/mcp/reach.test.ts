@@ -60,6 +60,18 @@ describe('the store of a data folder that another process has open', () => {
     expect(new Set(stranger.asked)).toEqual(new Set([undefined]));
   }, 30_000);
 
+  test('is reached at whatever address it listens on', async () => {
+    const host = '127.0.0.2';
+    await startServing({
+      LAMINA_DATA: folder,
+      LAMINA_TOKEN: token,
+      HOST: host,
+      LAMINA_PUBLIC_URL: 'https://a.example',
+    });
+    expect(JSON.parse(await readFile(join(folder, 'address'), 'utf8')).url).toContain(host);
+    expect((await remember(await connect({ LAMINA_TOKEN: token }))).isError).toBeFalsy();
+  }, 30_000);
+
   test('is opened by the next call once its address answers nothing but failures', async () => {
     const served = await startServing({ LAMINA_DATA: folder, LAMINA_TOKEN: token });
     const client = await connect({ LAMINA_TOKEN: token });
