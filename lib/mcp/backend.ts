@@ -8,7 +8,8 @@ import { reaches } from '../access/scopes.ts';
 import { Problem } from '../base/problem.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { listResources, readResource } from './resources.ts';
-import { requireFitting, type Session, toToolError } from './tool.ts';
+import { requireFitting, type Session } from './tool.ts';
+import { toToolError } from './tool-error.ts';
 import { findTool } from './tools.ts';
 
 /** What stands behind a server: a store in this process, or one elsewhere. */
@@ -63,7 +64,7 @@ export function refuseCall(error: unknown): CallToolResult {
 }
 
 // An error may quote what was sent.
-const errorCharactersMax = 20_000;
+const errorCharactersMax = 262_144;
 
 function failed(text: string): CallToolResult {
   const told = text.length > errorCharactersMax ? `${text.slice(0, errorCharactersMax).toWellFormed()}…` : text;

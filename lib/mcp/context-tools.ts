@@ -16,7 +16,8 @@ import { isTextType, jsonType } from '../merge/document.ts';
 import { preferences, strategies } from '../merge/merge.ts';
 import type { MergeSource } from '../versions/revisions.ts';
 import { contextUri, readPart, toLink, toRawJson } from './content.ts';
-import { type Session, type Tool, type ToolAnswer, tellConflicts, tool } from './tool.ts';
+import { type Session, type Tool, type ToolAnswer, tool } from './tool.ts';
+import { tellConflicts } from './tool-error.ts';
 
 const anyJson = z.unknown();
 const version = z.int();

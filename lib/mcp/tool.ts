@@ -1,9 +1,7 @@
 import { z } from 'zod';
 import type { Scope } from '../access/scopes.ts';
-import { printPlain } from '../base/json.ts';
-import { Problem, type ProblemCode } from '../base/problem.ts';
+import { Problem } from '../base/problem.ts';
 import type { RequestContext } from '../contexts/request.ts';
-import type { PrintedConflict } from '../merge/conflict.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 
 /** Whoever speaks MCP to us: a space, what may be done there, and the store. */
@@ -69,8 +67,9 @@ export function requireFitting({ manager }: Session, result: unknown, next: stri
   throw new Problem('context_too_large', message, { sizeBytes, limitBytes });
 }
 
-// Whoever makes more mistakes than this needs no list of all.
+// Whoever makes more mistakes than this, or one that takes longer to tell, needs no list of all.
 const issuesMax = 20;
+const issueCharactersMax = 1000;
 
 /**
  * Ties a tool's schemas to its handler.
@@ -115,10 +114,8 @@ export function tool<Input extends z.ZodObject>(of: {
     call(session, args) {
       const parsed = parse(input, args ?? {});
       if (parsed.success) return of.handle(session, parsed.data);
-      const { issues } = parsed.error;
-      const errors = issues.slice(0, issuesMax).map(({ path, message }) => ({ path: `/${path.join('/')}`, message }));
-      const what = `Invalid arguments for tool ${name}: ${printIssues(issues)}`;
-      throw new Problem('invalid_request', `MCP error -32602: Input validation error: ${what}`, { errors });
+      const what = `Invalid arguments for tool ${name}: ${printIssues(parsed.error.issues)}`;
+      throw new Problem('invalid_request', `MCP error -32602: Input validation error: ${what}`);
     },
   };
 }
@@ -138,7 +135,8 @@ function parse<Input extends z.ZodObject>(input: Input, args: unknown) {
 function printIssues(issues: readonly z.core.$ZodIssue[]): string {
   const lines = issues
     .slice(0, issuesMax)
-    .map(({ path, message }) => (path.length === 0 ? message : `${message} at ${z.core.toDotPath(path)}`));
+    .map(({ path, message }) => (path.length === 0 ? message : `${message} at ${z.core.toDotPath(path)}`))
+    .map((line) => (line.length > issueCharactersMax ? `${line.slice(0, issueCharactersMax).toWellFormed()}…` : line));
   if (issues.length > issuesMax) lines.push(`… and ${issues.length - issuesMax} more`);
   return lines.join('\n');
 }
@@ -146,52 +144,4 @@ function printIssues(issues: readonly z.core.$ZodIssue[]): string {
 /** The format says it in a word; the expression behind it is a page that a model would have to read. */
 function shorten({ jsonSchema }: { readonly jsonSchema: { format?: string; pattern?: string } }): void {
   if (jsonSchema.format === 'date-time') delete jsonSchema.pattern;
-}
-
-/** What a model that met a problem should do next, in one sentence. */
-const nextSteps: Partial<Record<ProblemCode, string>> = {
-  invalid_request: 'Correct the arguments by the input schema and call again.',
-  forbidden: 'Ask the user for a token with that scope; do not try again with this one.',
-  context_not_found: 'Look for the right id with context_list, or create it with context_put.',
-  version_not_found: 'See which versions there are with context_history.',
-  already_exists: 'Read it with context_get, then write with context_put and its version as expectedVersion.',
-  merge_conflict: 'Call again with prefer set to ours, theirs or latest, or merge by hand and write with context_put.',
-  has_children: 'Call again with children set to delete or orphan, if the user wants that.',
-  parent_cycle: 'Choose a parent that is not below this context.',
-  gone: 'Its history is kept: read an old version with context_get, or bring one back with context_restore.',
-  version_conflict:
-    'Read it again with context_get, apply your change to what is there now, and write with the current version as expectedVersion, or pass onConflict to have it merged.',
-  context_too_large: 'Ask for a part of it, or split what you write into several contexts.',
-  unprocessable: 'Correct what it names and call again.',
-  parent_not_found: 'Create the parent first, or leave parentId out.',
-  internal: 'This is an error of the server; tell the user, with the time it happened.',
-  unavailable: 'Wait a second and call again.',
-};
-
-// Values of conflicts that are told: so many bytes each, and so many of all together.
-const conflictBytesMax = 4096;
-const conflictsBytesMax = 262_144;
-
-/** Conflicts without what is too large to be told; it is found by its path. */
-export function tellConflicts(conflicts: readonly PrintedConflict[]): Record<string, unknown>[] {
-  const bytesMax = Math.min(conflictBytesMax, conflictsBytesMax / conflicts.length);
-  const tell = (value: unknown) => {
-    const sizeBytes = Buffer.byteLength(printPlain(value));
-    return sizeBytes <= bytesMax ? value : { sizeBytes };
-  };
-  return conflicts.map((one) =>
-    Object.fromEntries(Object.entries(one).map(([key, value]) => [key, key === 'path' ? value : tell(value)])),
-  );
-}
-
-const createStep = 'It does not exist: create it with context_put and expectedVersion 0.';
-
-/** A problem as a model reads it: its code, what happened, the facts it needs, and what to do next. */
-export function toToolError(problem: Problem) {
-  const { errors: _errors, conflicts, ...others } = problem.facts;
-  const facts = conflicts === undefined ? others : { ...others, conflicts: tellConflicts(conflicts as never) };
-  const told = Object.keys(facts).length === 0 ? '' : ` ${printPlain(facts)}`;
-  const isMissing = problem.code === 'version_conflict' && facts['currentVersion'] === 0;
-  const next = isMissing ? createStep : nextSteps[problem.code];
-  return [`${problem.code}: ${problem.message}${told}`, ...(next === undefined ? [] : [next])].join('\n');
 }
