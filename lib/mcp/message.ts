@@ -37,7 +37,7 @@ function keep(value: unknown, text: string, places: Places): unknown {
   if (places === 'text') return { jsonText: text } satisfies JsonText;
   if (typeof value !== 'object' || value === null || Object.keys(places).length === 0) return value;
   const object = value as Record<string, unknown>;
-  for (const [key, own] of members(text)) {
+  for (const [key, own] of new Map(members(text))) {
     const place = Object.hasOwn(places, key) ? places[key] : places['*'];
     if (place !== undefined) object[key] = keep(object[key], own, place);
   }
