@@ -181,9 +181,8 @@ export function createMemory(deps: {
     const results = await write(request, operations);
     const refused = results.find(({ outcome }) => outcome !== 'created' && outcome !== 'exists');
     if (refused) throw toProblem(refused);
-    const isKnown = ({ outcome }: OperationResult, index: number) =>
-      outcome === 'exists' && !hasContent(results[index], operations[index]);
-    await requireNodes(request, results.filter(isKnown), as.kind);
+    const known = results.filter((one, index) => one.outcome === 'exists' && !hasContent(one, operations[index]));
+    await requireNodes(request, known, as.kind);
     return of.filter((_, index) => results[index]?.outcome === 'created');
   }
 
@@ -313,8 +312,7 @@ export function createMemory(deps: {
 }
 
 /** Whether a context that was there already holds the content that was to be put. */
-function hasContent(result: OperationResult | undefined, operation: PutOperation | undefined): boolean {
-  const { head } = result ?? {};
+function hasContent({ head }: OperationResult, operation: PutOperation | undefined): boolean {
   return head?.kind === operation?.kind && head?.hash === sha256(operation?.content?.bytes ?? '');
 }
 
