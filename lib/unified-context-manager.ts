@@ -21,6 +21,11 @@ import { createMemory, type Memory } from './memory/memory.ts';
 import { type Database, runOne } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
+import type { Embedder } from './search/embedder.ts';
+import { createStaticEmbedder } from './search/embedders/static.ts';
+import { createEmbedding } from './search/embedding.ts';
+import { createIndexing, type IndexReport } from './search/indexing.ts';
+import { createSearch, type Search } from './search/search.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { createHistory, type History } from './versions/history.ts';
@@ -65,6 +70,8 @@ export interface UnifiedContextManager {
   readonly revisions: Revisions;
   /** The knowledge graph of the memory tools. */
   readonly memory: Memory;
+  /** Heads by what they say. */
+  readonly search: Search;
   /** What the caches hold, and how to make them forget it. */
   readonly caching: Caching;
   /** Every committed change, once, in order. */
@@ -87,6 +94,10 @@ export interface UnifiedContextManager {
   warm(options: TaskOptions): Promise<Record<string, WarmReport>>;
   /** Compares layer 2 with PostgreSQL, and removes what was erased while it was away. */
   reconcile(options: TaskOptions): Promise<Record<string, { changes: number; isUnfinished: boolean }>>;
+  /** Brings the search index of one space, or of all of them, up to what was written. */
+  index(options: TaskOptions): Promise<Record<string, IndexReport>>;
+  /** Makes the search index of one space, or of all of them, anew, beside live traffic. */
+  reindex(options: TaskOptions): Promise<Record<string, IndexReport>>;
   close(): Promise<void>;
 }
 
@@ -103,6 +114,8 @@ export async function createUnifiedContextManager(deps: {
   telemetry?: Telemetry;
   /** Hears of engine calls through `telemetry`, and is printed at `/metrics`. */
   metrics?: Metrics;
+  /** Who makes the vectors of what is searched, the current one first; the built-in one when absent. */
+  embedders?: readonly [Embedder, ...Embedder[]] | undefined;
   clock?: Clock;
   ids?: Ids;
   ownerToken?: string | undefined;
@@ -111,20 +124,41 @@ export async function createUnifiedContextManager(deps: {
   const ids = deps.ids ?? createIds({ clock });
   const metrics = deps.metrics ?? createMetrics();
   const nudges = createNudges();
-  const onChanged = (space: string) => nudges.nudge(space);
+  const onChanged = (of: SpaceRef) => {
+    nudges.nudge(of.space);
+    indexing.wake(of);
+  };
   const limits = settings.cache;
   const { touchedItems: items, marks, listedItems: listed, replyBytes } = limits;
   const bounds = { items, marks, listed, replyBytes };
   const redis = deps.redis?.(bounds) ?? createInProcessRedis({ bounds, clock });
   const onFailure = (error: unknown) => telemetry.log({ level: 'warn', event: 'cache.layer2', error });
   const breaker = { failures: limits.breakerFailures, withinMs: limits.breakerWithinMs, openMs: limits.breakerOpenMs };
+  const embedding = createEmbedding({
+    embedders: deps.embedders ?? [createStaticEmbedder()],
+    clock,
+    breaker,
+    queryMs: settings.search.embedderMs,
+    onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.embedder', error }),
+  });
+  const indexing = createIndexing({
+    database,
+    embedding,
+    delayMs: settings.search.delayMs,
+    async readContent(request, context) {
+      const pieces: Uint8Array[] = [];
+      for await (const piece of contexts.streamContent(request, context, 0, context.sizeBytes)) pieces.push(piece);
+      return Buffer.concat(pieces);
+    },
+    onFailure: (error, space) => telemetry.log({ level: 'warn', event: 'search.index', facts: { space }, error }),
+  });
   const cache = createCache({ redis, limits: { ...limits, breaker }, clock, nonce: () => ids.random(16), onFailure });
   const kinds = createContextKinds(settings);
   const keyKind = createKeyKind(settings);
   const reads = createCachedReads({ database, cache, kinds, settings });
   const reports = createReports({ database, cache, ids, everyMs: limits.reportSeconds * 1000 });
   const contexts = createContexts({ database, cache, reads, kinds, reports, clock, settings, onChanges: onChanged });
-  const reconciling = createReconciling({ database, cache, kinds, reads });
+  const reconciling = createReconciling({ database, cache, kinds, reads, derivedKinds: ['graph', 'search'] });
   const warming = createWarming({ database, reads, clock, settings });
   const history = createHistory({ database, contexts, reconciling, ids, settings });
   const caching: Caching = {
@@ -135,6 +169,7 @@ export async function createUnifiedContextManager(deps: {
   };
   const revisions = createRevisions({ contexts, settings });
   const memory = createMemory({ database, cache, contexts, settings });
+  const search = createSearch({ database, cache, contexts, embedding, indexing, settings });
   const feed = createFeed({ database, nudges });
   const { ownerToken } = deps;
   const access = createAccess({
@@ -154,6 +189,7 @@ export async function createUnifiedContextManager(deps: {
     history,
     revisions,
     memory,
+    search,
     caching,
     feed,
     access,
@@ -191,6 +227,10 @@ export async function createUnifiedContextManager(deps: {
       }),
 
     reconcile: (options) => inSpaces('reconcile', options, (space, budgetMs) => reconciling.reconcile(space, budgetMs)),
+
+    index: (options) => inSpaces('index', options, (space, budgetMs) => indexing.index(space, budgetMs)),
+
+    reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => indexing.rebuild(space, budgetMs)),
 
     close: () => database.close(),
   };

@@ -18,6 +18,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/merge', 'lib/postgres', 'lib/redis', 'lib/cache'],
   'lib/versions': ['lib/base', 'lib/config', 'lib/postgres', 'lib/merge', 'lib/contexts'],
   'lib/memory': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
+  'lib/search': ['lib/base', 'lib/config', 'lib/merge', 'lib/postgres', 'lib/cache', 'lib/contexts'],
+  'lib/search/embedders': ['lib/base', 'lib/search'],
   'lib/access': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   lib: [
     'lib/base',
@@ -29,6 +31,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/contexts',
     'lib/versions',
     'lib/memory',
+    'lib/search',
+    'lib/search/embedders',
     'lib/access',
   ],
   'lib/http': [
@@ -40,6 +44,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/contexts',
     'lib/versions',
     'lib/memory',
+    'lib/search',
     'lib/access',
     'lib',
   ],
@@ -50,6 +55,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/contexts',
     'lib/versions',
     'lib/memory',
+    'lib/search',
     'lib/access',
     'lib/http',
     'lib',
@@ -66,7 +72,17 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/merge',
     'lib',
   ],
-  tools: ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/http', 'functions'],
+  tools: [
+    'lib',
+    'lib/contexts',
+    'lib/search',
+    'lib/base',
+    'lib/config',
+    'lib/telemetry',
+    'lib/postgres',
+    'lib/http',
+    'functions',
+  ],
 };
 
 /** Each vendor's package has one home. */
@@ -82,6 +98,7 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   '@modelcontextprotocol/server/stdio': ['functions'],
   hono: ['lib/http'],
   'prom-client': ['lib/telemetry'],
+  '@orama/stemmers/english': ['lib/search'],
   'lru-cache': ['lib/access', 'lib/cache', 'lib/mcp'],
   yaml: ['lib/config'],
   zod: ['lib/http', 'lib/mcp', 'lib/config', 'tools'],
@@ -138,7 +155,8 @@ describe('the architecture', () => {
   });
 
   test('SQL lives in *.sql.ts, in migrations, and where databases are opened', () => {
-    const homes = /\.sql\.ts$|^lib\/postgres\/|^tools\/schema-page\.ts$/;
+    // filter.ts has conditions that several folders put into their statements.
+    const homes = /\.sql\.ts$|^lib\/postgres\/|^lib\/contexts\/filter\.ts$|^tools\/schema-page\.ts$/;
     const wrong = [...texts].filter(
       ([file, text]) =>
         !homes.test(file) &&

@@ -241,6 +241,7 @@ export const settingsSchema = z
               86_400,
               'The knowledge graph of the memory tools, whole or around some names.',
             ),
+            search: kindSettings(['l1', 'l2'], 3600, 'Answers of searches, each until the next write of the space.'),
             key: kindSettings(['l1', 'l2'], 3600, 'API keys, without their secrets.'),
           })
           .prefault({})
@@ -313,7 +314,43 @@ export const settingsSchema = z
       })
       .prefault({})
       .describe('The layers in front of the context tables.'),
-    search: z.strictObject({}).prefault({}).describe('No setting yet.'),
+    search: z
+      .strictObject({
+        k1: z
+          .number()
+          .min(0)
+          .max(10)
+          .default(0.9)
+          .describe('BM25: how much more a text says that has a word more often. 1.2 suits long prose.'),
+        b: z
+          .number()
+          .min(0)
+          .max(1)
+          .default(0.4)
+          .describe('BM25: how much less a longer text says. 0.75 suits long prose.'),
+        candidates: z
+          .int()
+          .min(100)
+          .max(1_000_000)
+          .default(4000)
+          .describe('Chunks that a query scores by words: its rarest words choose them, until they are this many.'),
+        delayMs: z
+          .int()
+          .min(0)
+          .max(60_000)
+          .default(50)
+          .describe('How long `npm start` gathers writes before it indexes them together, in milliseconds.'),
+        embedderMs: z
+          .int()
+          .min(10)
+          .max(60_000)
+          .default(2000)
+          .describe(
+            'How long a search waits for the vector of its query before it searches by words alone, in milliseconds.',
+          ),
+      })
+      .prefault({})
+      .describe('Search by words and by meaning.'),
     sync: z.strictObject({}).prefault({}).describe('No setting yet.'),
     factory: z.strictObject({}).prefault({}).describe('No setting yet.'),
     schedules: z
@@ -330,6 +367,14 @@ export const settingsSchema = z
           .max(1440)
           .default(15)
           .describe('Minutes between warmings of the caches, the first soon after the start; 0 runs none.'),
+        indexMinutes: z
+          .number()
+          .min(0)
+          .max(1440)
+          .default(5)
+          .describe(
+            'Minutes between looks for what other processes have written and nobody has indexed; what `npm start` writes itself is indexed at once. 0 looks never.',
+          ),
         reconcileMinutes: z
           .number()
           .min(0)

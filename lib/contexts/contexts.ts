@@ -81,7 +81,7 @@ export function createContexts(deps: {
   reports: Reports;
   clock: Clock;
   settings: Settings;
-  onChanges: (space: string, changes: readonly Change[]) => void;
+  onChanges: (space: SpaceRef) => void;
 }): Contexts {
   const { database, cache, reads, kinds, reports, clock, settings, onChanges } = deps;
   const { inlineBytes } = settings.limits;
@@ -181,7 +181,7 @@ export function createContexts(deps: {
       return cache.write(whole, kinds.head, run, (answer) => {
         const changes = changesOf(answer);
         if (changes.length === 0) return null;
-        onChanges(request.space, changes);
+        onChanges(request);
         return { ...toStretch(changes), values: [] };
       });
     },
@@ -204,7 +204,7 @@ export function createContexts(deps: {
           ),
         (done) => toCommitted(operations, done),
       );
-      if (written.outcome === 'done' && written.changes.length > 0) onChanges(request.space, written.changes);
+      if (written.outcome === 'done' && written.changes.length > 0) onChanges(request);
       return written;
     },
   };

@@ -1,7 +1,7 @@
-import { sha256 } from '../base/hash.ts';
 import { type Database, runOne } from '../postgres/database.ts';
 import { type Fragment, join, raw, sql, toStatement } from '../postgres/sql.ts';
 import type { Context, ContextHead } from './context.ts';
+import { type ContextFilter, filterConditions, toTime } from './filter.ts';
 import { type HeadJson, jsonColumn, type PartsJson, toContext, toHead } from './rows.ts';
 import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from './snapshot.ts';
 
@@ -196,18 +196,8 @@ export async function readExact(
   return { ...rows, value, known, recorded: jsonColumn(rows.row, 'recorded') };
 }
 
-/** What a list may be narrowed by; every member narrows further. */
-export interface ListFilter {
-  readonly parentId?: string | undefined;
-  readonly subtreeOf?: string | undefined;
-  readonly kind?: string | undefined;
-  readonly updatedSinceMs?: number | undefined;
-  /** Text at a path of the metadata, or membership of an array there. */
-  readonly metadata?: readonly { readonly path: readonly string[]; readonly value: string }[] | undefined;
-}
-
 export interface ListPage {
-  readonly filter: ListFilter;
+  readonly filter: ContextFilter;
   readonly order: 'id' | 'updated';
   /** Where the page before ended: the last id, and for `updated` its time. */
   readonly after?: { readonly id: string; readonly updatedMs: number } | undefined;
@@ -232,16 +222,9 @@ export async function readList(
     page.of === undefined
       ? raw('null')
       : sql`(select to_head(c) from context c where c.space_id = ${request.space} and c.id = ${page.of})`;
-  const conditions = [sql`c.space_id = ${request.space} and ${isLiveNow}`];
-  if (filter.parentId !== undefined) conditions.push(sql`c.parent_id = ${filter.parentId}`);
-  if (filter.kind !== undefined) conditions.push(sql`c.kind = ${filter.kind}`);
-  if (filter.updatedSinceMs !== undefined) {
-    conditions.push(sql`c.updated_at >= to_timestamp(${filter.updatedSinceMs}::double precision / 1000)`);
-  }
-  for (const { path, value } of filter.metadata ?? []) conditions.push(metadataCondition(request.space, path, value));
-  if (filter.subtreeOf !== undefined) conditions.push(subtreeCondition(request.space, filter.subtreeOf));
+  const conditions = filterConditions(request.space, filter);
   if (after !== undefined) {
-    const time = sql`to_timestamp(${after.updatedMs}::double precision / 1000)`;
+    const time = toTime(after.updatedMs);
     conditions.push(
       page.order === 'id'
         ? sql`c.id > ${after.id}`
@@ -318,31 +301,6 @@ export async function readContentPart(
     request,
   );
   return rows[0] === undefined ? null : jsonColumn<NonNullable<PartsJson>>(rows[0], 'content');
-}
-
-function subtreeCondition(space: string, root: string): Fragment {
-  return sql`c.id in (
-    with recursive under (id) as (
-      select c.id from context c where c.space_id = ${space} and c.parent_id = ${root} and ${isLiveNow}
-        and exists (select from context c where c.space_id = ${space} and c.id = ${root} and ${isLiveNow})
-      union
-      select c.id from under join context c on c.space_id = ${space} and c.parent_id = under.id and ${isLiveNow}
-    ) select id from under)`;
-}
-
-// The terms can be looked up; the comparison after them is the exact meaning.
-function metadataCondition(space: string, path: readonly string[], value: string): Fragment {
-  const keys = sql`array(select jsonb_array_elements_text(${JSON.stringify(path)}::jsonb))`;
-  return sql`c.id in (select m.id from context_term m where m.space_id = ${space} and m.term = ${toTerm(path, value)}) and (
-    c.metadata #>> ${keys} = ${value}
-    or jsonb_typeof(c.metadata #> ${keys}) = 'array'
-      and exists (select from jsonb_array_elements_text(c.metadata #> ${keys}) as element where element = ${value}))`;
-}
-
-/** As the SQL function `metadata_terms` makes them. */
-function toTerm(path: readonly string[], value: string): string {
-  const term = `${path.join('.')}=${value}`;
-  return Buffer.byteLength(term) > 200 ? sha256(term) : term;
 }
 
 async function readItem(database: Database, request: LoadRequest, fragment: Fragment) {

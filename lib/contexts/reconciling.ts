@@ -27,9 +27,12 @@ export function createReconciling(deps: {
   cache: Cache;
   kinds: ContextKinds;
   reads: CachedReads;
+  /** Names of further kinds of answers that are made of contents. */
+  derivedKinds: readonly string[];
 }): Reconciling {
-  const { database, cache, kinds, reads } = deps;
-  const derived = [kinds.ancestry, kinds.effective, kinds.list, kinds.tree].map((kind) => keyOf(kind, ''));
+  const { database, cache, kinds, reads, derivedKinds } = deps;
+  const names = [kinds.ancestry, kinds.effective, kinds.list, kinds.tree].map(({ name }) => name);
+  const derived = [...names, ...derivedKinds].map((name) => keyOf({ name }, ''));
 
   const removeErased = async (space: SpaceRef, changes: readonly Change[]) => {
     const heads = changes.flatMap(({ operation, id }) =>

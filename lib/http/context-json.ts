@@ -48,7 +48,7 @@ export function contextMembers(context: Context, isWithContent: boolean): Record
   };
 }
 
-function contentMembers(context: Context): Record<string, unknown> {
+export function contentMembers(context: Context): Record<string, unknown> {
   const { content, hash, contentType } = context;
   if (hash === null) return { content: null };
   if (content === undefined) return { content: null, contentUrl: contentUrl(context) };

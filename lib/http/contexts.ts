@@ -6,7 +6,7 @@ import { parseJson } from '../base/json-parse.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import type { Context } from '../contexts/context.ts';
 import type { Moment } from '../contexts/contexts.ts';
-import type { ListFilter } from '../contexts/read.sql.ts';
+import type { ContextFilter } from '../contexts/filter.ts';
 import { writeOne } from '../contexts/written.ts';
 import { jsonType } from '../merge/document.ts';
 import { applyJsonPatch, applyMergePatch } from '../merge/patch.ts';
@@ -293,12 +293,12 @@ export const contextRoutes: readonly Route[] = [
       if (query.erase) {
         if (!reaches(principal.scopes, 'admin'))
           throw new Problem('forbidden', 'Erasing needs the scope admin.', { needed: 'admin' });
-        const { versions, cacheEntries, seq } = await manager.history.erase(
+        const { versions, cacheEntries, vectors, seq } = await manager.history.erase(
           request,
           { id, children, ...precondition },
           idempotency,
         );
-        return { seq, body: printPlain({ erased: { versions, cacheEntries, vectors: 0 }, pendingPeers: [] }) };
+        return { seq, body: printPlain({ erased: { versions, cacheEntries, vectors }, pendingPeers: [] }) };
       }
       const written = await writeOne(
         manager.contexts,
@@ -451,7 +451,7 @@ async function writePut(
 
 async function listAnswer(
   call: Pick<Call<unknown, unknown, unknown>, 'manager' | 'request'>,
-  filter: ListFilter,
+  filter: ContextFilter,
   query: { order: 'id' | 'updated'; limit: number; cursor?: string | undefined; include?: 'content' | undefined },
   of?: string,
 ): Promise<Answer> {

@@ -12,7 +12,7 @@ export const memoryRoutes: readonly Route[] = [
       'What the memory tools of `/mcp` remember, in the format of the reference memory server: a line of JSON for each entity, then for each relation, in order of creation.',
     scope: 'read',
     answers: { 200: { description: 'Lines of JSON.', contentType: 'application/x-ndjson' } },
-    problems: ['context_too_large'],
+    problems: [],
     async handle({ manager, request }) {
       return { contentType: 'application/x-ndjson', body: printGraphFile(manager.memory.listNodes(request)) };
     },

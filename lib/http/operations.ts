@@ -148,7 +148,7 @@ export const operationRoutes: readonly Route[] = [
     tag,
     summary: 'Run now what the schedule runs',
     description:
-      '`cleanup` removes what retention no longer keeps in this space, `warm` fills its caches with what is read most, `reconcile` compares layer 2 with PostgreSQL; each for ten seconds at most, and `unfinished` says that more is left.',
+      '`cleanup` removes what retention no longer keeps in this space, `warm` fills its caches with what is read most, `reconcile` compares layer 2 with PostgreSQL, `index` brings the search index up to what was written, `reindex` makes it anew; each for ten seconds at most, and `unfinished` says that more is left.',
     scope: 'admin',
     body: { kind: 'json', types: ['application/json'], schema: maintenanceBody, example: { task: 'cleanup' } },
     answers: {
@@ -168,6 +168,13 @@ export const operationRoutes: readonly Route[] = [
             cacheReports: z.int(),
           }),
           z.strictObject({ task: z.literal('warm'), warmed: z.int(), skipped: z.int(), tookMs: z.number() }),
+          z.strictObject({
+            task: z.enum(['index', 'reindex']),
+            unfinished: z.boolean(),
+            contexts: z.int(),
+            chunks: z.int(),
+            embedded: z.int(),
+          }),
           z.strictObject({ task: z.literal('reconcile'), unfinished: z.boolean(), changes: z.int() }),
         ]),
         example: {

@@ -7,6 +7,7 @@ import { memoryRoutes } from './memory.ts';
 import { mergeRoutes } from './merge.ts';
 import { operationRoutes } from './operations.ts';
 import type { Route } from './route.ts';
+import { searchRoutes } from './search.ts';
 import { treeRoutes } from './trees.ts';
 import { versionRoutes } from './versions.ts';
 
@@ -19,6 +20,7 @@ const confirming = [
   changeRoutes,
   mergeRoutes,
   memoryRoutes,
+  searchRoutes,
 ].flat();
 
 /** Every route there is, in the order the documents show them. */

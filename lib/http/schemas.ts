@@ -4,7 +4,7 @@ import type { RawJson } from '../base/json-parse.ts';
 import { preferences, strategies } from '../merge/merge.ts';
 
 /** Any JSON value, kept as the text it was sent as. */
-const rawJson = z
+export const rawJson = z
   .custom<RawJson>((value) => typeof value === 'object' && value !== null && 'raw' in value, 'is a JSON value')
   .meta({ description: 'Any JSON value, kept byte for byte; for `text/*` a string.', rawJson: true });
 
@@ -180,7 +180,7 @@ export const spaceBody = z.strictObject({ name: spaceName }).meta({ id: 'SpaceCr
 export const restoreBody = z.strictObject({ version: versionNumber }).meta({ id: 'Restore' });
 export const pinBody = z.strictObject({ pinned: z.boolean() }).meta({ id: 'Pin' });
 export const maintenanceBody = z
-  .strictObject({ task: z.enum(['warm', 'cleanup', 'reconcile']) })
+  .strictObject({ task: z.enum(['warm', 'cleanup', 'reconcile', 'index', 'reindex']) })
   .meta({ id: 'MaintenanceRun' });
 
 function isPrintable(text: string): boolean {

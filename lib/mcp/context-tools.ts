@@ -11,6 +11,8 @@ import { contextMembers, versionMembers } from '../http/context-json.ts';
 import { readCursor, writeCursor } from '../http/cursor.ts';
 import { toContent, toPut } from '../http/put.ts';
 import { contentType, contextId, kind, message, time, versionNumber } from '../http/schemas.ts';
+import { hitMembers } from '../http/search.ts';
+import { filterFields, metadataFilter, queryText, searchMode, toFilter } from '../http/search-query.ts';
 import { type PrintedConflict, printConflicts } from '../merge/conflict.ts';
 import { isTextType, jsonType } from '../merge/document.ts';
 import { preferences, strategies } from '../merge/merge.ts';
@@ -313,6 +315,47 @@ export const contextTools: readonly Tool[] = [
         place: [context.id, context.updatedMs],
       }));
       return tellPage(items, { asked, hasMore: value.hasMore });
+    },
+  }),
+
+  tool({
+    name: 'context_search',
+    title: 'Search Contexts',
+    description:
+      'Find stored contexts by what they say: ask a question or give a few words. Use it when you do not know the id; read the whole with context_get, or the part around a hit with its start and length.',
+    scope: 'read',
+    hints: { isIdempotent: true },
+    input: z.strictObject({
+      query: queryText.describe('A question or a few words; "…" must be there word for word, -word must not'),
+      mode: searchMode.default('hybrid').describe('By words and meaning, or by one of them alone'),
+      limit: z.int().min(1).max(50).default(10).describe('At most so many'),
+      ...filterFields,
+      metadata: metadataFilter
+        .optional()
+        .describe('Path → value, or → {"gt", "gte", "lt", "lte"}, such as {"team": "payments", "build": {"gte": 7}}'),
+      groupBy: z.enum(['context', 'chunk']).default('context').describe('The best part of each context, or every part'),
+    }),
+    output: z.object({
+      hits: z.array(
+        z.object({
+          id: z.string(),
+          version,
+          score: z.number(),
+          snippet: z.string(),
+          chunk: z.object({ ordinal: z.int(), start: z.int(), end: z.int() }).describe('start and end in bytes'),
+          title: z.string().optional(),
+          kind: z.string(),
+          metadata: z.record(z.string(), anyJson),
+        }),
+      ),
+      pending: z.int().describe('Writes that are not searchable yet'),
+      degraded: z.array(z.string()).describe('Ways of searching that are down'),
+    }),
+    async handle({ manager, request }, { query, mode, limit, groupBy, metadata, ...fields }) {
+      const filter = toFilter(fields, metadata);
+      const found = await manager.search.search(request, { query, mode, limit, filter, groupBy, isIndexed: false });
+      const { hits, pending, degraded } = found;
+      return structure({ hits: hits.map(hitMembers), pending, degraded });
     },
   }),
 

@@ -47,12 +47,12 @@ export interface History {
     pin: { readonly id: string; readonly version: number; readonly isPinned: boolean },
     idempotency?: Idempotency,
   ): Promise<{ version: VersionEntry; seq: number }>;
-  /** Removes every trace but the highest version number, for good; `cacheEntries` went from layer 3. */
+  /** Removes every trace but the highest version number, for good; `cacheEntries` went from layer 3, `vectors` chunks from the search index. */
   erase(
     request: RequestContext,
     erase: Precondition & { readonly id: string; readonly children: ChildrenMode },
     idempotency?: Idempotency,
-  ): Promise<{ versions: number; cacheEntries: number; seq: number }>;
+  ): Promise<{ versions: number; cacheEntries: number; vectors: number; seq: number }>;
 }
 
 export function createHistory(deps: {
@@ -126,7 +126,8 @@ export function createHistory(deps: {
       const answer = await contexts.committing(request, () => retryLost(run), changesOf);
       if ('recorded' in answer) {
         if (answer.recorded === null) throw idempotencyMismatch();
-        return { versions: answer.recorded.versions, cacheEntries: answer.recorded.entries ?? 0, seq: answer.clock };
+        const { versions, entries = 0, chunks = 0 } = answer.recorded;
+        return { versions, cacheEntries: entries, vectors: chunks, seq: answer.clock };
       }
       if (answer.outcome !== 'erased' && answer.outcome !== undefined) {
         const head = answer.head && toHead(answer.head);
@@ -135,7 +136,7 @@ export function createHistory(deps: {
       if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
       // Away, layer 2 is told again by the next reconciliation, which follows the feed.
       await reconciling.removeErased(request, changesOf(answer)).catch(() => 0);
-      return { versions: answer.versions, cacheEntries: answer.entries, seq: answer.clock };
+      return { versions: answer.versions, cacheEntries: answer.entries, vectors: answer.chunks, seq: answer.clock };
     },
   };
 }

@@ -71,6 +71,7 @@ declare
   v_changes change[] := '{}';
   v_versions integer := 0;
   v_entries integer;
+  v_chunks integer;
   v_ticked jsonb;
 begin
   perform lock_tree();
@@ -109,6 +110,7 @@ begin
     v_hashes := v_hashes || v_one.hashes;
     v_changes := v_changes || erase_change(v_child, p_options);
   end loop;
+  v_chunks := drop_documents(v_erased);
   for v_hash in select distinct hash from unnest(v_hashes) hash order by hash loop
     perform from content where space_id = v_space and hash = v_hash and part = 0 for update;
     delete from content where space_id = v_space and hash = v_hash
@@ -122,7 +124,7 @@ begin
   -- After the tick: see keep_entry.
   delete from cache_entry where space_id = v_space and deps <> '{}';
   get diagnostics v_entries = row_count;
-  v_answer := jsonb_build_object('outcome', 'erased', 'versions', v_versions, 'entries', v_entries);
+  v_answer := jsonb_build_object('outcome', 'erased', 'versions', v_versions, 'entries', v_entries, 'chunks', v_chunks);
   perform keep_answer(p_options, v_answer);
   return v_answer || v_ticked;
 end $$;

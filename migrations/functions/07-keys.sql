@@ -123,8 +123,10 @@ begin
   if exists (select from space where id = v_space) then return 0; end if;
   foreach v_table in array array[
     'cache_entry', 'cache_report', 'memory_node', 'context_term', 'change', 'content', 'garbage', 'context_version', 'context', 'idempotency',
-    'follower', 'audit'
+    'follower', 'audit', 'chunk_vector', 'chunk', 'search_document', 'chunk_term', 'search_state'
   ] loop
+    -- Vectors are kept only where PostgreSQL can.
+    continue when to_regclass(v_table) is null;
     execute format('delete from %I where ctid = any (array(select ctid from %I where space_id = $1 limit $2))', v_table, v_table)
       using v_space, p_limit;
     get diagnostics v_count = row_count;

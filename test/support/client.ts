@@ -9,6 +9,7 @@ import { routes } from '../../lib/http/routes.ts';
 import { problemAnswer } from '../../lib/http/schemas.ts';
 import type { Database } from '../../lib/postgres/database.ts';
 import type { Bounds, Redis } from '../../lib/redis/redis.ts';
+import type { Embedder } from '../../lib/search/embedder.ts';
 import type { Metrics } from '../../lib/telemetry/metrics.ts';
 import { type EngineCall, noTelemetry, type Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../../lib/unified-context-manager.ts';
@@ -57,6 +58,7 @@ export async function openStore(
     telemetry?: Telemetry;
     metrics?: Metrics;
     database?: Database;
+    embedders?: readonly [Embedder, ...Embedder[]];
     /** Makes layer 2; in the process when absent. */
     redis?: (bounds: Bounds) => Redis;
     /** Makes no space of its own. */
@@ -78,6 +80,7 @@ export async function openStore(
     settings,
     telemetry: counted,
     ...(options.metrics ? { metrics: options.metrics } : {}),
+    embedders: options.embedders,
     ownerToken,
     clock,
   });

@@ -1,0 +1,82 @@
+import { pointer } from '../base/json.ts';
+import { hash32 } from './analysis.ts';
+import type { Piece } from './chunk.ts';
+import { createCursor, spansOf } from './chunk-text.ts';
+import { type Node, readNodes, textOf } from './json-nodes.ts';
+
+// In characters of JSON; see chunk-text.ts.
+const sizeMax = 1200;
+const sizeMin = 600;
+
+/** JSON, cut between members: what is small enough stays together, and the path is a JSON Pointer to what it is in. */
+export function chunkJson(text: string): Piece[] {
+  const pieces: Piece[] = [];
+  // Depth first, without recursion.
+  const todo: { readonly node: Node; readonly path: readonly (string | number)[] }[] = [
+    { node: readNodes(text), path: [] },
+  ];
+  for (;;) {
+    const next = todo.pop();
+    if (next === undefined) break;
+    const { node, path } = next;
+    if (node.end - node.start <= sizeMax) pieces.push(toPiece(text, [node], path));
+    else if (node.children === undefined) pieces.push(...longText(text, node, path));
+    else todo.push(...divide(text, node, path, pieces));
+  }
+  return pieces.sort((left, right) => left.start - right.start);
+}
+
+/** Puts small neighbouring children together into `pieces`; answers with the large ones. */
+function divide(text: string, node: Node, path: readonly (string | number)[], pieces: Piece[]) {
+  const large: { node: Node; path: (string | number)[] }[] = [];
+  let group: Node[] = [];
+  const close = () => {
+    if (group.length > 0) pieces.push(toPiece(text, group, path));
+    group = [];
+  };
+  for (const child of node.children ?? []) {
+    if (child.end - child.start > sizeMax) {
+      close();
+      large.push({ node: child, path: [...path, child.key ?? ''] });
+      continue;
+    }
+    const [first = child] = group;
+    const size = (group.at(-1)?.end ?? first.start) - first.start;
+    // As in chunk-text.ts, so that an edit moves no boundaries but those near it.
+    const isBoundary = size >= sizeMin && hash32(text.slice(child.start, child.end)) % 3 === 0;
+    if (size + child.end - child.start > sizeMax || isBoundary) close();
+    group.push(child);
+  }
+  close();
+  return large;
+}
+
+function toPiece(text: string, nodes: readonly Node[], path: readonly (string | number)[]): Piece {
+  const lines = nodes.map((node) => textOf(text, node, typeof node.key === 'string' ? node.key : ''));
+  return { text: lines.join('\n'), path: pointer(path), start: nodes[0]?.start ?? 0, end: nodes.at(-1)?.end ?? 0 };
+}
+
+/** A long string, cut as text is; where it has no escapes its pieces stand where they do in the JSON text. */
+function longText(text: string, node: Node, path: readonly (string | number)[]): Piece[] {
+  if (node.kind !== 'string') return [];
+  const raw = text.slice(node.start + 1, node.end - 1);
+  const isPlain = !raw.includes('\\');
+  const value = isPlain ? raw : (JSON.parse(text.slice(node.start, node.end)) as string);
+  const lengthOf = isPlain
+    ? (from: number, to: number) => to - from
+    : (from: number, to: number, at: number) => escapedLength(raw, at, to - from);
+  const [starts, ends] = [createCursor(lengthOf), createCursor(lengthOf)];
+  return spansOf(value).map(({ start, end }) => ({
+    text: value.slice(start, end),
+    path: pointer(path),
+    start: node.start + 1 + starts(start),
+    end: node.start + 1 + ends(end),
+  }));
+}
+
+/** What `count` units of a string's value take in its JSON text from `at` on, which has escapes. */
+function escapedLength(raw: string, at: number, count: number): number {
+  let end = at;
+  for (let unit = 0; unit < count; unit++) end += raw[end] !== '\\' ? 1 : raw[end + 1] === 'u' ? 6 : 2;
+  return end - at;
+}

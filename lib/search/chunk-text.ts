@@ -1,0 +1,141 @@
+import { hash32 } from './analysis.ts';
+import type { Piece } from './chunk.ts';
+
+/** A stretch of a text. */
+interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+// In characters; about four are a token. See docs/search.md.
+const sizeMax = 1200;
+const sizeMin = 600;
+// What one sentence at the end of a piece may take to be said again at the beginning of the next.
+const overlapMax = 250;
+
+/** Plain text, cut between paragraphs. */
+export function chunkText(text: string): Piece[] {
+  return pack(text, { start: 0, end: text.length }).map((span) => toPiece(text, span, ''));
+}
+
+/** Markdown, cut between sections first; code stays together, and the path is that of the headings above. */
+export function chunkMarkdown(text: string): Piece[] {
+  const pieces: Piece[] = [];
+  const headings: string[] = [];
+  let start = 0;
+  let fence = '';
+  const close = (end: number) => {
+    const path = headings.filter(Boolean).join(' › ');
+    for (const span of pack(text, { start, end })) pieces.push(toPiece(text, span, path));
+    start = end;
+  };
+  for (const { 0: line, index } of text.matchAll(/[^\n]*\n?/g)) {
+    const [, mark = ''] = /^ {0,3}(`{3,}|~{3,})/.exec(line) ?? [];
+    if (mark !== '') fence = fence === '' ? mark : mark.startsWith(fence) ? '' : fence;
+    const [, level = '', title = ''] = (fence === '' && /^ {0,3}(#{1,6})[ \t]+(.*?)[ \t#]*$/m.exec(line)) || [];
+    if (level === '') continue;
+    close(index);
+    headings.length = Math.min(headings.length, level.length - 1);
+    headings[level.length - 1] = title.slice(0, 100);
+  }
+  close(text.length);
+  return pieces;
+}
+
+/** Text without structure, such as a long string of a JSON document: as {@link chunkText}, without paths. */
+export const spansOf = (text: string): Span[] => pack(text, { start: 0, end: text.length });
+
+function toPiece(text: string, { start, end }: Span, path: string): Piece {
+  return { text: text.slice(start, end), path, start, end };
+}
+
+/**
+ * Puts neighbouring paragraphs together. Where a piece that is large enough ends is also decided by the paragraph that
+ * follows, not by all that came before, so that an edit moves the boundaries near it and no others.
+ */
+function pack(text: string, { start, end }: Span): Span[] {
+  const packed: Span[] = [];
+  let open: { start: number; end: number } | undefined;
+  for (const paragraph of paragraphs(text, start, end)) {
+    const size = open === undefined ? 0 : open.end - open.start;
+    const isFull = size + paragraph.end - paragraph.start > sizeMax;
+    const isBoundary = size >= sizeMin && hash32(text.slice(paragraph.start, paragraph.end)) % 3 === 0;
+    if (open !== undefined && (isFull || isBoundary)) {
+      packed.push(open);
+      open = undefined;
+    }
+    if (paragraph.end - paragraph.start > sizeMax) packed.push(...split(text, paragraph));
+    else if (open === undefined) open = { ...paragraph };
+    else open.end = paragraph.end;
+  }
+  if (open !== undefined) packed.push(open);
+  return packed;
+}
+
+function* paragraphs(text: string, start: number, end: number): Generator<Span> {
+  const blank = /\n[ \t\r]*\n\s*/g;
+  let from = start;
+  for (blank.lastIndex = start; ; ) {
+    const match = blank.exec(text);
+    const to = match === null || match.index >= end ? end : match.index;
+    if (text.slice(from, to).trim() !== '') yield { start: from, end: to };
+    if (to === end || match === null) return;
+    from = Math.min(match.index + match[0].length, end);
+  }
+}
+
+/** Cuts a long paragraph between lines or sentences; one that is too long by itself between words, or anywhere. */
+function split(text: string, paragraph: Span): Span[] {
+  const spans: Span[] = [];
+  let open: { start: number; end: number } | undefined;
+  let last: Span | undefined;
+  for (const sentence of sentences(text, paragraph)) {
+    if (open !== undefined && sentence.end - open.start > sizeMax - overlapMax) {
+      spans.push(open);
+      const isRepeated = last !== undefined && last.start > open.start && last.end - last.start <= overlapMax;
+      open = isRepeated && last !== undefined ? { start: last.start, end: last.end } : undefined;
+    }
+    if (open === undefined) open = { ...sentence };
+    else open.end = sentence.end;
+    last = sentence;
+  }
+  if (open !== undefined) spans.push(open);
+  return spans;
+}
+
+function* sentences(text: string, { start, end }: Span): Generator<Span> {
+  const stop = /[.!?]+["')\]]*\s+|[。！？]+|\n+/g;
+  let from = start;
+  for (stop.lastIndex = start; from < end; ) {
+    const match = stop.exec(text);
+    const to = match === null || match.index >= end ? end : Math.min(match.index + match[0].length, end);
+    for (const span of cutWords(text, from, to)) yield span;
+    if (match === null) return;
+    from = to;
+  }
+}
+
+/** Whole where it is short enough, else in lengths of 600 to 950 that end behind a space where there is one. */
+function* cutWords(text: string, start: number, end: number): Generator<Span> {
+  const longest = sizeMax - overlapMax;
+  let from = start;
+  while (end - from > longest) {
+    const space = text.slice(from, from + longest).lastIndexOf(' ');
+    let to = from + (space > sizeMin ? space + 1 : longest);
+    // Not between the two halves of a character.
+    if (/[\udc00-\udfff]/.test(text[to] ?? '')) to--;
+    yield { start: from, end: to };
+    from = to;
+  }
+  yield { start: from, end };
+}
+
+/** Turns places in one text into places in another that says the same; each is asked for behind the one before. */
+export function createCursor(lengthOf: (from: number, to: number, place: number) => number): (at: number) => number {
+  let [from, place] = [0, 0];
+  return (at) => {
+    place += lengthOf(from, at, place);
+    from = at;
+    return place;
+  };
+}

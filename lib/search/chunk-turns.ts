@@ -1,0 +1,65 @@
+import { jsonType } from '../merge/document.ts';
+import type { Piece } from './chunk.ts';
+import { spansOf } from './chunk-text.ts';
+import { type Node, readNodes, textOf } from './json-nodes.ts';
+
+const turnsMin = 3;
+const speakersMax = 12;
+
+/** A conversation, cut between its turns; undefined for what is none. */
+export function chunkTurns(text: string, contentType: string): Piece[] | undefined {
+  return contentType === jsonType ? jsonTurns(text) : textTurns(text);
+}
+
+/** `Speaker: what was said`, a turn a line or more; the same few speakers again and again. */
+function textTurns(text: string): Piece[] | undefined {
+  const starts: number[] = [];
+  const counts = new Map<string, number>();
+  let lines = 0;
+  for (const { 0: line, index } of text.matchAll(/[^\n]*\n?/g)) {
+    if (line.trim() === '') continue;
+    lines++;
+    const [, speaker] = /^(\p{L}[\p{L}\p{N} ._'-]{0,40}):\s/u.exec(line) ?? [];
+    if (speaker === undefined) continue;
+    starts.push(index);
+    counts.set(speaker, (counts.get(speaker) ?? 0) + 1);
+  }
+  // The lines of a configuration have colons, too, but hardly ever the same words before them.
+  const isConversation =
+    starts.length >= turnsMin &&
+    starts.length * 2 >= lines &&
+    counts.size <= Math.min(speakersMax, starts.length / 1.5);
+  if (!isConversation) return undefined;
+  const [first = 0] = starts;
+  const bounds = text.slice(0, first).trim() === '' ? starts : [0, ...starts];
+  return bounds.flatMap((start, at) => cutTurn(text.slice(start, bounds[at + 1]), start));
+}
+
+/** A list of messages as the APIs of models have it: `[{role | speaker | name, content | text}]`, or `{messages: […]}`. */
+function jsonTurns(text: string): Piece[] | undefined {
+  const root = readNodes(text);
+  const list = root.kind === 'array' ? root : root.children?.find(({ key }) => key === 'messages' || key === 'turns');
+  if (list?.kind !== 'array' || (list.children?.length ?? 0) < turnsMin) return undefined;
+  const pieces: Piece[] = [];
+  for (const message of list.children ?? []) {
+    const speaker = memberOf(message, ['role', 'speaker', 'name', 'author']);
+    const said = memberOf(message, ['content', 'text', 'message']);
+    if (speaker?.kind !== 'string' || said === undefined) return undefined;
+    const { start, end } = message;
+    const turn = `${textOf(text, speaker)}: ${textOf(text, said)}`;
+    pieces.push(...spansOf(turn).map((span) => ({ text: turn.slice(span.start, span.end), path: '', start, end })));
+  }
+  return pieces;
+}
+
+const memberOf = (node: Node, names: readonly string[]): Node | undefined =>
+  node.children?.find(({ key }) => typeof key === 'string' && names.includes(key));
+
+function cutTurn(turn: string, offset: number): Piece[] {
+  return spansOf(turn).map(({ start, end }) => ({
+    text: turn.slice(start, end),
+    path: '',
+    start: start + offset,
+    end: end + offset,
+  }));
+}

@@ -1,0 +1,100 @@
+import type { ContextHead } from '../contexts/context.ts';
+import { type ContextFilter, filterConditions } from '../contexts/filter.ts';
+import { type HeadJson, jsonColumn, toHead } from '../contexts/rows.ts';
+import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
+import type { Database } from '../postgres/database.ts';
+import { join, sql } from '../postgres/sql.ts';
+import { toTerm } from './analysis.ts';
+import { followerName } from './follower-name.ts';
+import type { WordQuery } from './query.ts';
+
+/** What is looked for. */
+export interface Wanted {
+  /** Lexemes of null are not looked for; what must and must not be there holds for both legs. */
+  readonly words: Omit<WordQuery, 'lexemes'> & { readonly lexemes: readonly string[] | null };
+  /** By meaning: the query's vector as each embedder makes it, the current one first. */
+  readonly vectors: readonly { readonly embedder: string; readonly vector: Float32Array }[];
+  /** What the likeness of vectors counts beside that of words, 0 to 1. */
+  readonly weight: number;
+  readonly filter: ContextFilter | null;
+  readonly isByChunk: boolean;
+  readonly limit: number;
+  /** Of BM25: how soon more of a word says no more, and how much length counts. */
+  readonly k1: number;
+  readonly b: number;
+  /** How many chunks are scored by words at most, as far as the rarest word leaves a choice. */
+  readonly candidates: number;
+}
+
+/** A chunk that was found, and the head of its context in the same snapshot. */
+export interface Found {
+  readonly head: ContextHead;
+  readonly key: string;
+  readonly score: number;
+  readonly text: string;
+  /** Counted from 0. */
+  readonly ordinal: number;
+  /** In bytes of the content of `version`. */
+  readonly start: number;
+  readonly end: number;
+  /** The version that was indexed. */
+  readonly version: number;
+}
+
+export interface FoundPage {
+  /** The best first. */
+  readonly found: readonly Found[];
+  /** Writes that the index has not seen yet. */
+  readonly pending: number;
+  /** Whether PostgreSQL has a place for vectors. */
+  readonly hasVectors: boolean;
+  /** When the next context of the space expires, in milliseconds since 1970; null where none does. */
+  readonly expiresMs: number | null;
+}
+
+/** The best chunks by words and by meaning, as `search_chunks` of `migrations/functions/11-search.sql` finds them. */
+export async function findChunks(database: Database, request: LoadRequest, wanted: Wanted): Promise<Read<FoundPage>> {
+  const { space } = request;
+  const { words, vectors, filter, ...query } = wanted;
+  const allowed =
+    filter === null
+      ? sql`null`
+      : sql`(select coalesce(array_agg(c.id), '{}') from context c where ${join(filterConditions(space, filter), ' and ')})`;
+  const asked = JSON.stringify({
+    ...query,
+    terms: words.lexemes?.map((lexeme) => ({ lexeme, term: toTerm(space, lexeme) })) ?? null,
+    must: words.must,
+    mustNot: words.mustNot,
+    vectors: vectors.map(({ embedder, vector }) => ({ embedder, vector: toLiteral(vector) })),
+  });
+  const { row, ...read } = await readSnapshot(
+    database,
+    request,
+    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors, (
+          select count(*) from change h where h.space_id = s.id and h.kind = 'context' and h.tick > coalesce(
+            (select f.cursor from follower f where f.space_id = s.id and f.name = ${followerName}), 0)
+        ) as pending, to_ms((
+          select min(e.expires_at) from context e
+          where e.space_id = s.id and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms, (
+          select jsonb_agg(jsonb_build_object('head', to_head(c), 'key', b.key, 'score', b.score, 'text', b.text,
+            'ordinal', b.ordinal, 'start', b.start_byte, 'end', b.end_byte, 'version', b.version) order by b.score desc, c.id, b.ordinal)
+          from search_chunks(${asked}::jsonb, ${allowed}) b
+          join context c on c.space_id = s.id and c.id = b.context_id and ${isLiveNow})::text as found
+        from space s where s.id = ${space}`,
+  );
+  const found = (jsonColumn<(Omit<Found, 'head'> & { head: HeadJson })[]>(row, 'found') ?? []).map((one) => ({
+    ...one,
+    key: one.key.replaceAll('-', ''),
+    head: toHead(one.head),
+  }));
+  const expiresMs = row['expires_ms'] ? Number(row['expires_ms']) : null;
+  const hasVectors = row['has_vectors'] === 't';
+  return { ...read, value: { found, pending: Number(row['pending']), hasVectors, expiresMs } };
+}
+
+/** As pgvector reads it. */
+export function toLiteral(vector: Float32Array): string {
+  let text = '';
+  for (const value of vector) text += `${text === '' ? '[' : ','}${Number(value.toPrecision(5))}`;
+  return `${text}]`;
+}

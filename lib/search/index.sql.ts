@@ -1,0 +1,157 @@
+import type { Context } from '../contexts/context.ts';
+import type { RequestContext } from '../contexts/request.ts';
+import { type HeadJson, jsonColumn, type PartsJson, toContext } from '../contexts/rows.ts';
+import { isLiveNow } from '../contexts/snapshot.ts';
+import { type Database, type Row, runOne, type Statement } from '../postgres/database.ts';
+import { raw, sql, toStatement } from '../postgres/sql.ts';
+
+const ask = (
+  database: Database,
+  request: RequestContext,
+  fragment: Parameters<typeof toStatement>[0],
+): Promise<Row[]> => runOne(database.in(request), toStatement(fragment), request);
+
+/**
+ * The live ones of these contexts with their contents, until together they exceed `bytesMax`, the first in any case,
+ * without its content where that alone is more; and which chunks are held of each.
+ *
+ * @returns `rest`: those that were too much.
+ */
+export async function readToIndex(
+  database: Database,
+  request: RequestContext,
+  ids: readonly string[],
+  bytesMax: number,
+): Promise<{ contexts: Context[]; keys: Map<string, Set<string>>; rest: string[] }> {
+  const [row = {}] = await ask(
+    database,
+    request,
+    sql`with wanted as (
+        select id, ordinality as position from jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb) with ordinality as w (id, ordinality)
+      ), live as (
+        select c as node, position, sum(c.size_bytes) over (order by position) - c.size_bytes as before
+        from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id and ${isLiveNow}
+      )
+      select (select jsonb_agg(jsonb_build_object('head', to_head(node), 'content', case when (node).size_bytes <= ${bytesMax} then content_parts((node).hash) end) order by position)
+          from live where before = 0 or before + (node).size_bytes <= ${bytesMax})::text as items,
+        (select jsonb_agg((node).id order by position) from live where before > 0 and before + (node).size_bytes > ${bytesMax})::text as rest,
+        (select jsonb_object_agg(h.context_id, h.keys) from (
+          select context_id, jsonb_agg(replace(key::text, '-', '')) as keys from chunk
+          where space_id = ${request.space} and context_id in (select id from wanted) group by context_id) h)::text as keys`,
+  );
+  const items = jsonColumn<{ head: HeadJson; content: PartsJson }[]>(row, 'items') ?? [];
+  const held = Object.entries(jsonColumn<Record<string, string[]>>(row, 'keys') ?? {});
+  return {
+    contexts: items.map(({ head, content }) => toContext(head, content ?? undefined)),
+    keys: new Map(held.map(([id, keys]) => [id, new Set(keys)])),
+    rest: jsonColumn<string[]>(row, 'rest') ?? [],
+  };
+}
+
+/** A chunk as the index takes it in; without `vector` it is still to come, null says that there is none. */
+export interface NewChunk {
+  readonly id: string;
+  readonly key: string;
+  readonly header: string;
+  readonly text: string;
+  readonly lexemes: string;
+  readonly terms: readonly number[];
+  readonly words: number;
+  readonly vector?: string | null;
+}
+
+export interface NewDocument {
+  readonly id: string;
+  readonly version: number;
+  readonly isTranscript: boolean;
+  readonly keys: readonly string[];
+  readonly starts: readonly number[];
+  readonly ends: readonly number[];
+}
+
+export const putChunks = (chunks: readonly NewChunk[], embedder: string): Statement =>
+  toStatement(sql`select put_chunks(${JSON.stringify(chunks)}::json, ${embedder})`);
+
+export const putDocuments = (documents: readonly NewDocument[]): Statement =>
+  toStatement(sql`select put_documents(${JSON.stringify(documents)}::json)`);
+
+export const dropDocuments = (ids: readonly string[]): Statement =>
+  toStatement(sql`select drop_documents(array(select jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb)))`);
+
+export const putVectors = (
+  vectors: readonly { readonly id: string; readonly key: string; readonly vector: string | null }[],
+  embedder: string,
+): Statement => toStatement(sql`select put_vectors(${JSON.stringify(vectors)}::json, ${embedder})`);
+
+/** Writes that the index has not seen yet. */
+export async function countPending(database: Database, request: RequestContext, follower: string): Promise<number> {
+  const [row = {}] = await ask(
+    database,
+    request,
+    sql`select count(*) as pending from change where space_id = ${request.space} and kind = 'context' and tick > coalesce(
+      (select cursor from follower where space_id = ${request.space} and name = ${follower}), 0)`,
+  );
+  return Number(row['pending'] ?? 0);
+}
+
+/** Ids of contexts or of what is indexed, in order, after one. */
+export async function listIds(
+  database: Database,
+  request: RequestContext,
+  of: 'context' | 'search_document',
+  page: { readonly after: string; readonly limit: number },
+): Promise<string[]> {
+  const state = of === 'context' ? raw(` and state = 'live'`) : raw('');
+  const rows = await ask(
+    database,
+    request,
+    sql`select id from ${raw(of)} where space_id = ${request.space} and id > ${page.after}${state} order by id limit ${page.limit}`,
+  );
+  return rows.map((row) => String(row['id']));
+}
+
+/** Whether some chunk may lack its vector of this embedder. */
+export async function lacksVectors(database: Database, request: RequestContext, embedder: string): Promise<boolean> {
+  const rows = await ask(
+    database,
+    request,
+    sql`select from search_state where space_id = ${request.space} and vectors_of is distinct from ${embedder} and chunks > 0`,
+  );
+  return rows.length > 0;
+}
+
+/** Chunks without a vector of this embedder. */
+export async function listWithoutVector(
+  database: Database,
+  request: RequestContext,
+  embedder: string,
+  limit: number,
+): Promise<{ id: string; key: string; text: string }[]> {
+  const rows = await ask(
+    database,
+    request,
+    sql`select c.context_id as id, c.key, concat_ws(E'\n', nullif(c.header, ''), c.text) as text from chunk c
+      where c.space_id = ${request.space} and not exists (
+        select from chunk_vector v where v.space_id = c.space_id and v.embedder = ${embedder} and v.context_id = c.context_id and v.key = c.key)
+      limit ${limit}`,
+  );
+  return rows.map((row) => ({ id: String(row['id']), key: String(row['key']), text: String(row['text']) }));
+}
+
+/** Notes that all chunks have their vectors, unless one came in meanwhile, and lets go of those of embedders not `kept`. */
+export function settleVectors(space: string, embedder: string, kept: readonly string[]): Statement[] {
+  const names = sql`array(select jsonb_array_elements_text(${JSON.stringify(kept)}::jsonb))`;
+  return [
+    toStatement(sql`select lock_search()`),
+    toStatement(sql`update search_state set vectors_of = ${embedder} where space_id = ${space} and not exists (
+      select from chunk c where c.space_id = ${space} and not exists (
+        select from chunk_vector v where v.space_id = c.space_id and v.embedder = ${embedder} and v.context_id = c.context_id and v.key = c.key))`),
+    toStatement(sql`delete from chunk_vector where space_id = ${space} and embedder <> all (${names})`),
+  ];
+}
+
+/** Makes room for vectors; false where PostgreSQL has no pgvector. */
+export async function enableVectors(database: Database): Promise<boolean> {
+  const [row] = await runOne(database.owner, { text: 'select enable_vectors() as done', params: [] });
+  return row?.['done'] === 't';
+}

@@ -1,0 +1,274 @@
+import type { Change, Context } from '../contexts/context.ts';
+import { createFollower } from '../contexts/follower.ts';
+import { type RequestContext, type SpaceRef, systemRequest } from '../contexts/request.ts';
+import type { Database } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
+import { analyze, toTerm } from './analysis.ts';
+import { type Chunk, chunkContext } from './chunk.ts';
+import type { Embedding } from './embedding.ts';
+import { toLiteral } from './find.sql.ts';
+import { followerName } from './follower-name.ts';
+import {
+  countPending,
+  dropDocuments,
+  enableVectors,
+  lacksVectors,
+  listIds,
+  listWithoutVector,
+  type NewChunk,
+  type NewDocument,
+  putChunks,
+  putDocuments,
+  putVectors,
+  readToIndex,
+  settleVectors,
+} from './index.sql.ts';
+
+/** What a run of indexing did. */
+export interface IndexReport {
+  /** Contexts looked at. */
+  readonly contexts: number;
+  /** Chunks that were not there before. */
+  readonly chunks: number;
+  /** Texts an embedder was given. */
+  readonly embedded: number;
+  /** Whether the budget ended before the work did; the next run goes on. */
+  readonly isUnfinished: boolean;
+}
+
+/** Keeps the search index in step with the heads. */
+export interface Indexing {
+  /**
+   * Takes in what the feed tells, each change at least once and those of a context in order, then makes up for missing
+   * vectors. Killed anywhere, it begins the same batch again.
+   */
+  index(space: SpaceRef, budgetMs: number): Promise<IndexReport>;
+  /** Takes in every live context anew and lets go of all others, beside whatever else is going on. */
+  rebuild(space: SpaceRef, budgetMs: number): Promise<IndexReport>;
+  /** Writes that the index has not seen yet. */
+  pending(request: RequestContext): Promise<number>;
+  /** From now on what is written here is indexed as it is written, for a process that stays. @returns what ends that. */
+  follow(): () => Promise<void>;
+  /** Hears that something was written. */
+  wake(space: SpaceRef): void;
+}
+
+// Changes of one step, and contexts of one page of a rebuild.
+const changesMax = 500;
+// Contents read at once, and chunks sent at once, in bytes: both within what one request may hold.
+const readBytesMax = 4_194_304;
+const sentBytesMax = 3_000_000;
+const vectorsMax = 512;
+
+/** @param deps.delayMs how long writes are gathered before they are indexed together. */
+export function createIndexing(deps: {
+  database: Database;
+  embedding: Embedding;
+  delayMs: number;
+  /** Reads a content that is too large to be read along with others. */
+  readContent: (request: RequestContext, context: Context) => Promise<Uint8Array>;
+  onFailure: (error: unknown, space: string) => void;
+}): Indexing {
+  const { database, embedding, delayMs, readContent, onFailure } = deps;
+  // Spaces that are being indexed, and those that were written to meanwhile.
+  const running = new Map<string, Promise<unknown>>();
+  const again = new Set<string>();
+  let isFollowing = false;
+  // Asked of PostgreSQL once, unless it is told that there is no room for them.
+  let hasVectors: Promise<boolean> | undefined;
+
+  function vectorsEnabled(): Promise<boolean> {
+    hasVectors ??= enableVectors(database).catch((error) => {
+      hasVectors = undefined;
+      throw error;
+    });
+    return hasVectors;
+  }
+
+  /** Indexes contexts by id; the last statements are left to be committed together with what they answer for. */
+  async function take(request: RequestContext, ids: readonly string[], tally: Tally) {
+    let last: ReturnType<typeof putDocuments>[] = [];
+    for (let rest = ids; rest.length > 0; ) {
+      const read = await readToIndex(database, request, rest, readBytesMax);
+      if (last.length > 0) await database.in(request).run(last);
+      const live = new Set([...read.contexts.map(({ id }) => id), ...read.rest]);
+      const dead = rest.filter((id) => !live.has(id));
+      last = [...(dead.length > 0 ? [dropDocuments(dead)] : []), ...(await takeContexts(request, read, tally))];
+      tally.contexts += read.contexts.length;
+      rest = read.rest;
+    }
+    return last;
+  }
+
+  async function takeContexts(
+    request: RequestContext,
+    {
+      contexts,
+      keys,
+    }: { readonly contexts: readonly Context[]; readonly keys: ReadonlyMap<string, ReadonlySet<string>> },
+    tally: Tally,
+  ) {
+    const documents: NewDocument[] = [];
+    let batch: NewChunk[] = [];
+    let bytes = 0;
+    const flush = async () => {
+      await database.in(request).run([await withVectors(request, batch, tally)]);
+      [batch, bytes] = [[], 0];
+    };
+    for (const context of contexts) {
+      const content = context.content ?? (await readContent(request, context));
+      const { chunks, isTranscript } = chunkContext(context, content);
+      documents.push({ ...toDocument(context, chunks), isTranscript });
+      for (const chunk of chunks) {
+        if (keys.get(context.id)?.has(chunk.key)) continue;
+        batch.push(toNewChunk(request.space, context.id, chunk));
+        bytes += 4 * (chunk.text.length + chunk.header.length) + 1500;
+        if (bytes >= sentBytesMax) await flush();
+      }
+    }
+    const rest = batch.length > 0 ? [await withVectors(request, batch, tally)] : [];
+    return documents.length > 0 ? [...rest, putDocuments(documents)] : rest;
+  }
+
+  /** With vectors where the embedder is there; what it could not do is made up for later. */
+  async function withVectors(request: RequestContext, chunks: NewChunk[], tally: Tally) {
+    tally.chunks += chunks.length;
+    const [embedder] = embedding.embedders;
+    const texts = chunks.map(({ header, text }) => (header === '' ? text : `${header}\n${text}`));
+    const vectors = await embedding.documents(texts).catch((error) => {
+      onFailure(error, request.space);
+      return undefined;
+    });
+    if (vectors !== undefined) tally.embedded += texts.length;
+    const whole =
+      vectors === undefined ? chunks : chunks.map((chunk, at) => ({ ...chunk, vector: print(vectors[at]) }));
+    return putChunks(whole, embedder.id);
+  }
+
+  async function fill(space: SpaceRef, deadline: number, tally: Tally): Promise<boolean> {
+    const request = systemRequest(space, followerName);
+    const [embedder] = embedding.embedders;
+    if (!(await lacksVectors(database, request, embedder.id)) || !(await vectorsEnabled())) return true;
+    for (;;) {
+      const lacking = await listWithoutVector(database, request, embedder.id, Math.min(vectorsMax, embedder.batchMax));
+      if (lacking.length === 0) {
+        const kept = embedding.embedders.map(({ id }) => id).slice(0, 1);
+        await database.in(request).run(settleVectors(space.space, embedder.id, kept));
+        return true;
+      }
+      const vectors = await embedding.documents(lacking.map(({ text }) => text));
+      tally.embedded += lacking.length;
+      const made = lacking.map(({ id, key }, at) => ({ id, key, vector: print(vectors[at]) }));
+      await database.in(request).run([putVectors(made, embedder.id)]);
+      if (performance.now() >= deadline) return false;
+    }
+  }
+
+  async function run(space: SpaceRef, budgetMs: number): Promise<IndexReport> {
+    const deadline = performance.now() + budgetMs;
+    const tally: Tally = { contexts: 0, chunks: 0, embedded: 0 };
+    const request = systemRequest(space, followerName);
+    const follower = createFollower({
+      database,
+      name: followerName,
+      batch: changesMax,
+      onExpired: async () => void (await rebuildAll(space, Number.POSITIVE_INFINITY, tally)),
+      effect: (changes) => take(request, changedIds(changes), tally),
+    });
+    for (;;) {
+      const { hasMore } = await retryLost(() => follower.step(space));
+      if (performance.now() >= deadline && hasMore) return { ...tally, isUnfinished: true };
+      if (!hasMore) break;
+    }
+    const isFilled = await fill(space, deadline, tally).catch((error) => {
+      onFailure(error, space.space);
+      return false;
+    });
+    return { ...tally, isUnfinished: !isFilled };
+  }
+
+  async function rebuildAll(space: SpaceRef, deadline: number, tally: Tally): Promise<boolean> {
+    const request = systemRequest(space, followerName);
+    for (const table of ['context', 'search_document'] as const) {
+      for (let after = ''; ; ) {
+        const ids = await listIds(database, request, table, { after, limit: changesMax });
+        const [last] = ids.slice(-1);
+        if (last === undefined) break;
+        await retryLost(async () => database.in(request).run(await take(request, ids, tally)));
+        after = last;
+        if (performance.now() >= deadline) return false;
+      }
+    }
+    return true;
+  }
+
+  /** One run a space at a time: others join the one after it. */
+  async function inTurn<Done>(space: SpaceRef, work: () => Promise<Done>): Promise<Done> {
+    const before = running.get(space.slot);
+    const own = (before ?? Promise.resolve()).catch(() => {}).then(work);
+    running.set(space.slot, own);
+    try {
+      return await own;
+    } finally {
+      if (running.get(space.slot) === own) running.delete(space.slot);
+    }
+  }
+
+  const index = (space: SpaceRef, budgetMs: number) => inTurn(space, () => run(space, budgetMs));
+
+  async function catchUp(space: SpaceRef): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    again.delete(space.slot);
+    await index(space, Number.POSITIVE_INFINITY);
+  }
+
+  return {
+    index,
+    rebuild: (space, budgetMs) =>
+      inTurn(space, async () => {
+        const tally: Tally = { contexts: 0, chunks: 0, embedded: 0 };
+        const isDone = await rebuildAll(space, performance.now() + budgetMs, tally);
+        return { ...tally, isUnfinished: !isDone };
+      }),
+    pending: (request) => countPending(database, request, followerName),
+    follow() {
+      isFollowing = true;
+      return async () => {
+        isFollowing = false;
+        await Promise.allSettled(running.values());
+      };
+    },
+    wake(space) {
+      if (!isFollowing || again.has(space.slot)) return;
+      again.add(space.slot);
+      catchUp(space).catch((error) => onFailure(error, space.space));
+    },
+  };
+}
+
+interface Tally {
+  contexts: number;
+  chunks: number;
+  embedded: number;
+}
+
+const print = (vector: Float32Array | null | undefined) => (vector ? toLiteral(vector) : null);
+
+function changedIds(changes: readonly Change[]): string[] {
+  return [...new Set(changes.flatMap(({ kind, id }) => (kind === 'context' && id !== null ? [id] : [])))];
+}
+
+function toNewChunk(space: string, id: string, { key, header, text }: Chunk): NewChunk {
+  const { vector: lexemes, lexemes: each, length } = analyze(header === '' ? text : `${header}\n${text}`);
+  return { id, key, header, text, lexemes, terms: each.map((lexeme) => toTerm(space, lexeme)), words: length };
+}
+
+function toDocument({ id, version }: Context, chunks: readonly Chunk[]): Omit<NewDocument, 'isTranscript'> {
+  return {
+    id,
+    version,
+    keys: chunks.map(({ key }) => key),
+    starts: chunks.map(({ start }) => start),
+    ends: chunks.map(({ end }) => end),
+  };
+}

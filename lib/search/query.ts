@@ -1,0 +1,52 @@
+import { splitWords, toLexeme } from './analysis.ts';
+
+/** A query as the index is asked. */
+export interface WordQuery {
+  /** Any of these make a text a candidate; the rarer ones count more. */
+  readonly lexemes: readonly string[];
+  /** Phrases that a text must hold, as a tsquery; null for none. */
+  readonly must: string | null;
+  /** What a text must not hold, as a tsquery; null for nothing. */
+  readonly mustNot: string | null;
+}
+
+const lexemesMax = 64;
+
+/**
+ * Reads a query of natural language: its words are alternatives, `"…"` is a phrase that has to be there, `-word` and
+ * `-"…"` must not be. There is no wrong query: whatever is none of these is a word or nothing.
+ */
+export function readQuery(text: string): WordQuery {
+  const lexemes = new Set<string>();
+  const must: string[] = [];
+  const mustNot: string[] = [];
+  const rest = text.replaceAll(/(?<=^|\s)(-?)"([^"]*)"|(?<=^|\s)-(?=[\p{L}\p{N}])(\S+)/gu, (_, minus, phrase, word) => {
+    const own = toPhrase(phrase ?? word);
+    if (own === null) return ' ';
+    if (minus === '-' || word !== undefined) {
+      mustNot.push(own);
+      return ' ';
+    }
+    must.push(own);
+    return ` ${phrase} `;
+  });
+  for (const word of splitWords(rest, 'query')) {
+    if (lexemes.size < lexemesMax) lexemes.add(toLexeme(word.text));
+  }
+  const join = (parts: string[], operator: string) => (parts.length === 0 ? null : parts.join(operator));
+  return { lexemes: [...lexemes], must: join(must, ' & '), mustNot: join(mustNot, ' | ') };
+}
+
+/** Words at their distances; null where there are none. */
+function toPhrase(text: string): string | null {
+  const words = splitWords(text, 'query').slice(0, lexemesMax);
+  let phrase = '';
+  let before = 0;
+  for (const { text: word, position } of words) {
+    // The parts of a name in camel case stand where the name does.
+    if (phrase !== '' && position === before) continue;
+    phrase += `${phrase === '' ? '' : ` <${position - before}> `}'${toLexeme(word)}'`;
+    before = position;
+  }
+  return phrase === '' ? null : `(${phrase})`;
+}

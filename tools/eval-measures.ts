@@ -1,0 +1,99 @@
+/** Texts that are searched, each a transcript or a note, and what is asked of them. */
+export interface Collection {
+  readonly documents: readonly { readonly id: string; readonly kind?: string; readonly text: string }[];
+  /** `evidence` names the chunks that answer, as `id#ordinal`. */
+  readonly questions: readonly { readonly query: string; readonly evidence: readonly string[] }[];
+}
+
+/** Where each mode put each piece of evidence, from 0; infinite where it did not find it. */
+export interface Measured {
+  readonly collection: number;
+  readonly ranks: Readonly<Record<string, readonly number[]>>;
+}
+
+interface LocomoTurn {
+  readonly speaker: string;
+  readonly dia_id: string;
+  readonly text: string;
+  readonly blip_caption?: string;
+}
+
+/** Conversations as LoCoMo has them: a transcript for each session, questions of the categories 1–4 with their turns. */
+export function readLocomo(
+  data: readonly {
+    conversation: Record<string, unknown>;
+    qa: { question: string; category: number; evidence: string[] }[];
+  }[],
+): Collection[] {
+  return data.map(({ conversation, qa }) => {
+    const places = new Map<string, string>();
+    const documents = Object.entries(conversation).flatMap(([name, turns]) => {
+      if (!/^session_\d+$/.test(name) || !Array.isArray(turns)) return [];
+      const lines = (turns as LocomoTurn[]).map(({ speaker, dia_id, text, blip_caption }, ordinal) => {
+        places.set(dia_id, `${name}#${ordinal}`);
+        return `${speaker}: ${`${text}${blip_caption ? ` [image: ${blip_caption}]` : ''}`.replaceAll(/\s+/g, ' ')}`;
+      });
+      return [{ id: name, kind: 'transcript', text: lines.join('\n') }];
+    });
+    const questions = qa.flatMap(({ question, category, evidence }) => {
+      // Some name several turns at once, or write zeros before the number.
+      const ids = evidence.flatMap((one) =>
+        [...one.matchAll(/D:?(\d+):0*(\d+)/g)].map(([, session, turn]) => `D${session}:${turn}`),
+      );
+      const found = [...new Set(ids)].flatMap((id) => places.get(id) ?? []);
+      return category >= 1 && category <= 4 && found.length > 0 ? [{ query: question, evidence: found }] : [];
+    });
+    return { documents, questions };
+  });
+}
+
+const recall = (ranks: readonly number[], k: number) => ranks.filter((rank) => rank < k).length / ranks.length;
+
+function ndcg(ranks: readonly number[], k: number): number {
+  const gain = (rank: number) => (rank < k ? 1 / Math.log2(rank + 2) : 0);
+  const best = ranks.map((_, at) => gain(at)).reduce((sum, one) => sum + one, 0);
+  return ranks.reduce((sum, rank) => sum + gain(rank), 0) / best;
+}
+
+const mean = (values: readonly number[]) => values.reduce((sum, one) => sum + one, 0) / Math.max(values.length, 1);
+
+/** A table of the modes, over all collections and over the second half, with what hybrid gains over keywords there. */
+export function measure(measured: readonly Measured[], modes: readonly string[]): string {
+  const half = Math.floor(Math.max(...measured.map(({ collection }) => collection + 1)) / 2);
+  const held = measured.filter(({ collection }) => collection >= half);
+  const line = (name: string, of: readonly Measured[]) =>
+    modes.map((mode) => {
+      const ranks = of.map((one) => one.ranks[mode] ?? []);
+      const cells = [recall5, recall10, recall20, ndcg10].map((figure) => mean(ranks.map(figure)).toFixed(3));
+      return `| ${name} | ${of.length} | ${mode} | ${cells.join(' | ')} |`;
+    });
+  const gains = held.map(({ ranks }) => recall(ranks['hybrid'] ?? [], 10) - recall(ranks['keyword'] ?? [], 10));
+  const [low, high] = bootstrap(gains);
+  return [
+    '| questions | n | mode | R@5 | R@10 | R@20 | nDCG@10 |',
+    '|---|---|---|---|---|---|---|',
+    ...line('all', measured),
+    ...line('second half', held),
+    '',
+    `hybrid over keyword on the second half: ${mean(gains).toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}] R@10, 95 % paired bootstrap`,
+  ].join('\n');
+}
+
+const recall5 = (ranks: readonly number[]) => recall(ranks, 5);
+const recall10 = (ranks: readonly number[]) => recall(ranks, 10);
+const recall20 = (ranks: readonly number[]) => recall(ranks, 20);
+const ndcg10 = (ranks: readonly number[]) => ndcg(ranks, 10);
+
+/** The bounds that 95 % of the means of resampled values lie in; the same for the same values. */
+function bootstrap(values: readonly number[]): [low: number, high: number] {
+  let state = 1;
+  const next = () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+  const means = Array.from({ length: 2000 }, () =>
+    mean(values.map(() => values[Math.floor(next() * values.length)] ?? 0)),
+  );
+  means.sort((left, right) => left - right);
+  return [means[50] ?? 0, means[1949] ?? 0];
+}
