@@ -118,6 +118,8 @@ describe.each(engines)('without their predicates on $name', (engine) => {
       body: { content: 1, metadata: { tags: ['mine'] } },
       headers: { 'idempotency-key': 'k-root' },
     });
+    for (const { manager, ref } of [victim, store]) await manager.index({ only: ref, budgetMs: 10_000 });
+    await probe('POST', '/v1/search', { body: { query: `${canary} 1`, consistency: 'indexed', include: ['content'] } });
     await probe('PUT', own('child'), { body: { content: 1, parentId: 'mine' } });
     for (const id of ['root', 'leaf', 'other', 'mine', 'child']) {
       for (const path of [

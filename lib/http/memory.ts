@@ -1,6 +1,13 @@
 import { printGraphFile } from '../memory/file.ts';
 import { type Route, route } from './route.ts';
 
+async function* continued(
+  first: IteratorResult<Uint8Array>,
+  rest: AsyncIterator<Uint8Array>,
+): AsyncIterable<Uint8Array> {
+  for (let piece = first; !piece.done; piece = await rest.next()) yield piece.value;
+}
+
 export const memoryRoutes: readonly Route[] = [
   route({
     method: 'get',
@@ -14,7 +21,10 @@ export const memoryRoutes: readonly Route[] = [
     answers: { 200: { description: 'Lines of JSON.', contentType: 'application/x-ndjson' } },
     problems: [],
     async handle({ manager, request }) {
-      return { contentType: 'application/x-ndjson', body: printGraphFile(manager.memory.listNodes(request)) };
+      const pieces = printGraphFile(manager.memory.listNodes(request))[Symbol.asyncIterator]();
+      // Whatever refuses the request does so before the answer begins.
+      const first = await pieces.next();
+      return { contentType: 'application/x-ndjson', body: continued(first, pieces) };
     },
   }),
 ];

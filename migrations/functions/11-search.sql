@@ -21,7 +21,7 @@ begin
   alter table chunk_vector enable row level security;
   alter table chunk_vector force row level security;
   create policy own_space on chunk_vector to lamina_app
-    using (space_id = current_setting('lamina.space', true)) with check (space_id = current_setting('lamina.space', true));
+    using (current_setting('lamina.space', true) = space_id) with check (current_setting('lamina.space', true) = space_id);
   grant select, insert, update, delete on chunk_vector to lamina_app;
   return true;
 exception when insufficient_privilege then return false;

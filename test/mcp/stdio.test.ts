@@ -76,7 +76,7 @@ describe('MCP over stdio', () => {
 
   test('what cannot be reached is said by the call, and not before', async () => {
     const { client } = await open({ LAMINA_URL: 'http://127.0.0.1:9', LAMINA_TOKEN: 'lam_test_owner_0123456789' });
-    expect((await client.listTools()).tools.length).toBe(17);
+    expect((await client.listTools()).tools.length).toBe(18);
     expect(await create(client, 'x')).toMatchObject({
       isError: true,
       content: [{ text: expect.stringMatching(/^unavailable: /) }],
@@ -124,7 +124,7 @@ describe('MCP over stdio', () => {
     });
     const client = new ModernClient({ name: 'test', version: '1.0.0' });
     await client.connect(transport);
-    expect((await client.listTools()).tools).toHaveLength(17);
+    expect((await client.listTools()).tools).toHaveLength(18);
     const { structuredContent } = await client.callTool({ name: 'read_graph', arguments: {} });
     expect(structuredContent).toEqual({ entities: [], relations: [] });
     await client.close();
