@@ -1,3 +1,8 @@
+import type { RequestContext } from '../lib/contexts/request.ts';
+import { writeOne } from '../lib/contexts/written.ts';
+import type { SearchQuery } from '../lib/search/search.ts';
+import type { UnifiedContextManager } from '../lib/unified-context-manager.ts';
+
 /** Texts that are searched, each a transcript or a note, and what is asked of them. */
 export interface Collection {
   readonly documents: readonly { readonly id: string; readonly kind?: string; readonly text: string }[];
@@ -56,6 +61,44 @@ function ndcg(ranks: readonly number[], k: number): number {
 }
 
 const mean = (values: readonly number[]) => values.reduce((sum, one) => sum + one, 0) / Math.max(values.length, 1);
+
+/** Writes and indexes the documents, then asks each question in each mode. @param onAnswer hears how long the last mode took. */
+export async function answerQuestions(
+  of: {
+    readonly manager: UnifiedContextManager;
+    readonly request: RequestContext;
+    readonly number: number;
+    readonly modes: readonly SearchQuery['mode'][];
+  },
+  { documents, questions }: Collection,
+  onAnswer: (measured: Measured, tookMs: number) => void,
+): Promise<void> {
+  const { manager, request, number, modes } = of;
+  for (const { id, text, kind } of documents) {
+    const content = { bytes: Buffer.from(text), contentType: 'text/plain' };
+    await writeOne(manager.contexts, request, { op: 'put', id, kind: kind ?? 'note', content });
+  }
+  await manager.search.indexing.index(request, 600_000);
+  for (const { query, evidence } of questions) {
+    const ranks: Record<string, number[]> = {};
+    let tookMs = 0;
+    for (const mode of modes) {
+      const started = performance.now();
+      const asked = { query, mode, limit: 20, filter: null, groupBy: 'chunk', isIndexed: false } as const;
+      const { hits } = await manager.search.search(request, asked);
+      tookMs = performance.now() - started;
+      const found = hits.map(({ head, chunk }) => `${head.id}#${chunk.ordinal}`);
+      ranks[mode] = evidence.map((one) => found.indexOf(one)).map((at) => (at < 0 ? Number.POSITIVE_INFINITY : at));
+    }
+    onAnswer({ collection: number, ranks }, tookMs);
+  }
+}
+
+/** The mean of a figure over all questions, for one mode. */
+export function meanOf(measured: readonly Measured[], mode: string, figure: 'recall10' | 'ndcg10'): number {
+  const of = figure === 'recall10' ? recall10 : ndcg10;
+  return mean(measured.map(({ ranks }) => of(ranks[mode] ?? [])));
+}
 
 /** A table of the modes, over all collections and over the second half, with what hybrid gains over keywords there. */
 export function measure(measured: readonly Measured[], modes: readonly string[]): string {

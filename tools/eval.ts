@@ -9,7 +9,7 @@ import { systemRequest } from '../lib/contexts/request.ts';
 import type { SearchQuery } from '../lib/search/search.ts';
 import { noTelemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager } from '../lib/unified-context-manager.ts';
-import { type Collection, type Measured, measure, readLocomo } from './eval-measures.ts';
+import { answerQuestions, type Collection, type Measured, measure, readLocomo } from './eval-measures.ts';
 
 const modes = ['keyword', 'semantic', 'hybrid'] as const satisfies SearchQuery['mode'][];
 
@@ -26,7 +26,7 @@ const { database } = await openEmbedded({
 const manager = await createUnifiedContextManager({ database, ownerToken: 'lam_default_owner_0123456789' });
 const measured: Measured[] = [];
 const times: number[] = [];
-for (const [number, { documents, questions }] of collections.entries()) {
+for (const [number, collection] of collections.entries()) {
   const token = 'lam_default_owner_0123456789';
   const owner = await manager.access.credentials.authenticate(token);
   const made = await manager.access.createSpace(systemRequest(owner, 'eval'), `eval-${number}`, token);
@@ -34,31 +34,10 @@ for (const [number, { documents, questions }] of collections.entries()) {
     ...systemRequest(await manager.access.credentials.authenticate(made.token), 'eval'),
     noCache: true,
   };
-  for (const { id, text, kind } of documents) {
-    const content = { bytes: Buffer.from(text), contentType: 'text/plain' };
-    await manager.contexts.write(request, [{ op: 'put', id, kind: kind ?? 'note', content, operation: 'put' }], {
-      atomic: true,
-    });
-  }
-  await manager.index({ only: request, budgetMs: 600_000 });
-  for (const { query, evidence } of questions) {
-    const ranks: Partial<Record<(typeof modes)[number], number[]>> = {};
-    for (const mode of modes) {
-      const started = performance.now();
-      const { hits } = await manager.search.search(request, {
-        query,
-        mode,
-        limit: 20,
-        filter: null,
-        groupBy: 'chunk',
-        isIndexed: false,
-      });
-      if (mode === 'hybrid') times.push(performance.now() - started);
-      const found = hits.map(({ head, chunk }) => `${head.id}#${chunk.ordinal}`);
-      ranks[mode] = evidence.map((one) => found.indexOf(one)).map((at) => (at < 0 ? Number.POSITIVE_INFINITY : at));
-    }
-    measured.push({ collection: number, ranks: ranks as Measured['ranks'] });
-  }
+  await answerQuestions({ manager, request, number, modes }, collection, (one, tookMs) => {
+    measured.push(one);
+    times.push(tookMs);
+  });
 }
 await database.close();
 

@@ -48,7 +48,7 @@ export async function readToIndex(
   };
 }
 
-/** A chunk as the index takes it in; without `vector` it is still to come, null says that there is none. */
+/** A chunk as the index takes it in. */
 export interface NewChunk {
   readonly id: string;
   readonly key: string;
@@ -57,7 +57,6 @@ export interface NewChunk {
   readonly lexemes: string;
   readonly terms: readonly number[];
   readonly words: number;
-  readonly vector?: string | null;
 }
 
 export interface NewDocument {
@@ -69,7 +68,8 @@ export interface NewDocument {
   readonly ends: readonly number[];
 }
 
-export const putChunks = (chunks: readonly NewChunk[], embedder: string): Statement =>
+/** @param embedder whose vectors follow in the same transaction; null where they are still to come. */
+export const putChunks = (chunks: readonly NewChunk[], embedder: string | null): Statement =>
   toStatement(sql`select put_chunks(${JSON.stringify(chunks)}::json, ${embedder})`);
 
 export const putDocuments = (documents: readonly NewDocument[]): Statement =>

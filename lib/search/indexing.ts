@@ -1,7 +1,7 @@
 import type { Change, Context } from '../contexts/context.ts';
 import { createFollower } from '../contexts/follower.ts';
 import { type RequestContext, type SpaceRef, systemRequest } from '../contexts/request.ts';
-import type { Database } from '../postgres/database.ts';
+import type { Database, Statement } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { analyze, toTerm } from './analysis.ts';
 import { type Chunk, chunkContext } from './chunk.ts';
@@ -54,10 +54,10 @@ export interface Indexing {
 }
 
 // Changes of one step, and contexts of one page of a rebuild.
-const changesMax = 500;
+const changesMax = 2000;
 // Contents read at once, and chunks sent at once, in bytes: both within what one request may hold.
 const readBytesMax = 4_194_304;
-const sentBytesMax = 3_000_000;
+const sentBytesMax = 5_000_000;
 const vectorsMax = 512;
 
 /** @param deps.delayMs how long writes are gathered before they are indexed together. */
@@ -87,7 +87,7 @@ export function createIndexing(deps: {
 
   /** Indexes contexts by id; the last statements are left to be committed together with what they answer for. */
   async function take(request: RequestContext, ids: readonly string[], tally: Tally) {
-    let last: ReturnType<typeof putDocuments>[] = [];
+    let last: Statement[] = [];
     for (let rest = ids; rest.length > 0; ) {
       const read = await readToIndex(database, request, rest, readBytesMax);
       if (last.length > 0) await database.in(request).run(last);
@@ -112,7 +112,7 @@ export function createIndexing(deps: {
     let batch: NewChunk[] = [];
     let bytes = 0;
     const flush = async () => {
-      await database.in(request).run([await withVectors(request, batch, tally)]);
+      await database.in(request).run(await putting(request, batch, tally));
       [batch, bytes] = [[], 0];
     };
     for (const context of contexts) {
@@ -126,12 +126,12 @@ export function createIndexing(deps: {
         if (bytes >= sentBytesMax) await flush();
       }
     }
-    const rest = batch.length > 0 ? [await withVectors(request, batch, tally)] : [];
+    const rest = batch.length > 0 ? await putting(request, batch, tally) : [];
     return documents.length > 0 ? [...rest, putDocuments(documents)] : rest;
   }
 
   /** With vectors where the embedder is there; what it could not do is made up for later. */
-  async function withVectors(request: RequestContext, chunks: NewChunk[], tally: Tally) {
+  async function putting(request: RequestContext, chunks: readonly NewChunk[], tally: Tally): Promise<Statement[]> {
     tally.chunks += chunks.length;
     const [embedder] = embedding.embedders;
     const texts = chunks.map(({ header, text }) => (header === '' ? text : `${header}\n${text}`));
@@ -139,10 +139,9 @@ export function createIndexing(deps: {
       onFailure(error, request.space);
       return undefined;
     });
-    if (vectors !== undefined) tally.embedded += texts.length;
-    const whole =
-      vectors === undefined ? chunks : chunks.map((chunk, at) => ({ ...chunk, vector: print(vectors[at]) }));
-    return putChunks(whole, embedder.id);
+    if (vectors === undefined) return [putChunks(chunks, null)];
+    tally.embedded += texts.length;
+    return [putChunks(chunks, embedder.id), putVectors(toVectors(chunks, vectors), embedder.id)];
   }
 
   async function fill(space: SpaceRef, deadline: number, tally: Tally): Promise<boolean> {
@@ -158,8 +157,7 @@ export function createIndexing(deps: {
       }
       const vectors = await embedding.documents(lacking.map(({ text }) => text));
       tally.embedded += lacking.length;
-      const made = lacking.map(({ id, key }, at) => ({ id, key, vector: print(vectors[at]) }));
-      await database.in(request).run([putVectors(made, embedder.id)]);
+      await database.in(request).run([putVectors(toVectors(lacking, vectors), embedder.id)]);
       if (performance.now() >= deadline) return false;
     }
   }
@@ -252,7 +250,12 @@ interface Tally {
   embedded: number;
 }
 
-const print = (vector: Float32Array | null | undefined) => (vector ? toLiteral(vector) : null);
+function toVectors(
+  chunks: readonly { readonly id: string; readonly key: string }[],
+  vectors: readonly (Float32Array | null)[],
+) {
+  return chunks.map(({ id, key }, at) => ({ id, key, vector: vectors[at] ? toLiteral(vectors[at]) : null }));
+}
 
 function changedIds(changes: readonly Change[]): string[] {
   return [...new Set(changes.flatMap(({ kind, id }) => (kind === 'context' && id !== null ? [id] : [])))];

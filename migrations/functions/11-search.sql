@@ -35,12 +35,12 @@ begin
   perform from search_state where space_id = current_setting('lamina.space') for update;
 end $$;
 
--- Takes chunks in, those already there as they are: p_chunks has {id, key, header, text, lexemes, terms, words, vector?}
--- each. They are found once put_documents names them. What belongs to no live context by now is left out.
+-- Takes chunks in, those already there as they are: p_chunks has {id, key, header, text, lexemes, terms, words} each. They
+-- are found once put_documents names them. What belongs to no live context by now is left out. p_embedder is the one whose
+-- vectors follow in the same transaction, null where they are still to come.
 create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
-  v_has_vectors boolean := to_regclass('chunk_vector') is not null;
 begin
   perform lock_search();
   with sent as (
@@ -54,21 +54,19 @@ begin
     select v_space, term, count(*) from made cross join unnest(terms) term group by term
     on conflict (space_id, term) do update set chunks = t.chunks + excluded.chunks
   )
-  update search_state s set chunks = s.chunks + m.chunks, words = s.words + m.words
+  update search_state s set chunks = s.chunks + m.chunks, words = s.words + m.words,
+    vectors_of = case when s.chunks = 0 or s.vectors_of = p_embedder then p_embedder end
   from (select count(*) as chunks, coalesce(sum(words), 0) as words from made) m where s.space_id = v_space;
-  if v_has_vectors then perform put_vectors(p_chunks, p_embedder); end if;
-  update search_state set vectors_of = null where space_id = v_space and (vectors_of is distinct from p_embedder
-    or exists (select from json_array_elements(p_chunks) c where c -> 'vector' is null));
 end $$;
 
--- Stores the vectors of chunks that are there; a vector of null says that there is none.
-create or replace function put_vectors(p_chunks json, p_embedder text) returns void language plpgsql as $$
+-- Stores vectors of chunks that are there: p_vectors has {id, key, vector} each; null says that there is none.
+create or replace function put_vectors(p_vectors json, p_embedder text) returns void language plpgsql as $$
 begin
+  if to_regclass('chunk_vector') is null then return; end if;
   insert into chunk_vector (space_id, embedder, context_id, key, embedding)
-  select h.space_id, p_embedder, h.context_id, h.key, (c.one ->> 'vector')::vector
-  from json_array_elements(p_chunks) as c (one)
-  join chunk h on h.space_id = current_setting('lamina.space') and h.context_id = c.one ->> 'id' and h.key = (c.one ->> 'key')::uuid
-  where c.one -> 'vector' is not null
+  select h.space_id, p_embedder, h.context_id, h.key, v.vector::vector
+  from json_to_recordset(p_vectors) as v (id text, key uuid, vector text)
+  join chunk h on h.space_id = current_setting('lamina.space') and h.context_id = v.id and h.key = v.key
   on conflict do nothing;
 end $$;
 

@@ -93,6 +93,7 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)('a key on several in
     const clock = async () => (await one.send('GET', '/v1/changes?since=latest')).json.nextCursor;
     const before = await clock();
     const bodies: Record<string, unknown> = {
+      search: { query: 'a' },
       createContext: { content: 1 },
       putContext: { content: 2 },
       patchContext: { a: 2 },

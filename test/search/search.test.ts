@@ -1,9 +1,11 @@
+import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { systemRequest } from '../../lib/contexts/request.ts';
 import { writeOne } from '../../lib/contexts/written.ts';
 import type { Embedder } from '../../lib/search/embedder.ts';
 import { createStaticEmbedder } from '../../lib/search/embedders/static.ts';
+import { answerQuestions, type Collection, type Measured, meanOf } from '../../tools/eval-measures.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
 import { engines, pgliteEngine } from '../support/engines.ts';
 
@@ -373,6 +375,26 @@ describe('the index', () => {
     expect(idsOf(await search('animals', { mode: 'semantic' }))[0]).toBe('pets');
     expect(idsOf(await search('stock market', { mode: 'semantic' }))[0]).toBe('money');
     expect((await search('zzzqq', { mode: 'semantic' })).hits).toEqual([]);
+  });
+
+  test('by words and meaning together finds at least what words alone find, on a set of our own', async () => {
+    const store = await openStore(pgliteEngine);
+    const [collection] = JSON.parse(await readFile(new URL('questions.json', import.meta.url), 'utf8')) as Collection[];
+    const of = {
+      manager: store.manager,
+      request: systemRequest(store.ref, 'test'),
+      number: 0,
+      modes: ['keyword', 'hybrid'],
+    } as const;
+    const measured: Measured[] = [];
+    await answerQuestions(of, collection as Collection, (one) => measured.push(one));
+    expect(measured).toHaveLength(26);
+    for (const figure of ['recall10', 'ndcg10'] as const) {
+      const [words, both] = [meanOf(measured, 'keyword', figure), meanOf(measured, 'hybrid', figure)];
+      expect(words).toBeGreaterThan(0.6);
+      expect(both).toBeGreaterThanOrEqual(words);
+    }
+    expect(meanOf(measured, 'hybrid', 'recall10')).toBeGreaterThan(0.9);
   });
 
   test('with the embedder away words alone answer, which is said, and it comes back by itself', async () => {
