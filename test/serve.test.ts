@@ -157,7 +157,7 @@ describe('the README', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
-    expect(answers).toHaveLength(8);
+    expect(answers).toHaveLength(9);
     expect(answers.filter(({ code }) => code !== undefined)).toEqual([]);
     expect(answers[2].merge).toMatchObject({ strategy: 'three-way', base: 1, head: 2, conflicts: [] });
     expect(answers[5].patch).toEqual([
@@ -170,6 +170,7 @@ describe('the README', () => {
       undefined,
     ]);
     expect(answers[7].changes).toHaveLength(3);
+    expect(answers[8]).toMatchObject({ hits: [{ id: 'checkout', version: 3 }], pending: 0, degraded: [] });
     await rm(folder, { recursive: true, force: true });
   });
 });
