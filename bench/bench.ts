@@ -4,6 +4,7 @@ import { benchHttp } from './http.ts';
 import { benchMemory } from './memory.ts';
 import { benchMerge } from './merge.ts';
 import { keepReport, printReport, type Report } from './report.ts';
+import { benchSearch } from './search.ts';
 import { benchWrites } from './writes.ts';
 
 // npm run bench [-- <name> … [-- <repository> …]]: each benchmark by its name, all of them without one. Repositories
@@ -15,6 +16,7 @@ const benchmarks: Readonly<Record<string, (repositories: readonly string[]) => A
   cache: benchCache,
   http: benchHttp,
   memory: benchMemory,
+  search: benchSearch,
 };
 
 const given = process.argv.slice(2);

@@ -26,14 +26,16 @@ create table chunk (
   terms integer[] not null,
   words integer not null,
   primary key (space_id, context_id, key)
-);
+-- Rows stay whole: a tsvector that is stored apart would be fetched anew for each word of each query.
+) with (toast_tuple_target = 8160);
 comment on table chunk is 'Stretches of contents, as they are searched by words.';
 comment on column chunk.key is 'Made of what is indexed, so that what stays the same keeps its row over all versions.';
 comment on column chunk.header is 'What stands above the text when it is indexed: the title of the context, and headings or a JSON Pointer.';
 comment on column chunk.terms is 'A hash of the space and each lexeme: by it the index finds candidates of this space alone.';
 comment on column chunk.words is 'How many words there are but for stop words.';
 
-create index chunk_terms on chunk using gin (terms);
+-- What is pending is looked through by each query, and nothing vacuums an embedded database.
+create index chunk_terms on chunk using gin (terms) with (gin_pending_list_limit = 256);
 
 create table chunk_term (
   space_id text collate "C" not null references space (id),

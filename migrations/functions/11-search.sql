@@ -132,7 +132,7 @@ create or replace function match_words(
   p_lexemes text[], p_terms integer[], p_idfs double precision[], p_selecting integer, p_average double precision,
   p_k1 double precision, p_b double precision, p_must text, p_must_not text, p_ids text[]
 ) returns table (context_id text, key uuid, score double precision)
-language plpgsql stable security definer set search_path = public, pg_temp as $$
+language plpgsql stable security definer set search_path = public, pg_temp set enable_seqscan = off as $$
 declare
   v_ranks text;
   v_sum text;
