@@ -2,7 +2,9 @@ import { z } from 'zod';
 import type { ContextFilter, Range } from '../contexts/filter.ts';
 import { contextId, kind, time } from './schemas.ts';
 
-const text = z.string().max(1000);
+// PostgreSQL has no text with U+0000 in it.
+const isText = (value: string) => !value.includes('\u0000') && value.isWellFormed();
+const text = z.string().max(1000).refine(isText, 'holds what is no character');
 const bound = z.union([text, z.number()]).optional();
 const range = z
   .strictObject({ gt: bound, gte: bound, lt: bound, lte: bound })
@@ -11,7 +13,10 @@ const range = z
 /** Path of metadata → a scalar that is there or in the array there, or a range; numbers by value, texts by their bytes. */
 export const metadataFilter = z
   .record(
-    z.string().regex(/^[^.]+(\.[^.]+){0,15}$/, 'is a path such as team or build.number'),
+    z
+      .string()
+      .regex(/^[^.]+(\.[^.]+){0,15}$/, 'is a path such as team or build.number')
+      .refine(isText, 'holds what is no character'),
     z.union([text, z.number(), z.boolean(), range]),
   )
   .refine((value) => Object.keys(value).length <= 20, 'has at most 20 paths');

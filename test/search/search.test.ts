@@ -165,6 +165,22 @@ for (const engine of engines) {
       expect(idsOf(await searching(other)('axolotls'))).toEqual(['own']);
     });
 
+    test('a space that is deleted leaves nothing in the index', async () => {
+      const other = await openStore(engine, { database: store.database });
+      await other.send('PUT', '/v1/contexts/gone', { body: markdown('A dugong.') });
+      expect(idsOf(await searching(other)('dugong'))).toEqual(['gone']);
+      const { status } = await other.send('DELETE', `/v1/spaces/${other.space}?erase=true`, {
+        token: other.ownerToken,
+      });
+      expect(status).toBe(200);
+      const counts = ['chunk', 'search_document', 'chunk_term', 'search_state'].map((table) => ({
+        text: `select count(*) as n from ${table}`,
+        params: [],
+      }));
+      const left = await store.database.in({ space: other.space }).run(counts);
+      expect(left.map(([row]) => row?.['n'])).toEqual(['0', '0', '0', '0']);
+    });
+
     test('filters choose before ranking, as choosing by hand would', async () => {
       const teams = ['red', 'green', 'blue'];
       const made = Array.from({ length: 60 }, (_, n) => ({
@@ -237,6 +253,9 @@ for (const engine of engines) {
         { query: 'a', filter: { metadata: { team: {} } } },
         { query: 'a', filter: { metadata: { team: { near: 3 } } } },
         { query: 'a', filter: { metadata: { 'a..b': 1 } } },
+        { query: 'a', filter: { metadata: { team: 'a\u0000' } } },
+        { query: 'a', filter: { metadata: { 'te\u0000am': 1 } } },
+        { query: 'a', filter: { metadata: { team: { gt: '\u0000' } } } },
         { query: 'a', filter: { ids: [] } },
         { query: 'a', include: ['everything'] },
         { query: 'a', consistency: 'sometimes' },
