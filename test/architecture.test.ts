@@ -174,6 +174,22 @@ describe('the architecture', () => {
     expect(wrong.map(({ file, target }) => `${file} → ${target}`)).toEqual([]);
   });
 
+  test('what answers over HTTP loads the MCP SDK and the embedded database when they are asked for, not before', () => {
+    const eager = new Set<string>();
+    const todo = ['functions/listening.ts', 'functions/runtime.ts'];
+    for (let file = todo.pop(); file !== undefined; file = todo.pop()) {
+      if (eager.has(file)) continue;
+      eager.add(file);
+      for (const [, specifier = ''] of (texts.get(file) ?? '').matchAll(
+        /^(?:import|export) (?!type )[^;'"]*?from '([^']+)'/gm,
+      )) {
+        todo.push(specifier.startsWith('.') ? relative(home, resolve(home, dirname(file), specifier)) : specifier);
+      }
+    }
+    expect(eager.size).toBeGreaterThan(80);
+    expect([...eager].filter((one) => /^@modelcontextprotocol\/|^@electric-sql\/|^lib\/mcp\//.test(one))).toEqual([]);
+  });
+
   test('the environment is read in one place', () => {
     const readers = [...texts].filter(([, text]) => text.includes('process.env')).map(([file]) => file);
     expect(readers).toEqual(['functions/runtime.ts']);
