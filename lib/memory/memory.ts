@@ -1,5 +1,6 @@
 import { sha256 } from '../base/hash.ts';
 import { Problem } from '../base/problem.ts';
+import { createTurns } from '../base/turns.ts';
 import type { Loaded } from '../cache/answers.ts';
 import type { Cache } from '../cache/cache.ts';
 import type { Settings } from '../config/settings.ts';
@@ -104,17 +105,7 @@ export function createMemory(deps: {
   const kind = createGraphKind(settings);
   const { throughOne } = createThrough({ cache, originMs: settings.cache.originMs });
   // Changes of one space that build on what is there, one after another: side by side they would only break on each other.
-  const tails = new Map<string, Promise<unknown>>();
-
-  async function inTurn<Done>(slot: string, run: () => Promise<Done>): Promise<Done> {
-    const turn = (tails.get(slot) ?? Promise.resolve()).catch(() => {}).then(run);
-    tails.set(slot, turn);
-    try {
-      return await turn;
-    } finally {
-      if (tails.get(slot) === turn) tails.delete(slot);
-    }
-  }
+  const turns = createTurns();
 
   /** Nodes that are what their ids stand for; what is not is passed over, since any door may have written it. */
   async function load(request: LoadRequest, wanted: Wanted) {
@@ -213,7 +204,7 @@ export function createMemory(deps: {
     change: (entities: Map<string, Entity>) => Done,
   ): Promise<Done> {
     const ids = [...new Set(names)].map(entityId);
-    return inTurn(request.slot, async () => {
+    return turns.take(request.slot, async () => {
       for (let attempt = 0; attempt < attemptsMax; attempt++) {
         const before = await load(request, { entities: ids, withRelations: false });
         const entities = new Map(before.entities.map(({ entity }) => [entity.name, entity]));

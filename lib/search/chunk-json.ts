@@ -1,20 +1,13 @@
 import { pointer } from '../base/json.ts';
-import { hash32 } from './analysis.ts';
 import type { Piece } from './chunk.ts';
-import { createCursor, spansOf } from './chunk-text.ts';
-import { type Node, readNodes, textOf } from './json-nodes.ts';
-
-// In characters of JSON; see chunk-text.ts.
-const sizeMax = 1200;
-const sizeMin = 600;
+import { chunkText, createCursor, isClosed, sizeMax } from './chunk-text.ts';
+import { type Node, textOf } from './json-nodes.ts';
 
 /** JSON, cut between members: what is small enough stays together, and the path is a JSON Pointer to what it is in. */
-export function chunkJson(text: string): Piece[] {
+export function chunkJson(text: string, root: Node): Piece[] {
   const pieces: Piece[] = [];
   // Depth first, without recursion.
-  const todo: { readonly node: Node; readonly path: readonly (string | number)[] }[] = [
-    { node: readNodes(text), path: [] },
-  ];
+  const todo: { readonly node: Node; readonly path: readonly (string | number)[] }[] = [{ node: root, path: [] }];
   for (;;) {
     const next = todo.pop();
     if (next === undefined) break;
@@ -42,9 +35,7 @@ function divide(text: string, node: Node, path: readonly (string | number)[], pi
     }
     const [first = child] = group;
     const size = (group.at(-1)?.end ?? first.start) - first.start;
-    // As in chunk-text.ts, so that an edit moves no boundaries but those near it.
-    const isBoundary = size >= sizeMin && hash32(text.slice(child.start, child.end)) % 3 === 0;
-    if (size + child.end - child.start > sizeMax || isBoundary) close();
+    if (isClosed(size, text.slice(child.start, child.end))) close();
     group.push(child);
   }
   close();
@@ -66,8 +57,8 @@ function longText(text: string, node: Node, path: readonly (string | number)[]):
     ? (from: number, to: number) => to - from
     : (from: number, to: number, at: number) => escapedLength(raw, at, to - from);
   const [starts, ends] = [createCursor(lengthOf), createCursor(lengthOf)];
-  return spansOf(value).map(({ start, end }) => ({
-    text: value.slice(start, end),
+  return chunkText(value).map(({ text: own, start, end }) => ({
+    text: own,
     path: pointer(path),
     start: node.start + 1 + starts(start),
     end: node.start + 1 + ends(end),

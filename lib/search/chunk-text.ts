@@ -8,7 +8,7 @@ interface Span {
 }
 
 // In characters; about four are a token. See docs/search.md.
-const sizeMax = 1200;
+export const sizeMax = 1200;
 const sizeMin = 600;
 // What one sentence at the end of a piece may take to be said again at the beginning of the next.
 const overlapMax = 250;
@@ -42,25 +42,25 @@ export function chunkMarkdown(text: string): Piece[] {
   return pieces;
 }
 
-/** Text without structure, such as a long string of a JSON document: as {@link chunkText}, without paths. */
-export const spansOf = (text: string): Span[] => pack(text, { start: 0, end: text.length });
-
 function toPiece(text: string, { start, end }: Span, path: string): Piece {
   return { text: text.slice(start, end), path, start, end };
 }
 
 /**
- * Puts neighbouring paragraphs together. Where a piece that is large enough ends is also decided by the paragraph that
- * follows, not by all that came before, so that an edit moves the boundaries near it and no others.
+ * Whether a piece of this size ends before what follows: where both are too much, or, once it is large enough, where what
+ * follows says so, not all that came before; so an edit moves the boundaries near it and no others.
  */
+export function isClosed(size: number, next: string): boolean {
+  return size + next.length > sizeMax || (size >= sizeMin && hash32(next) % 3 === 0);
+}
+
+/** Puts neighbouring paragraphs together. */
 function pack(text: string, { start, end }: Span): Span[] {
   const packed: Span[] = [];
   let open: { start: number; end: number } | undefined;
   for (const paragraph of paragraphs(text, start, end)) {
     const size = open === undefined ? 0 : open.end - open.start;
-    const isFull = size + paragraph.end - paragraph.start > sizeMax;
-    const isBoundary = size >= sizeMin && hash32(text.slice(paragraph.start, paragraph.end)) % 3 === 0;
-    if (open !== undefined && (isFull || isBoundary)) {
+    if (open !== undefined && isClosed(size, text.slice(paragraph.start, paragraph.end))) {
       packed.push(open);
       open = undefined;
     }

@@ -1,18 +1,15 @@
-import { jsonType } from '../merge/document.ts';
 import type { Piece } from './chunk.ts';
-import { spansOf } from './chunk-text.ts';
-import { type Node, readNodes, textOf } from './json-nodes.ts';
+import { chunkText } from './chunk-text.ts';
+import { type Node, textOf } from './json-nodes.ts';
 
 const turnsMin = 3;
 const speakersMax = 12;
 
-/** A conversation, cut between its turns; undefined for what is none. */
-export function chunkTurns(text: string, contentType: string): Piece[] | undefined {
-  return contentType === jsonType ? jsonTurns(text) : textTurns(text);
-}
-
-/** `Speaker: what was said`, a turn a line or more; the same few speakers again and again. */
-function textTurns(text: string): Piece[] | undefined {
+/**
+ * The turns of a conversation: `Speaker: what was said`, a turn a line or more, the same few speakers again and again;
+ * undefined for what is none.
+ */
+export function textTurns(text: string): Piece[] | undefined {
   const starts: number[] = [];
   const counts = new Map<string, number>();
   let lines = 0;
@@ -32,12 +29,17 @@ function textTurns(text: string): Piece[] | undefined {
   if (!isConversation) return undefined;
   const [first = 0] = starts;
   const bounds = text.slice(0, first).trim() === '' ? starts : [0, ...starts];
-  return bounds.flatMap((start, at) => cutTurn(text.slice(start, bounds[at + 1]), start));
+  return bounds.flatMap((from, at) =>
+    chunkText(text.slice(from, bounds[at + 1])).map(({ start, end, ...piece }) => ({
+      ...piece,
+      start: start + from,
+      end: end + from,
+    })),
+  );
 }
 
-/** A list of messages as the APIs of models have it: `[{role | speaker | name, content | text}]`, or `{messages: […]}`. */
-function jsonTurns(text: string): Piece[] | undefined {
-  const root = readNodes(text);
+/** Likewise a list of messages as the APIs of models have it: `[{role | speaker | name, content | text}]`, or `{messages: […]}`. */
+export function jsonTurns(text: string, root: Node): Piece[] | undefined {
   const list = root.kind === 'array' ? root : root.children?.find(({ key }) => key === 'messages' || key === 'turns');
   if (list?.kind !== 'array' || (list.children?.length ?? 0) < turnsMin) return undefined;
   const pieces: Piece[] = [];
@@ -47,19 +49,10 @@ function jsonTurns(text: string): Piece[] | undefined {
     if (speaker?.kind !== 'string' || said === undefined) return undefined;
     const { start, end } = message;
     const turn = `${textOf(text, speaker)}: ${textOf(text, said)}`;
-    pieces.push(...spansOf(turn).map((span) => ({ text: turn.slice(span.start, span.end), path: '', start, end })));
+    pieces.push(...chunkText(turn).map((piece) => ({ ...piece, start, end })));
   }
   return pieces;
 }
 
 const memberOf = (node: Node, names: readonly string[]): Node | undefined =>
   node.children?.find(({ key }) => typeof key === 'string' && names.includes(key));
-
-function cutTurn(turn: string, offset: number): Piece[] {
-  return spansOf(turn).map(({ start, end }) => ({
-    text: turn.slice(start, end),
-    path: '',
-    start: start + offset,
-    end: end + offset,
-  }));
-}

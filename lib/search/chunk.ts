@@ -3,7 +3,8 @@ import type { ContextHead } from '../contexts/context.ts';
 import { jsonType } from '../merge/document.ts';
 import { chunkJson } from './chunk-json.ts';
 import { chunkMarkdown, chunkText, createCursor } from './chunk-text.ts';
-import { chunkTurns } from './chunk-turns.ts';
+import { jsonTurns, textTurns } from './chunk-turns.ts';
+import { readNodes } from './json-nodes.ts';
 
 /** A stretch of a content, cut where the content itself has a boundary. */
 export interface Piece {
@@ -37,11 +38,14 @@ export interface Chunked {
 // A turn of this many characters or more says enough by itself.
 const shortTurn = 400;
 
+/** A chunk's text as it is indexed. */
+export const toIndexed = ({ header, text }: Pick<Chunk, 'header' | 'text'>) =>
+  header === '' ? text : `${header}\n${text}`;
+
 /** Cuts a content into chunks of about 1,000 characters, the size that found most in docs/search.md. */
 export function chunkContext(head: ContextHead, content: Uint8Array): Chunked {
   const text = Buffer.from(content.buffer, content.byteOffset, content.length).toString();
-  const turns = chunkTurns(text, head.contentType ?? jsonType);
-  const pieces = turns ?? cut(text, head.contentType ?? jsonType);
+  const { isOfTurns, pieces } = cut(text, head.contentType ?? jsonType);
   const seen = new Map<string, number>();
   const toBytes = createOffsets(text, content.length);
   const title = titleOf(head) ?? '';
@@ -56,7 +60,7 @@ export function chunkContext(head: ContextHead, content: Uint8Array): Chunked {
     const key = sha256(`${name}\n${occurrence}`).slice(0, 32);
     return [{ key, header, text: own, ...toBytes(piece) }];
   });
-  const isTranscript = turns !== undefined && text.length / Math.max(chunks.length, 1) < shortTurn;
+  const isTranscript = isOfTurns && text.length / Math.max(chunks.length, 1) < shortTurn;
   return { chunks, isTranscript };
 }
 
@@ -66,9 +70,13 @@ export function titleOf({ metadata }: Pick<ContextHead, 'metadata'>): string | n
   return typeof title === 'string' && title.trim() !== '' ? title.trim().slice(0, 200) : null;
 }
 
-function cut(text: string, contentType: string): Piece[] {
-  if (contentType === jsonType) return chunkJson(text);
-  return contentType === 'text/markdown' ? chunkMarkdown(text) : chunkText(text);
+/** Between turns where it is a conversation, else as its type has boundaries. */
+function cut(text: string, contentType: string): { isOfTurns: boolean; pieces: Piece[] } {
+  const root = contentType === jsonType ? readNodes(text) : undefined;
+  const turns = root === undefined ? textTurns(text) : jsonTurns(text, root);
+  if (turns !== undefined) return { isOfTurns: true, pieces: turns };
+  if (root !== undefined) return { isOfTurns: false, pieces: chunkJson(text, root) };
+  return { isOfTurns: false, pieces: contentType === 'text/markdown' ? chunkMarkdown(text) : chunkText(text) };
 }
 
 /** Turns places in a text into places in its bytes. */

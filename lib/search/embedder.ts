@@ -2,13 +2,10 @@
 export interface Embedder {
   /** Names model, dimensions and revision: vectors of different ids are never compared. */
   readonly id: string;
-  readonly dimensions: number;
   /** How much the likeness of vectors counts beside that of words, 0 to 1: weak models less. */
   readonly weight: number;
   /** Texts of one {@link Embedder.embed} at most. */
   readonly batchMax: number;
-  /** Whether it computes here, without asking anyone; what it makes is not worth caching. */
-  readonly isLocal: boolean;
   /**
    * A vector of length 1 for each text, in order; null for a text that it has nothing to say about.
    *

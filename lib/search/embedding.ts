@@ -1,5 +1,5 @@
 import { Problem } from '../base/problem.ts';
-import { type Breaker, createBreaker } from '../cache/breaker.ts';
+import { createBreaker } from '../cache/breaker.ts';
 import type { Embedder } from './embedder.ts';
 
 /** The embedders in use: the first makes the vectors of what is new; those after it are on their way out. */
@@ -12,8 +12,6 @@ export interface Embedding {
     readonly vectors: readonly { readonly embedder: string; readonly vector: Float32Array }[];
     readonly isWhole: boolean;
   }>;
-  /** Whether the first embedder is being asked. */
-  readonly state: Breaker['state'];
 }
 
 /** @param deps.onFailure hears of texts that were not embedded. */
@@ -34,9 +32,6 @@ export function createEmbedding(deps: {
 
   return {
     embedders,
-    get state() {
-      return first.guard.state;
-    },
     async documents(texts) {
       const vectors: (Float32Array | null)[] = [];
       const { batchMax } = first.embedder;

@@ -5,7 +5,7 @@ import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../c
 import type { Database } from '../postgres/database.ts';
 import { join, sql } from '../postgres/sql.ts';
 import { toTerm } from './analysis.ts';
-import { followerName } from './follower-name.ts';
+import { pendingOf } from './index.sql.ts';
 import type { WordQuery } from './query.ts';
 
 /** What is looked for. */
@@ -70,10 +70,7 @@ export async function findChunks(database: Database, request: LoadRequest, wante
   const { row, ...read } = await readSnapshot(
     database,
     request,
-    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors, (
-          select count(*) from change h where h.space_id = s.id and h.kind = 'context' and h.tick > coalesce(
-            (select f.cursor from follower f where f.space_id = s.id and f.name = ${followerName}), 0)
-        ) as pending, to_ms((
+    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors, ${pendingOf(space)} as pending, to_ms((
           select min(e.expires_at) from context e
           where e.space_id = s.id and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms, (
           select jsonb_agg(jsonb_build_object('head', to_head(c), 'key', b.key, 'score', b.score, 'text', b.text,

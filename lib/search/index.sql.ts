@@ -5,6 +5,9 @@ import { isLiveNow } from '../contexts/snapshot.ts';
 import { type Database, type Row, runOne, type Statement } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
 
+/** Under this name the search index follows the feed. */
+export const followerName = 'search';
+
 const ask = (
   database: Database,
   request: RequestContext,
@@ -83,14 +86,13 @@ export const putVectors = (
   embedder: string,
 ): Statement => toStatement(sql`select put_vectors(${JSON.stringify(vectors)}::json, ${embedder})`);
 
-/** Writes that the index has not seen yet. */
-export async function countPending(database: Database, request: RequestContext, follower: string): Promise<number> {
-  const [row = {}] = await ask(
-    database,
-    request,
-    sql`select count(*) as pending from change where space_id = ${request.space} and kind = 'context' and tick > coalesce(
-      (select cursor from follower where space_id = ${request.space} and name = ${follower}), 0)`,
-  );
+/** How many writes of a space the index has not seen yet, for a statement to tell. */
+export const pendingOf = (space: string) => sql`(
+  select count(*) from change h where h.space_id = ${space} and h.kind = 'context' and h.tick > coalesce(
+    (select f.cursor from follower f where f.space_id = ${space} and f.name = ${followerName}), 0))`;
+
+export async function countPending(database: Database, request: RequestContext): Promise<number> {
+  const [row = {}] = await ask(database, request, sql`select ${pendingOf(request.space)} as pending`);
   return Number(row['pending'] ?? 0);
 }
 
@@ -138,15 +140,14 @@ export async function listWithoutVector(
   return rows.map((row) => ({ id: String(row['id']), key: String(row['key']), text: String(row['text']) }));
 }
 
-/** Notes that all chunks have their vectors, unless one came in meanwhile, and lets go of those of embedders not `kept`. */
-export function settleVectors(space: string, embedder: string, kept: readonly string[]): Statement[] {
-  const names = sql`array(select jsonb_array_elements_text(${JSON.stringify(kept)}::jsonb))`;
+/** Notes that all chunks have their vectors, unless one came in meanwhile, and lets go of those of other embedders. */
+export function settleVectors(space: string, embedder: string): Statement[] {
   return [
     toStatement(sql`select lock_search()`),
     toStatement(sql`update search_state set vectors_of = ${embedder} where space_id = ${space} and not exists (
       select from chunk c where c.space_id = ${space} and not exists (
         select from chunk_vector v where v.space_id = c.space_id and v.embedder = ${embedder} and v.context_id = c.context_id and v.key = c.key))`),
-    toStatement(sql`delete from chunk_vector where space_id = ${space} and embedder <> all (${names})`),
+    toStatement(sql`delete from chunk_vector where space_id = ${space} and embedder <> ${embedder}`),
   ];
 }
 

@@ -1,17 +1,18 @@
+import { createTurns } from '../base/turns.ts';
 import type { Change, Context } from '../contexts/context.ts';
 import { createFollower } from '../contexts/follower.ts';
 import { type RequestContext, type SpaceRef, systemRequest } from '../contexts/request.ts';
 import type { Database, Statement } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { analyze, toTerm } from './analysis.ts';
-import { type Chunk, chunkContext } from './chunk.ts';
+import { type Chunk, type Chunked, chunkContext, toIndexed } from './chunk.ts';
 import type { Embedding } from './embedding.ts';
 import { toLiteral } from './find.sql.ts';
-import { followerName } from './follower-name.ts';
 import {
   countPending,
   dropDocuments,
   enableVectors,
+  followerName,
   lacksVectors,
   listIds,
   listWithoutVector,
@@ -70,8 +71,8 @@ export function createIndexing(deps: {
   onFailure: (error: unknown, space: string) => void;
 }): Indexing {
   const { database, embedding, delayMs, readContent, onFailure } = deps;
-  // Spaces that are being indexed, and those that were written to meanwhile.
-  const running = new Map<string, Promise<unknown>>();
+  // One run a space at a time, and those spaces that will have one for what was written to them.
+  const turns = createTurns();
   const again = new Set<string>();
   let isFollowing = false;
   // Asked of PostgreSQL once, unless it is told that there is no room for them.
@@ -117,9 +118,9 @@ export function createIndexing(deps: {
     };
     for (const context of contexts) {
       const content = context.content ?? (await readContent(request, context));
-      const { chunks, isTranscript } = chunkContext(context, content);
-      documents.push({ ...toDocument(context, chunks), isTranscript });
-      for (const chunk of chunks) {
+      const chunked = chunkContext(context, content);
+      documents.push(toDocument(context, chunked));
+      for (const chunk of chunked.chunks) {
         if (keys.get(context.id)?.has(chunk.key)) continue;
         batch.push(toNewChunk(request.space, context.id, chunk));
         bytes += 4 * (chunk.text.length + chunk.header.length) + 1500;
@@ -134,7 +135,7 @@ export function createIndexing(deps: {
   async function putting(request: RequestContext, chunks: readonly NewChunk[], tally: Tally): Promise<Statement[]> {
     tally.chunks += chunks.length;
     const [embedder] = embedding.embedders;
-    const texts = chunks.map(({ header, text }) => (header === '' ? text : `${header}\n${text}`));
+    const texts = chunks.map(toIndexed);
     const vectors = await embedding.documents(texts).catch((error) => {
       onFailure(error, request.space);
       return undefined;
@@ -151,8 +152,7 @@ export function createIndexing(deps: {
     for (;;) {
       const lacking = await listWithoutVector(database, request, embedder.id, Math.min(vectorsMax, embedder.batchMax));
       if (lacking.length === 0) {
-        const kept = embedding.embedders.map(({ id }) => id).slice(0, 1);
-        await database.in(request).run(settleVectors(space.space, embedder.id, kept));
+        await database.in(request).run(settleVectors(space.space, embedder.id));
         return true;
       }
       const vectors = await embedding.documents(lacking.map(({ text }) => text));
@@ -200,19 +200,7 @@ export function createIndexing(deps: {
     return true;
   }
 
-  /** One run a space at a time: others join the one after it. */
-  async function inTurn<Done>(space: SpaceRef, work: () => Promise<Done>): Promise<Done> {
-    const before = running.get(space.slot);
-    const own = (before ?? Promise.resolve()).catch(() => {}).then(work);
-    running.set(space.slot, own);
-    try {
-      return await own;
-    } finally {
-      if (running.get(space.slot) === own) running.delete(space.slot);
-    }
-  }
-
-  const index = (space: SpaceRef, budgetMs: number) => inTurn(space, () => run(space, budgetMs));
+  const index = (space: SpaceRef, budgetMs: number) => turns.take(space.slot, () => run(space, budgetMs));
 
   async function catchUp(space: SpaceRef): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, delayMs));
@@ -223,17 +211,17 @@ export function createIndexing(deps: {
   return {
     index,
     rebuild: (space, budgetMs) =>
-      inTurn(space, async () => {
+      turns.take(space.slot, async () => {
         const tally: Tally = { contexts: 0, chunks: 0, embedded: 0 };
         const isDone = await rebuildAll(space, performance.now() + budgetMs, tally);
         return { ...tally, isUnfinished: !isDone };
       }),
-    pending: (request) => countPending(database, request, followerName),
+    pending: (request) => countPending(database, request),
     follow() {
       isFollowing = true;
       return async () => {
         isFollowing = false;
-        await Promise.allSettled(running.values());
+        await turns.settled();
       };
     },
     wake(space) {
@@ -261,15 +249,17 @@ function changedIds(changes: readonly Change[]): string[] {
   return [...new Set(changes.flatMap(({ kind, id }) => (kind === 'context' && id !== null ? [id] : [])))];
 }
 
-function toNewChunk(space: string, id: string, { key, header, text }: Chunk): NewChunk {
-  const { vector: lexemes, lexemes: each, length } = analyze(header === '' ? text : `${header}\n${text}`);
+function toNewChunk(space: string, id: string, chunk: Chunk): NewChunk {
+  const { key, header, text } = chunk;
+  const { vector: lexemes, lexemes: each, length } = analyze(toIndexed(chunk));
   return { id, key, header, text, lexemes, terms: each.map((lexeme) => toTerm(space, lexeme)), words: length };
 }
 
-function toDocument({ id, version }: Context, chunks: readonly Chunk[]): Omit<NewDocument, 'isTranscript'> {
+function toDocument({ id, version }: Context, { chunks, isTranscript }: Chunked): NewDocument {
   return {
     id,
     version,
+    isTranscript,
     keys: chunks.map(({ key }) => key),
     starts: chunks.map(({ start }) => start),
     ends: chunks.map(({ end }) => end),

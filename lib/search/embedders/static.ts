@@ -18,10 +18,8 @@ let table: Promise<Table> | undefined;
 export function createStaticEmbedder(): Embedder {
   return {
     id: 'static:glove-6b-30k:100:1',
-    dimensions: 100,
     weight: 0.3,
     batchMax: 1024,
-    isLocal: true,
     async embed(texts) {
       table ??= readTable();
       const known = await table;
