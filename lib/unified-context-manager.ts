@@ -141,6 +141,8 @@ export async function createUnifiedContextManager(deps: {
     queryMs: settings.search.embedderMs,
     onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.embedder', error }),
   });
+  const onIndexFailure = (error: unknown, space: string) =>
+    telemetry.log({ level: 'warn', event: 'search.index', facts: { space }, error });
   const indexing = createIndexing({
     database,
     embedding,
@@ -150,7 +152,7 @@ export async function createUnifiedContextManager(deps: {
       for await (const piece of contexts.streamContent(request, context, 0, context.sizeBytes)) pieces.push(piece);
       return Buffer.concat(pieces);
     },
-    onFailure: (error, space) => telemetry.log({ level: 'warn', event: 'search.index', facts: { space }, error }),
+    onFailure: onIndexFailure,
   });
   const cache = createCache({ redis, limits: { ...limits, breaker }, clock, nonce: () => ids.random(16), onFailure });
   const kinds = createContextKinds(settings);
@@ -169,7 +171,7 @@ export async function createUnifiedContextManager(deps: {
   };
   const revisions = createRevisions({ contexts, settings });
   const memory = createMemory({ database, cache, contexts, settings });
-  const search = createSearch({ database, cache, contexts, embedding, indexing, settings });
+  const search = createSearch({ database, cache, contexts, embedding, indexing, settings, onFailure: onIndexFailure });
   const feed = createFeed({ database, nudges });
   const { ownerToken } = deps;
   const access = createAccess({

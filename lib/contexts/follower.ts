@@ -27,8 +27,11 @@ export function createFollower(deps: {
   database: Database;
   name: string;
   batch: number;
-  /** What stands for the changes that the feed no longer holds; absent, the follower has to be built anew. */
-  onExpired?: (space: SpaceRef) => Promise<void>;
+  /**
+   * What stands for the changes that the feed no longer holds, `false` where it is not done yet; absent, the follower has to
+   * be built anew.
+   */
+  onExpired?: (space: SpaceRef) => Promise<boolean>;
   effect: (changes: readonly Change[], space: string) => Promise<readonly Statement[]> | readonly Statement[];
 }): Follower {
   const { database, name, batch, effect } = deps;
@@ -43,7 +46,7 @@ export function createFollower(deps: {
         isContextsOnly: false,
       });
       if (floor > cursor && deps.onExpired) {
-        await deps.onExpired(of);
+        if (!(await deps.onExpired(of))) return { taken: 0, hasMore: true };
         await database.in(request).run([moveCursor(name, cursor, floor)]);
         return { taken: 0, hasMore: true };
       }

@@ -51,7 +51,10 @@ export function createReconciling(deps: {
         name: 'cache',
         batch: feedBatch,
         // Whatever was erased then is among these.
-        onExpired: async () => void (await cache.purge(space.slot, [...derived, keyOf(kinds.head, '')])),
+        async onExpired() {
+          await cache.purge(space.slot, [...derived, keyOf(kinds.head, '')]);
+          return true;
+        },
         // Its cursor moves only once the bytes are gone.
         async effect(changes) {
           await removeErased(space, changes);

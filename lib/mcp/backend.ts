@@ -6,6 +6,7 @@ import {
 } from '@modelcontextprotocol/server';
 import { reaches } from '../access/scopes.ts';
 import { Problem } from '../base/problem.ts';
+import { cutText } from '../base/text.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { listResources, readResource } from './resources.ts';
 import { requireFitting, type Session } from './tool.ts';
@@ -67,6 +68,6 @@ export function refuseCall(error: unknown): CallToolResult {
 const errorCharactersMax = 262_144;
 
 function failed(text: string): CallToolResult {
-  const told = text.length > errorCharactersMax ? `${text.slice(0, errorCharactersMax).toWellFormed()}…` : text;
+  const told = text.length > errorCharactersMax ? `${cutText(text, errorCharactersMax)}…` : text;
   return { content: [{ type: 'text', text: told }], isError: true };
 }

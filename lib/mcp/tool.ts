@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Scope } from '../access/scopes.ts';
 import { Problem } from '../base/problem.ts';
+import { cutText } from '../base/text.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 
@@ -136,7 +137,7 @@ function printIssues(issues: readonly z.core.$ZodIssue[]): string {
   const lines = issues
     .slice(0, issuesMax)
     .map(({ path, message }) => (path.length === 0 ? message : `${message} at ${z.core.toDotPath(path)}`))
-    .map((line) => (line.length > issueCharactersMax ? `${line.slice(0, issueCharactersMax).toWellFormed()}…` : line));
+    .map((line) => (line.length > issueCharactersMax ? `${cutText(line, issueCharactersMax)}…` : line));
   if (issues.length > issuesMax) lines.push(`… and ${issues.length - issuesMax} more`);
   return lines.join('\n');
 }

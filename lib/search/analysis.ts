@@ -1,4 +1,5 @@
 import { stemmer } from '@orama/stemmers/english';
+import { cutText } from '../base/text.ts';
 import { stopWords } from './stop-words.ts';
 
 /** A word of a text, folded: lower case, without diacritics, in one Unicode form. */
@@ -28,7 +29,7 @@ export function splitWords(text: string, use: 'index' | 'query'): Word[] {
   const words: Word[] = [];
   let position = 0;
   const add = (word: string, at: number) => {
-    if (!stopWords.has(word)) words.push({ text: word.slice(0, wordLengthMax), position: at });
+    if (!stopWords.has(word)) words.push({ text: cutText(word, wordLengthMax), position: at });
   };
   const addSpaced = (token: string) => {
     position++;

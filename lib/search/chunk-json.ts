@@ -1,7 +1,10 @@
 import { pointer } from '../base/json.ts';
+import { cutText } from '../base/text.ts';
 import type { Piece } from './chunk.ts';
-import { chunkText, createCursor, isClosed, sizeMax } from './chunk-text.ts';
+import { chunkText, createCursor, headingMax, isClosed, sizeMax } from './chunk-text.ts';
 import { type Node, textOf } from './json-nodes.ts';
+
+const namesMax = 8;
 
 /** JSON, cut between members: what is small enough stays together, and the path is a JSON Pointer to what it is in. */
 export function chunkJson(text: string, root: Node): Piece[] {
@@ -12,9 +15,12 @@ export function chunkJson(text: string, root: Node): Piece[] {
     const next = todo.pop();
     if (next === undefined) break;
     const { node, path } = next;
-    if (node.end - node.start <= sizeMax) pieces.push(toPiece(text, [node], path));
-    else if (node.children === undefined) pieces.push(...longText(text, node, path));
-    else todo.push(...divide(text, node, path, pieces));
+    if (node.end - node.from <= sizeMax) pieces.push(toPiece(text, [node], path));
+    else {
+      pieces.push(...longName(node, path));
+      if (node.children === undefined) pieces.push(...longValue(text, node, path));
+      else todo.push(...divide(text, node, path, pieces));
+    }
   }
   return pieces.sort((left, right) => left.start - right.start);
 }
@@ -28,14 +34,14 @@ function divide(text: string, node: Node, path: readonly (string | number)[], pi
     group = [];
   };
   for (const child of node.children ?? []) {
-    if (child.end - child.start > sizeMax) {
+    if (child.end - child.from > sizeMax) {
       close();
       large.push({ node: child, path: [...path, child.key ?? ''] });
       continue;
     }
     const [first = child] = group;
-    const size = (group.at(-1)?.end ?? first.start) - first.start;
-    if (isClosed(size, text.slice(child.start, child.end))) close();
+    const size = (group.at(-1)?.end ?? first.from) - first.from;
+    if (isClosed(size, text.slice(child.from, child.end))) close();
     group.push(child);
   }
   close();
@@ -43,13 +49,24 @@ function divide(text: string, node: Node, path: readonly (string | number)[], pi
 }
 
 function toPiece(text: string, nodes: readonly Node[], path: readonly (string | number)[]): Piece {
-  const lines = nodes.map((node) => textOf(text, node, typeof node.key === 'string' ? node.key : ''));
-  return { text: lines.join('\n'), path: pointer(path), start: nodes[0]?.start ?? 0, end: nodes.at(-1)?.end ?? 0 };
+  return { text: textOf(text, nodes), path: pathOf(path), start: nodes[0]?.start ?? 0, end: nodes.at(-1)?.end ?? 0 };
 }
 
-/** A long string, cut as text is; where it has no escapes its pieces stand where they do in the JSON text. */
-function longText(text: string, node: Node, path: readonly (string | number)[]): Piece[] {
-  if (node.kind !== 'string') return [];
+/** A JSON Pointer, of its last names alone where there are many, each cut to 100 characters. */
+function pathOf(path: readonly (string | number)[]): string {
+  const names = path.slice(-namesMax).map((name) => (typeof name === 'string' ? cutText(name, headingMax) : name));
+  return `${names.length < path.length ? '…' : ''}${pointer(names)}`;
+}
+
+/** A name that a path has not the room to tell. */
+function longName({ key, from, start }: Node, path: readonly (string | number)[]): Piece[] {
+  if (typeof key !== 'string' || key.length <= headingMax) return [];
+  return chunkText(key).map((piece) => ({ text: piece.text, path: pathOf(path), start: from, end: start }));
+}
+
+/** What is no parent: a string is cut as text is. */
+function longValue(text: string, node: Node, path: readonly (string | number)[]): Piece[] {
+  if (node.kind === 'other' || node.end - node.start <= sizeMax) return [toPiece(text, [{ ...node, key: null }], path)];
   const raw = text.slice(node.start + 1, node.end - 1);
   const isPlain = !raw.includes('\\');
   const value = isPlain ? raw : (JSON.parse(text.slice(node.start, node.end)) as string);
@@ -59,7 +76,7 @@ function longText(text: string, node: Node, path: readonly (string | number)[]):
   const [starts, ends] = [createCursor(lengthOf), createCursor(lengthOf)];
   return chunkText(value).map(({ text: own, start, end }) => ({
     text: own,
-    path: pointer(path),
+    path: pathOf(path),
     start: node.start + 1 + starts(start),
     end: node.start + 1 + ends(end),
   }));

@@ -1,3 +1,4 @@
+import { characterStart, cutText } from '../base/text.ts';
 import { hash32 } from './analysis.ts';
 import type { Piece } from './chunk.ts';
 
@@ -12,6 +13,8 @@ export const sizeMax = 1200;
 const sizeMin = 600;
 // What one sentence at the end of a piece may take to be said again at the beginning of the next.
 const overlapMax = 250;
+/** Of a heading or a JSON member's name, in a path. */
+export const headingMax = 100;
 
 /** Plain text, cut between paragraphs. */
 export function chunkText(text: string): Piece[] {
@@ -30,13 +33,13 @@ export function chunkMarkdown(text: string): Piece[] {
     start = end;
   };
   for (const { 0: line, index } of text.matchAll(/[^\n]*\n?/g)) {
-    const [, mark = ''] = /^ {0,3}(`{3,}|~{3,})/.exec(line) ?? [];
-    if (mark !== '') fence = fence === '' ? mark : mark.startsWith(fence) ? '' : fence;
-    const [, level = '', title = ''] = (fence === '' && /^ {0,3}(#{1,6})[ \t]+(.*?)[ \t#]*$/m.exec(line)) || [];
+    const [, bar = ''] = /^ {0,3}(`{3,}|~{3,})/.exec(line) ?? [];
+    if (bar !== '') fence = fence === '' ? bar : bar.startsWith(fence) ? '' : fence;
+    const [mark = '', level = ''] = (fence === '' && /^ {0,3}(#{1,6})[ \t]/.exec(line)) || [];
     if (level === '') continue;
     close(index);
     headings.length = Math.min(headings.length, level.length - 1);
-    headings[level.length - 1] = title.slice(0, 100);
+    headings[level.length - 1] = cutText(line.slice(mark.length).trim(), headingMax).replace(/[ \t]+#*$/, '');
   }
   close(text.length);
   return pieces;
@@ -73,15 +76,13 @@ function pack(text: string, { start, end }: Span): Span[] {
 }
 
 function* paragraphs(text: string, start: number, end: number): Generator<Span> {
-  const blank = /\n[ \t\r]*\n\s*/g;
   let from = start;
-  for (blank.lastIndex = start; ; ) {
-    const match = blank.exec(text);
-    const to = match === null || match.index >= end ? end : match.index;
+  for (const { 0: blank, index } of text.slice(start, end).matchAll(/\n[ \t\r]*\n\s*/g)) {
+    const to = start + index;
     if (text.slice(from, to).trim() !== '') yield { start: from, end: to };
-    if (to === end || match === null) return;
-    from = Math.min(match.index + match[0].length, end);
+    from = to + blank.length;
   }
+  if (text.slice(from, end).trim() !== '') yield { start: from, end };
 }
 
 /** Cuts a long paragraph between lines or sentences; one that is too long by itself between words, or anywhere. */
@@ -104,15 +105,13 @@ function split(text: string, paragraph: Span): Span[] {
 }
 
 function* sentences(text: string, { start, end }: Span): Generator<Span> {
-  const stop = /[.!?]+["')\]]*\s+|[。！？]+|\n+/g;
   let from = start;
-  for (stop.lastIndex = start; from < end; ) {
-    const match = stop.exec(text);
-    const to = match === null || match.index >= end ? end : Math.min(match.index + match[0].length, end);
-    for (const span of cutWords(text, from, to)) yield span;
-    if (match === null) return;
+  for (const { 0: stop, index } of text.slice(start, end).matchAll(/[.!?]["')\]]{0,4}\s+|[。！？]+|\n+/g)) {
+    const to = start + index + stop.length;
+    yield* cutWords(text, from, to);
     from = to;
   }
+  if (from < end) yield* cutWords(text, from, end);
 }
 
 /** Whole where it is short enough, else in lengths of 600 to 950 that end behind a space where there is one. */
@@ -121,9 +120,7 @@ function* cutWords(text: string, start: number, end: number): Generator<Span> {
   let from = start;
   while (end - from > longest) {
     const space = text.slice(from, from + longest).lastIndexOf(' ');
-    let to = from + (space > sizeMin ? space + 1 : longest);
-    // Not between the two halves of a character.
-    if (/[\udc00-\udfff]/.test(text[to] ?? '')) to--;
+    const to = characterStart(text, from + (space > sizeMin ? space + 1 : longest));
     yield { start: from, end: to };
     from = to;
   }

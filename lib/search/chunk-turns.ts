@@ -1,6 +1,8 @@
+import { cutText } from '../base/text.ts';
 import type { Piece } from './chunk.ts';
-import { chunkText } from './chunk-text.ts';
-import { type Node, textOf } from './json-nodes.ts';
+import { chunkJson } from './chunk-json.ts';
+import { chunkText, headingMax } from './chunk-text.ts';
+import type { Node } from './json-nodes.ts';
 
 const turnsMin = 3;
 const speakersMax = 12;
@@ -48,11 +50,19 @@ export function jsonTurns(text: string, root: Node): Piece[] | undefined {
     const said = memberOf(message, ['content', 'text', 'message']);
     if (speaker?.kind !== 'string' || said === undefined) return undefined;
     const { start, end } = message;
-    const turn = `${textOf(text, speaker)}: ${textOf(text, said)}`;
-    pieces.push(...chunkText(turn).map((piece) => ({ ...piece, start, end })));
+    const name = cutText(stringAt(text, speaker), headingMax);
+    const turns =
+      said.kind === 'string'
+        ? chunkText(`${name}: ${stringAt(text, said)}`)
+        : chunkJson(text, { ...said, key: null, from: said.start }).map(({ text: own }) => ({
+            text: `${name}: ${own}`,
+          }));
+    pieces.push(...turns.map((turn) => ({ text: turn.text, path: '', start, end })));
   }
   return pieces;
 }
+
+const stringAt = (text: string, { start, end }: Node) => JSON.parse(text.slice(start, end)) as string;
 
 const memberOf = (node: Node, names: readonly string[]): Node | undefined =>
   node.children?.find(({ key }) => typeof key === 'string' && names.includes(key));

@@ -1,4 +1,5 @@
 import { sha256 } from '../base/hash.ts';
+import { cutText } from '../base/text.ts';
 import type { ContextHead } from '../contexts/context.ts';
 import { jsonType } from '../merge/document.ts';
 import { chunkJson } from './chunk-json.ts';
@@ -35,6 +36,9 @@ export interface Chunked {
   readonly isTranscript: boolean;
 }
 
+// Raised whenever a text is analysed otherwise than before, so that a rebuild makes all chunks anew.
+const revision = 1;
+
 // A turn of this many characters or more says enough by itself.
 const shortTurn = 400;
 
@@ -50,11 +54,10 @@ export function chunkContext(head: ContextHead, content: Uint8Array): Chunked {
   const toBytes = createOffsets(text, content.length);
   const title = titleOf(head) ?? '';
   const chunks = pieces.flatMap((piece): Chunk[] => {
-    // PostgreSQL has no text with U+0000 in it.
-    const own = piece.text.replaceAll('\u0000', ' ').trim();
+    const own = toStorable(piece.text).trim();
     if (own === '') return [];
-    const header = [title, piece.path].filter(Boolean).join(' › ').replaceAll('\u0000', ' ');
-    const name = `${header}\n${own}`;
+    const header = toStorable([title, piece.path].filter(Boolean).join(' › '));
+    const name = sha256(`${revision}\n${header}\n${own}`);
     const occurrence = seen.get(name) ?? 0;
     seen.set(name, occurrence + 1);
     const key = sha256(`${name}\n${occurrence}`).slice(0, 32);
@@ -64,10 +67,13 @@ export function chunkContext(head: ContextHead, content: Uint8Array): Chunked {
   return { chunks, isTranscript };
 }
 
+/** PostgreSQL has no text with U+0000 or half a character in it. */
+const toStorable = (text: string) => text.replaceAll('\u0000', ' ').toWellFormed();
+
 /** What its metadata calls a context; null where it has no name. */
 export function titleOf({ metadata }: Pick<ContextHead, 'metadata'>): string | null {
   const { title } = JSON.parse(metadata) as { title?: unknown };
-  return typeof title === 'string' && title.trim() !== '' ? title.trim().slice(0, 200) : null;
+  return typeof title === 'string' && title.trim() !== '' ? cutText(title.trim(), 200) : null;
 }
 
 /** Between turns where it is a conversation, else as its type has boundaries. */

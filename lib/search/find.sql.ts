@@ -5,7 +5,6 @@ import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../c
 import type { Database } from '../postgres/database.ts';
 import { join, sql } from '../postgres/sql.ts';
 import { toTerm } from './analysis.ts';
-import { pendingOf } from './index.sql.ts';
 import type { WordQuery } from './query.ts';
 
 /** What is looked for. */
@@ -14,6 +13,8 @@ export interface Wanted {
   readonly words: Omit<WordQuery, 'lexemes'> & { readonly lexemes: readonly string[] | null };
   /** By meaning: the query's vector as each embedder makes it, the current one first. */
   readonly vectors: readonly { readonly embedder: string; readonly vector: Float32Array }[];
+  /** Of which embedders vectors are searched. */
+  readonly embedders: readonly string[];
   /** What the likeness of vectors counts beside that of words, 0 to 1. */
   readonly weight: number;
   readonly filter: ContextFilter | null;
@@ -34,11 +35,11 @@ export interface Found {
   readonly text: string;
   /** Counted from 0. */
   readonly ordinal: number;
-  /** In bytes of the content of `version`. */
+  /** In bytes of the content that was indexed. */
   readonly start: number;
   readonly end: number;
-  /** The version that was indexed. */
-  readonly version: number;
+  /** Whether another version than the head was indexed. */
+  readonly isBehind: boolean;
 }
 
 export interface FoundPage {
@@ -46,7 +47,7 @@ export interface FoundPage {
   readonly found: readonly Found[];
   /** Writes that the index has not seen yet. */
   readonly pending: number;
-  /** Whether PostgreSQL has a place for vectors. */
+  /** Whether every chunk has a vector of one of the embedders that were asked, or there is none. */
   readonly hasVectors: boolean;
   /** When the next context of the space expires, in milliseconds since 1970; null where none does. */
   readonly expiresMs: number | null;
@@ -55,7 +56,7 @@ export interface FoundPage {
 /** The best chunks by words and by meaning, as `search_chunks` of `migrations/functions/11-search.sql` finds them. */
 export async function findChunks(database: Database, request: LoadRequest, wanted: Wanted): Promise<Read<FoundPage>> {
   const { space } = request;
-  const { words, vectors, filter, ...query } = wanted;
+  const { words, vectors, embedders, filter, ...query } = wanted;
   const allowed =
     filter === null
       ? sql`null`
@@ -63,6 +64,7 @@ export async function findChunks(database: Database, request: LoadRequest, wante
   const asked = JSON.stringify({
     ...query,
     terms: words.lexemes?.map((lexeme) => ({ lexeme, term: toTerm(space, lexeme) })) ?? null,
+    needed: words.needed.map((lexeme) => toTerm(space, lexeme)),
     must: words.must,
     mustNot: words.mustNot,
     vectors: vectors.map(({ embedder, vector }) => ({ embedder, vector: toLiteral(vector) })),
@@ -70,14 +72,17 @@ export async function findChunks(database: Database, request: LoadRequest, wante
   const { row, ...read } = await readSnapshot(
     database,
     request,
-    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors, ${pendingOf(space)} as pending, to_ms((
+    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors, pending_writes() as pending,
+          i.vectors_of, coalesce(i.chunks, 0) > 0 as has_chunks, to_ms((
           select min(e.expires_at) from context e
           where e.space_id = s.id and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms, (
           select jsonb_agg(jsonb_build_object('head', to_head(c), 'key', b.key, 'score', b.score, 'text', b.text,
-            'ordinal', b.ordinal, 'start', b.start_byte, 'end', b.end_byte, 'version', b.version) order by b.score desc, c.id, b.ordinal)
+            'ordinal', b.ordinal, 'start', b.start_byte, 'end', b.end_byte,
+            'isBehind', d.version <> c.version or d.written_at is distinct from c.updated_at) order by b.score desc, c.id, b.ordinal)
           from search_chunks(${asked}::jsonb, ${allowed}) b
+          join search_document d on d.space_id = s.id and d.id = b.context_id
           join context c on c.space_id = s.id and c.id = b.context_id and ${isLiveNow})::text as found
-        from space s where s.id = ${space}`,
+        from space s left join search_state i on i.space_id = s.id where s.id = ${space}`,
   );
   const found = (jsonColumn<(Omit<Found, 'head'> & { head: HeadJson })[]>(row, 'found') ?? []).map((one) => ({
     ...one,
@@ -85,7 +90,8 @@ export async function findChunks(database: Database, request: LoadRequest, wante
     head: toHead(one.head),
   }));
   const expiresMs = row['expires_ms'] ? Number(row['expires_ms']) : null;
-  const hasVectors = row['has_vectors'] === 't';
+  const isFilled = row['has_chunks'] !== 't' || embedders.includes(row['vectors_of'] ?? '');
+  const hasVectors = row['has_vectors'] === 't' && isFilled;
   return { ...read, value: { found, pending: Number(row['pending']), hasVectors, expiresMs } };
 }
 

@@ -3,7 +3,7 @@ import type { RequestContext } from '../contexts/request.ts';
 import { type HeadJson, jsonColumn, type PartsJson, toContext } from '../contexts/rows.ts';
 import { isLiveNow } from '../contexts/snapshot.ts';
 import { type Database, type Row, runOne, type Statement } from '../postgres/database.ts';
-import { raw, sql, toStatement } from '../postgres/sql.ts';
+import { sql, toStatement } from '../postgres/sql.ts';
 
 /** Under this name the search index follows the feed. */
 export const followerName = 'search';
@@ -51,9 +51,15 @@ export async function readToIndex(
   };
 }
 
-/** A chunk as the index takes it in. */
-export interface NewChunk {
+/** The very state of a context that was read: version numbers begin again where an id was purged. */
+interface ReadState {
   readonly id: string;
+  readonly version: number;
+  readonly updatedMs: number;
+}
+
+/** A chunk as the index takes it in. */
+export interface NewChunk extends ReadState {
   readonly key: string;
   readonly header: string;
   readonly text: string;
@@ -62,9 +68,7 @@ export interface NewChunk {
   readonly words: number;
 }
 
-export interface NewDocument {
-  readonly id: string;
-  readonly version: number;
+export interface NewDocument extends ReadState {
   readonly isTranscript: boolean;
   readonly keys: readonly string[];
   readonly starts: readonly number[];
@@ -86,28 +90,37 @@ export const putVectors = (
   embedder: string,
 ): Statement => toStatement(sql`select put_vectors(${JSON.stringify(vectors)}::json, ${embedder})`);
 
-/** How many writes of a space the index has not seen yet, for a statement to tell. */
-export const pendingOf = (space: string) => sql`(
-  select count(*) from change h where h.space_id = ${space} and h.kind = 'context' and h.tick > coalesce(
-    (select f.cursor from follower f where f.space_id = ${space} and f.name = ${followerName}), 0))`;
-
 export async function countPending(database: Database, request: RequestContext): Promise<number> {
-  const [row = {}] = await ask(database, request, sql`select ${pendingOf(request.space)} as pending`);
+  const [row = {}] = await ask(database, request, sql`select pending_writes() as pending`);
   return Number(row['pending'] ?? 0);
 }
 
-/** Ids of contexts or of what is indexed, in order, after one. */
-export async function listIds(
-  database: Database,
-  request: RequestContext,
-  of: 'context' | 'search_document',
-  page: { readonly after: string; readonly limit: number },
-): Promise<string[]> {
-  const state = of === 'context' ? raw(` and state = 'live'`) : raw('');
+/** The next live contexts of the rebuild under way, or of one that begins, in order of their ids. */
+export async function listToRebuild(database: Database, request: RequestContext, limit: number): Promise<string[]> {
   const rows = await ask(
     database,
     request,
-    sql`select id from ${raw(of)} where space_id = ${request.space} and id > ${page.after}${state} order by id limit ${page.limit}`,
+    sql`select c.id from context c where c.space_id = ${request.space} and ${isLiveNow} and c.id > coalesce(
+        (select s.rebuilt_to from search_state s where s.space_id = ${request.space}), '')
+      order by c.id limit ${limit}`,
+  );
+  return rows.map((row) => String(row['id']));
+}
+
+/** Notes how far a rebuild has come; null where it has come to the end. */
+export const markRebuilt = (space: string, to: string | null): Statement[] => [
+  toStatement(sql`select lock_search()`),
+  toStatement(sql`update search_state set rebuilt_to = ${to} where space_id = ${space}`),
+];
+
+/** Indexed contexts that are not live. */
+export async function listDead(database: Database, request: RequestContext, limit: number): Promise<string[]> {
+  const rows = await ask(
+    database,
+    request,
+    sql`select d.id from search_document d where d.space_id = ${request.space} and not exists (
+        select from context c where c.space_id = ${request.space} and c.id = d.id and ${isLiveNow})
+      limit ${limit}`,
   );
   return rows.map((row) => String(row['id']));
 }
@@ -147,7 +160,8 @@ export function settleVectors(space: string, embedder: string): Statement[] {
     toStatement(sql`update search_state set vectors_of = ${embedder} where space_id = ${space} and not exists (
       select from chunk c where c.space_id = ${space} and not exists (
         select from chunk_vector v where v.space_id = c.space_id and v.embedder = ${embedder} and v.context_id = c.context_id and v.key = c.key))`),
-    toStatement(sql`delete from chunk_vector where space_id = ${space} and embedder <> ${embedder}`),
+    toStatement(sql`delete from chunk_vector where space_id = ${space} and embedder <> ${embedder}
+      and exists (select from search_state where space_id = ${space} and vectors_of = ${embedder})`),
   ];
 }
 

@@ -2,7 +2,7 @@ import { createTurns } from '../base/turns.ts';
 import type { Change, Context } from '../contexts/context.ts';
 import { createFollower } from '../contexts/follower.ts';
 import { type RequestContext, type SpaceRef, systemRequest } from '../contexts/request.ts';
-import type { Database, Statement } from '../postgres/database.ts';
+import { type Database, isDatabaseError, type Statement } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { analyze, toTerm } from './analysis.ts';
 import { type Chunk, type Chunked, chunkContext, toIndexed } from './chunk.ts';
@@ -14,8 +14,10 @@ import {
   enableVectors,
   followerName,
   lacksVectors,
-  listIds,
+  listDead,
+  listToRebuild,
   listWithoutVector,
+  markRebuilt,
   type NewChunk,
   type NewDocument,
   putChunks,
@@ -44,7 +46,10 @@ export interface Indexing {
    * vectors. Killed anywhere, it begins the same batch again.
    */
   index(space: SpaceRef, budgetMs: number): Promise<IndexReport>;
-  /** Takes in every live context anew and lets go of all others, beside whatever else is going on. */
+  /**
+   * Takes in every live context anew and lets go of all others, beside whatever else is going on; where the budget ended the
+   * last one, it goes on.
+   */
   rebuild(space: SpaceRef, budgetMs: number): Promise<IndexReport>;
   /** Writes that the index has not seen yet. */
   pending(request: RequestContext): Promise<number>;
@@ -54,8 +59,9 @@ export interface Indexing {
   wake(space: SpaceRef): void;
 }
 
-// Changes of one step, and contexts of one page of a rebuild.
+// Changes of one step, and contexts of one page of a rebuild, which notes its place behind each.
 const changesMax = 2000;
+const rebuiltMax = 500;
 // Contents read at once, and chunks sent at once, in bytes: both within what one request may hold.
 const readBytesMax = 4_194_304;
 const sentBytesMax = 5_000_000;
@@ -90,25 +96,19 @@ export function createIndexing(deps: {
   async function take(request: RequestContext, ids: readonly string[], tally: Tally) {
     let last: Statement[] = [];
     for (let rest = ids; rest.length > 0; ) {
-      const read = await readToIndex(database, request, rest, readBytesMax);
+      const { contexts, keys, rest: others } = await readToIndex(database, request, rest, readBytesMax);
       if (last.length > 0) await database.in(request).run(last);
-      const live = new Set([...read.contexts.map(({ id }) => id), ...read.rest]);
+      const live = new Set([...contexts.map(({ id }) => id), ...others]);
       const dead = rest.filter((id) => !live.has(id));
-      last = [...(dead.length > 0 ? [dropDocuments(dead)] : []), ...(await takeContexts(request, read, tally))];
-      tally.contexts += read.contexts.length;
-      rest = read.rest;
+      const taken = await takeContexts(request, contexts, keys, tally);
+      last = [...(dead.length > 0 ? [dropDocuments(dead)] : []), ...taken];
+      tally.contexts += contexts.length;
+      rest = others;
     }
     return last;
   }
 
-  async function takeContexts(
-    request: RequestContext,
-    {
-      contexts,
-      keys,
-    }: { readonly contexts: readonly Context[]; readonly keys: ReadonlyMap<string, ReadonlySet<string>> },
-    tally: Tally,
-  ) {
+  async function takeContexts(request: RequestContext, contexts: readonly Context[], keys: Keys, tally: Tally) {
     const documents: NewDocument[] = [];
     let batch: NewChunk[] = [];
     let bytes = 0;
@@ -117,18 +117,42 @@ export function createIndexing(deps: {
       [batch, bytes] = [[], 0];
     };
     for (const context of contexts) {
-      const content = context.content ?? (await readContent(request, context));
-      const chunked = chunkContext(context, content);
+      const chunked = await cut(request, context);
       documents.push(toDocument(context, chunked));
       for (const chunk of chunked.chunks) {
         if (keys.get(context.id)?.has(chunk.key)) continue;
-        batch.push(toNewChunk(request.space, context.id, chunk));
+        batch.push(toNewChunk(request.space, context, chunk));
         bytes += 4 * (chunk.text.length + chunk.header.length) + 1500;
         if (bytes >= sentBytesMax) await flush();
       }
     }
     const rest = batch.length > 0 ? await putting(request, batch, tally) : [];
     return documents.length > 0 ? [...rest, putDocuments(documents)] : rest;
+  }
+
+  /** What cannot be cut is not found, and keeps nothing else from being found. */
+  async function cut(request: RequestContext, context: Context): Promise<Chunked> {
+    const content = context.content ?? (await readContent(request, context));
+    try {
+      return chunkContext(context, content);
+    } catch (error) {
+      onFailure(error, request.space);
+      return nothing;
+    }
+  }
+
+  /** As {@link take}; where PostgreSQL refuses what comes of it, one by one, and without text what it refuses again. */
+  async function takeEach(request: RequestContext, ids: readonly string[], tally: Tally): Promise<void> {
+    for (const id of ids) {
+      try {
+        await retryLost(async () => database.in(request).run(await take(request, [id], tally)));
+      } catch (error) {
+        if (!isRefused(error)) throw error;
+        onFailure(error, request.space);
+        const { contexts } = await readToIndex(database, request, [id], 0);
+        await database.in(request).run([putDocuments(contexts.map((context) => toDocument(context, nothing)))]);
+      }
+    }
   }
 
   /** With vectors where the embedder is there; what it could not do is made up for later. */
@@ -152,12 +176,12 @@ export function createIndexing(deps: {
     for (;;) {
       const lacking = await listWithoutVector(database, request, embedder.id, Math.min(vectorsMax, embedder.batchMax));
       if (lacking.length === 0) {
-        await database.in(request).run(settleVectors(space.space, embedder.id));
+        await retryLost(() => database.in(request).run(settleVectors(space.space, embedder.id)));
         return true;
       }
       const vectors = await embedding.documents(lacking.map(({ text }) => text));
       tally.embedded += lacking.length;
-      await database.in(request).run([putVectors(toVectors(lacking, vectors), embedder.id)]);
+      await retryLost(() => database.in(request).run([putVectors(toVectors(lacking, vectors), embedder.id)]));
       if (performance.now() >= deadline) return false;
     }
   }
@@ -166,15 +190,25 @@ export function createIndexing(deps: {
     const deadline = performance.now() + budgetMs;
     const tally: Tally = { contexts: 0, chunks: 0, embedded: 0 };
     const request = systemRequest(space, followerName);
+    let isRefusing = false;
     const follower = createFollower({
       database,
       name: followerName,
       batch: changesMax,
-      onExpired: async () => void (await rebuildAll(space, Number.POSITIVE_INFINITY, tally)),
-      effect: (changes) => take(request, changedIds(changes), tally),
+      onExpired: () => rebuildAll(space, deadline, tally),
+      async effect(changes) {
+        const ids = changedIds(changes);
+        if (!isRefusing) return take(request, ids, tally);
+        await takeEach(request, ids, tally);
+        return [];
+      },
     });
     for (;;) {
-      const { hasMore } = await retryLost(() => follower.step(space));
+      const { hasMore } = await retryLost(() => follower.step(space)).catch((error) => {
+        if (isRefusing || !isRefused(error)) throw error;
+        isRefusing = true;
+        return { hasMore: true };
+      });
       if (performance.now() >= deadline && hasMore) return { ...tally, isUnfinished: true };
       if (!hasMore) break;
     }
@@ -187,16 +221,25 @@ export function createIndexing(deps: {
 
   async function rebuildAll(space: SpaceRef, deadline: number, tally: Tally): Promise<boolean> {
     const request = systemRequest(space, followerName);
-    for (const table of ['context', 'search_document'] as const) {
-      for (let after = ''; ; ) {
-        const ids = await listIds(database, request, table, { after, limit: changesMax });
-        const [last] = ids.slice(-1);
-        if (last === undefined) break;
-        await retryLost(async () => database.in(request).run(await take(request, ids, tally)));
-        after = last;
-        if (performance.now() >= deadline) return false;
-      }
+    const run = (statements: readonly Statement[]) => retryLost(() => database.in(request).run(statements));
+    for (;;) {
+      const ids = await listToRebuild(database, request, rebuiltMax);
+      const [last] = ids.slice(-1);
+      if (last === undefined) break;
+      await retryLost(async () => database.in(request).run(await take(request, ids, tally))).catch((error) => {
+        if (!isRefused(error)) throw error;
+        return takeEach(request, ids, tally);
+      });
+      await run(markRebuilt(space.space, last));
+      if (performance.now() >= deadline) return false;
     }
+    for (;;) {
+      const ids = await listDead(database, request, changesMax);
+      if (ids.length === 0) break;
+      await run([dropDocuments(ids)]);
+      if (performance.now() >= deadline) return false;
+    }
+    await run(markRebuilt(space.space, null));
     return true;
   }
 
@@ -205,7 +248,7 @@ export function createIndexing(deps: {
   async function catchUp(space: SpaceRef): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, delayMs));
     again.delete(space.slot);
-    await index(space, Number.POSITIVE_INFINITY);
+    if (isFollowing) await index(space, Number.POSITIVE_INFINITY);
   }
 
   return {
@@ -232,6 +275,14 @@ export function createIndexing(deps: {
   };
 }
 
+/** Keys of the chunks that are held of each context. */
+type Keys = ReadonlyMap<string, ReadonlySet<string>>;
+
+const nothing: Chunked = { chunks: [], isTranscript: false };
+
+// Data exceptions, and limits of PostgreSQL: it says the same of the same data again.
+const isRefused = (error: unknown) => isDatabaseError(error) && /^(22|54)/.test(error.sqlState);
+
 interface Tally {
   contexts: number;
   chunks: number;
@@ -249,16 +300,18 @@ function changedIds(changes: readonly Change[]): string[] {
   return [...new Set(changes.flatMap(({ kind, id }) => (kind === 'context' && id !== null ? [id] : [])))];
 }
 
-function toNewChunk(space: string, id: string, chunk: Chunk): NewChunk {
+function toNewChunk(space: string, { id, version, updatedMs }: Context, chunk: Chunk): NewChunk {
   const { key, header, text } = chunk;
   const { vector: lexemes, lexemes: each, length } = analyze(toIndexed(chunk));
-  return { id, key, header, text, lexemes, terms: each.map((lexeme) => toTerm(space, lexeme)), words: length };
+  const terms = each.map((lexeme) => toTerm(space, lexeme));
+  return { id, version, updatedMs, key, header, text, lexemes, terms, words: length };
 }
 
-function toDocument({ id, version }: Context, { chunks, isTranscript }: Chunked): NewDocument {
+function toDocument({ id, version, updatedMs }: Context, { chunks, isTranscript }: Chunked): NewDocument {
   return {
     id,
     version,
+    updatedMs,
     isTranscript,
     keys: chunks.map(({ key }) => key),
     starts: chunks.map(({ start }) => start),

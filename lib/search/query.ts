@@ -4,6 +4,8 @@ import { splitWords, toLexeme } from './analysis.ts';
 export interface WordQuery {
   /** Any of these make a text a candidate; the rarer ones count more. */
   readonly lexemes: readonly string[];
+  /** Lexemes that all have to be there. */
+  readonly needed: readonly string[];
   /** Phrases that a text must hold, as a tsquery; null for none. */
   readonly must: string | null;
   /** What a text must not hold, as a tsquery; null for nothing. */
@@ -19,6 +21,7 @@ const lexemesMax = 64;
 export function readQuery(text: string): WordQuery {
   const lexemes = new Set<string>();
   const must: string[] = [];
+  const needed = new Set<string>();
   const mustNot: string[] = [];
   const rest = text.replaceAll(/(?<=^|\s)(-?)"([^"]*)"|(?<=^|\s)-(?=[\p{L}\p{N}])(\S+)/gu, (_, minus, phrase, word) => {
     const own = toPhrase(phrase ?? word);
@@ -28,21 +31,23 @@ export function readQuery(text: string): WordQuery {
       return ' ';
     }
     must.push(own);
+    for (const { text: one } of toWords(phrase)) needed.add(toLexeme(one));
     return ` ${phrase} `;
   });
   for (const word of splitWords(rest, 'query')) {
     if (lexemes.size < lexemesMax) lexemes.add(toLexeme(word.text));
   }
   const join = (parts: string[], operator: string) => (parts.length === 0 ? null : parts.join(operator));
-  return { lexemes: [...lexemes], must: join(must, ' & '), mustNot: join(mustNot, ' | ') };
+  return { lexemes: [...lexemes], needed: [...needed], must: join(must, ' & '), mustNot: join(mustNot, ' | ') };
 }
+
+const toWords = (phrase: string) => splitWords(phrase, 'query').slice(0, lexemesMax);
 
 /** Words at their distances; null where there are none. */
 function toPhrase(text: string): string | null {
-  const words = splitWords(text, 'query').slice(0, lexemesMax);
   let phrase = '';
   let before = 0;
-  for (const { text: word, position } of words) {
+  for (const { text: word, position } of toWords(text)) {
     // The parts of a name in camel case stand where the name does.
     if (phrase !== '' && position === before) continue;
     phrase += `${phrase === '' ? '' : ` <${position - before}> `}'${toLexeme(word)}'`;

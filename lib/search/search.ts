@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { sha256 } from '../base/hash.ts';
 import type { Loaded } from '../cache/answers.ts';
 import type { Cache } from '../cache/cache.ts';
@@ -10,9 +11,9 @@ import type { RequestContext } from '../contexts/request.ts';
 import type { LoadRequest } from '../contexts/snapshot.ts';
 import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { Database } from '../postgres/database.ts';
-import { chunkContext } from './chunk.ts';
+import { type Chunk, chunkContext } from './chunk.ts';
 import type { Embedding } from './embedding.ts';
-import { type Found, findChunks } from './find.sql.ts';
+import { type Found, findChunks, type Wanted } from './find.sql.ts';
 import type { Indexing } from './indexing.ts';
 import { readQuery } from './query.ts';
 import { createSearchKind } from './search-kind.ts';
@@ -63,6 +64,9 @@ export interface Search {
 
 /** How long a search waits for the index. */
 const waitMs = 10_000;
+// How many chunks are asked for at most, and how much content is read to see whether a head still holds what was found.
+const askedMax = 1500;
+const verifiedBytesMax = 16_777_216;
 
 export function createSearch(deps: {
   database: Database;
@@ -71,8 +75,9 @@ export function createSearch(deps: {
   embedding: Embedding;
   indexing: Indexing;
   settings: Settings;
+  onFailure: (error: unknown, space: string) => void;
 }): Search {
-  const { database, cache, contexts, embedding, indexing, settings } = deps;
+  const { database, cache, contexts, embedding, indexing, settings, onFailure } = deps;
   const { k1, b, candidates } = settings.search;
   const [embedder] = embedding.embedders;
   const kind = createSearchKind(settings);
@@ -82,58 +87,84 @@ export function createSearch(deps: {
     const words = readQuery(query.query);
     const isSemantic = query.mode !== 'keyword';
     const { vectors, isWhole } = isSemantic ? await embedding.query(query.query) : { vectors: [], isWhole: true };
-    const { weight } = embedder;
     const wanted = {
       words: query.mode === 'semantic' ? { ...words, lexemes: null } : words,
       vectors,
-      weight,
+      embedders: embedding.embedders.map(({ id }) => id),
+      weight: embedder.weight,
       filter: query.filter,
       isByChunk: query.groupBy === 'chunk',
-      // Some may be of a version that the head has left behind.
-      limit: query.limit + 20,
       k1,
       b,
       candidates,
     };
-    const { value, ...read } = await findChunks(database, request, wanted);
-    const verified = await verify(request, value.found);
-    const hits = verified.slice(0, query.limit).map((one): SearchHit => {
+    const { found, ...read } = await findEnough(request, wanted, query.limit);
+    const hits = found.map((one): SearchHit => {
       const { head, score, text, ordinal, start, end } = one;
       return { head, score, snippet: snippetOf(text, words.lexemes), chunk: { ordinal, start, end } };
     });
-    const degraded: 'semantic'[] = isSemantic && !(isWhole && value.hasVectors) ? ['semantic'] : [];
-    const answer = { hits, pending: value.pending, degraded, expiresMs: value.expiresMs };
-    const loaded = toLoaded<SearchAnswer>(answer, [anyItem, invalidatedItem], read);
+    const { pending, hasVectors, expiresMs } = read.value;
+    const degraded: 'semantic'[] = isSemantic && !(isWhole && hasVectors) ? ['semantic'] : [];
+    const loaded = toLoaded<SearchAnswer>({ hits, pending, degraded, expiresMs }, [anyItem, invalidatedItem], read);
     // The index goes on without a tick, and so does an engine that comes back.
-    const isPassing = value.pending > 0 || degraded.length > 0;
+    const isPassing = pending > 0 || degraded.length > 0;
     return { ...loaded, values: loaded.values.map((one) => ({ ...one, isPassing })) };
   }
 
-  /** Leaves out chunks that were indexed of an older version than the head and that it no longer holds. */
-  async function verify(request: RequestContext, found: readonly Found[]): Promise<Found[]> {
-    const behind = found.filter(({ head, version }) => head.version !== version);
-    if (behind.length === 0) return [...found];
-    const heads = new Map(behind.map(({ head }) => [head.id, head]));
-    const references = [...heads.values()].map(({ id, version }) => ({ id, version }));
+  /** Asks again for more where too many of those found are of versions that the heads have left behind. */
+  async function findEnough(request: LoadRequest, wanted: Omit<Wanted, 'limit'>, limit: number) {
+    for (let asked = limit + 20; ; asked *= 4) {
+      const { value, ...read } = await findChunks(database, request, { ...wanted, limit: asked });
+      const verified = await verify(request, value.found, limit);
+      const seen = new Set<string>();
+      const found = wanted.isByChunk
+        ? verified
+        : verified.filter(({ head: { id } }) => seen.size !== seen.add(id).size);
+      if (found.length >= limit || value.found.length < asked || asked >= askedMax)
+        return { found: found.slice(0, limit), value, ...read };
+    }
+  }
+
+  /**
+   * Leaves out chunks that were indexed of another version than the head and that it does not hold, and what stands in heads
+   * that are too large together to be read for one search.
+   */
+  async function verify(request: RequestContext, found: readonly Found[], limit: number): Promise<Found[]> {
+    const behind = new Map<string, ContextHead>();
+    let bytes = 0;
+    for (const { head, isBehind } of found) {
+      if (!isBehind || behind.has(head.id) || behind.size >= 2 * limit) continue;
+      bytes += head.sizeBytes;
+      if (behind.size > 0 && bytes > verifiedBytesMax) break;
+      behind.set(head.id, head);
+    }
+    if (behind.size === 0) return [...found];
+    const references = [...behind.values()].map(({ id, version }) => ({ id, version }));
     const { value } = await contexts.readExact(request, references);
-    const now = new Map(
-      value.flatMap((context) => {
-        if (context?.content === undefined) return [];
-        const { chunks } = chunkContext(context, context.content);
-        return [[context.id, new Map(chunks.map((chunk, ordinal) => [chunk.key, { ...chunk, ordinal }]))]];
-      }),
-    );
+    const now = new Map<string, Map<string, Chunk & { ordinal: number }>>();
+    for (const context of value) {
+      if (context?.content === undefined || context.updatedMs !== behind.get(context.id)?.updatedMs) continue;
+      const { chunks } = chunkContext(context, context.content);
+      now.set(context.id, new Map(chunks.map((chunk, ordinal) => [chunk.key, { ...chunk, ordinal }])));
+    }
     return found.flatMap((one) => {
-      if (one.head.version === one.version) return [one];
+      if (!one.isBehind) return [one];
       const chunk = now.get(one.head.id)?.get(one.key);
       return chunk === undefined ? [] : [{ ...one, ordinal: chunk.ordinal, start: chunk.start, end: chunk.end }];
     });
   }
 
+  /** Until nothing is pending or the time is over; what keeps the index from it is told by `pending`. */
   async function waitForIndex(request: RequestContext): Promise<void> {
     const deadline = performance.now() + waitMs;
-    while ((await indexing.pending(request)) > 0 && performance.now() < deadline) {
-      await indexing.index(request, deadline - performance.now());
+    const over = sleep(waitMs, undefined, { ref: false });
+    const isCaughtUp = async () => (await indexing.pending(request)) === 0;
+    while (performance.now() < deadline && !(await isCaughtUp())) {
+      const run = indexing.index(request, deadline - performance.now()).then(
+        () => true,
+        (error) => onFailure(error, request.space),
+      );
+      if (!(await Promise.race([run, over]))) return;
     }
   }
 

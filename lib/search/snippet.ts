@@ -1,3 +1,4 @@
+import { characterStart } from '../base/text.ts';
 import { splitWords, toLexeme } from './analysis.ts';
 
 const lengthMax = 300;
@@ -15,8 +16,11 @@ export function snippetOf(text: string, lexemes: readonly string[]): string {
     const count = [...wanted].filter((lexeme) => found.has(lexeme)).length;
     if (count > best.count) best = { start, count };
   }
-  const from = best.start === 0 ? 0 : plain.indexOf(' ', best.start) + 1 || best.start;
+  // Between words where there is a space near, else between characters.
+  const space = plain.indexOf(' ', best.start);
+  const isNear = best.start > 0 && space !== -1 && space - best.start < lengthMax / 2;
+  const from = isNear ? space + 1 : characterStart(plain, best.start);
   const to = from + lengthMax >= plain.length ? plain.length : plain.lastIndexOf(' ', from + lengthMax);
-  const end = to > from ? to : from + lengthMax;
+  const end = to > from ? to : characterStart(plain, from + lengthMax);
   return `${from > 0 ? '… ' : ''}${plain.slice(from, end)}${end < plain.length ? ' …' : ''}`;
 }

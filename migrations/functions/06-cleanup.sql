@@ -90,7 +90,7 @@ create or replace function forget_keys(p_limit integer) returns integer language
   ) select count(*)::integer from deleted;
 $$;
 
--- The feed never loses what a follower has not taken yet.
+-- The feed never loses what a follower has not taken yet; the search index can be made anew from the contexts.
 create or replace function prune_feed(p_days double precision, p_limit integer) returns integer language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
@@ -100,7 +100,7 @@ begin
   select max(tick) into v_floor from (
     select tick, at from change where space_id = v_space order by tick limit p_limit
   ) oldest where at < clock_timestamp() - make_interval(secs => p_days * 86400)
-    and tick <= (select coalesce(min(cursor), 9223372036854775807) from follower where space_id = v_space);
+    and tick <= (select coalesce(min(cursor), 9223372036854775807) from follower where space_id = v_space and name <> 'search');
   if v_floor is null then return 0; end if;
   delete from change where space_id = v_space and tick <= v_floor;
   get diagnostics v_count = row_count;

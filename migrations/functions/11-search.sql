@@ -29,26 +29,38 @@ end $$;
 
 do $$ begin perform enable_vectors(); end $$;
 
+-- The space first, as whoever deletes it does.
 create or replace function lock_search() returns void language plpgsql as $$
 begin
+  perform from space where id = current_setting('lamina.space') for key share;
   insert into search_state (space_id) values (current_setting('lamina.space')) on conflict do nothing;
   perform from search_state where space_id = current_setting('lamina.space') for update;
 end $$;
 
--- Takes chunks in, those already there as they are: p_chunks has {id, key, header, text, lexemes, terms, words} each. They
--- are found once put_documents names them. What belongs to no live context by now is left out. p_embedder is the one whose
--- vectors follow in the same transaction, null where they are still to come.
+-- Whether a context can be read as its head is, and is the one that was written then: what an indexer has read may have
+-- been replaced, erased or even begun anew by the time it is stored.
+create or replace function is_head(p_id text, p_version integer, p_updated_ms bigint) returns boolean language sql stable as $$
+  select exists (select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id
+    and c.state = 'live' and c.version = p_version and to_ms(c.updated_at) = p_updated_ms)
+$$;
+
+-- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
+-- words} each. They are found once put_documents names them. What is of no head by now is left out. p_embedder is the one
+-- whose vectors follow in the same transaction, null where they are still to come.
 create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
 begin
   perform lock_search();
   with sent as (
-    select c.* from json_to_recordset(p_chunks) as c (id text, key uuid, header text, text text, lexemes tsvector, terms integer[], words integer)
-    where exists (select from context h where h.space_id = v_space and h.id = c.id and h.state = 'live')
+    select c.* from json_to_recordset(p_chunks) as c (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
+      lexemes tsvector, terms integer[], words integer)
+  ), current as (
+    select s.id, s.version, s."updatedMs" from (select distinct id, version, "updatedMs" from sent) s where is_head(s.id, s.version, s."updatedMs")
   ), made as (
     insert into chunk (space_id, context_id, key, header, text, lexemes, terms, words)
-    select v_space, id, key, header, text, lexemes, terms, words from sent on conflict do nothing returning terms, words
+    select v_space, s.id, s.key, s.header, s.text, s.lexemes, s.terms, s.words
+    from sent s join current using (id, version, "updatedMs") on conflict do nothing returning terms, words
   ), counted as (
     insert into chunk_term as t (space_id, term, chunks)
     select v_space, term, count(*) from made cross join unnest(terms) term group by term
@@ -63,6 +75,7 @@ end $$;
 create or replace function put_vectors(p_vectors json, p_embedder text) returns void language plpgsql as $$
 begin
   if to_regclass('chunk_vector') is null then return; end if;
+  perform lock_search();
   insert into chunk_vector (space_id, embedder, context_id, key, embedding)
   select h.space_id, p_embedder, h.context_id, h.key, v.vector::vector
   from json_to_recordset(p_vectors) as v (id text, key uuid, vector text)
@@ -70,28 +83,64 @@ begin
   on conflict do nothing;
 end $$;
 
--- Says of which chunks contexts are made, and lets go of the others: p_documents has {id, version, isTranscript, keys,
--- starts, ends} each.
+-- Says of which chunks contexts are made, and lets go of the others: p_documents has {id, version, updatedMs, isTranscript,
+-- keys, starts, ends} each. What is of no head by now is left as it is; the feed tells of what came after it. Fails as a
+-- lost race does where another indexer has swept a chunk meanwhile.
 create or replace function put_documents(p_documents json) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
+  v_taken text[];
 begin
   perform lock_search();
-  insert into search_document as d (space_id, id, version, is_transcript, keys, starts, ends)
-  select v_space, s.id, s.version, s."isTranscript", s.keys, s.starts, s.ends
-  from json_to_recordset(p_documents) as s (id text, version integer, "isTranscript" boolean, keys uuid[], starts integer[], ends integer[])
-  where exists (select from context h where h.space_id = v_space and h.id = s.id and h.state = 'live')
-  on conflict (space_id, id) do update set version = excluded.version, is_transcript = excluded.is_transcript,
-    keys = excluded.keys, starts = excluded.starts, ends = excluded.ends;
-  perform sweep_chunks(array(select d ->> 'id' from json_array_elements(p_documents) d));
+  with sent as (
+    select s.* from json_to_recordset(p_documents) as s (id text, version integer, "updatedMs" bigint, "isTranscript" boolean,
+      keys uuid[], starts integer[], ends integer[])
+    where is_head(s.id, s.version, s."updatedMs")
+  ), taken as (
+    insert into search_document as d (space_id, id, version, written_at, is_transcript, keys, starts, ends)
+    select v_space, s.id, s.version, to_timestamp(s."updatedMs"::double precision / 1000), s."isTranscript", s.keys, s.starts, s.ends from sent s
+    on conflict (space_id, id) do update set version = excluded.version, written_at = excluded.written_at,
+      is_transcript = excluded.is_transcript, keys = excluded.keys, starts = excluded.starts, ends = excluded.ends
+    returning d.id
+  )
+  select array_agg(id) into v_taken from taken;
+  if exists (
+    select d.id, unnest(d.keys) from search_document d where d.space_id = v_space and d.id = any (v_taken)
+    except select c.context_id, c.key from chunk c where c.space_id = v_space and c.context_id = any (v_taken)
+  ) then
+    raise exception 'a chunk was swept meanwhile' using errcode = 'serialization_failure';
+  end if;
+  perform sweep_chunks(v_taken);
 end $$;
 
--- Lets go of all that is indexed of contexts. Answers with how many chunks that were.
+-- Lets go of all that is indexed of contexts that are not live. Answers with how many chunks that were.
 create or replace function drop_documents(p_ids text[]) returns integer language plpgsql as $$
+declare
+  v_dead text[];
 begin
   perform lock_search();
-  delete from search_document where space_id = current_setting('lamina.space') and id = any (p_ids);
-  return sweep_chunks(p_ids);
+  select array_agg(p.id) into v_dead from unnest(p_ids) p (id) where not exists (
+    select from context c where c.space_id = current_setting('lamina.space') and c.id = p.id and c.state = 'live'
+      and (c.expires_at is null or c.expires_at > clock_timestamp()));
+  delete from search_document where space_id = current_setting('lamina.space') and id = any (v_dead);
+  return sweep_chunks(v_dead);
+end $$;
+
+-- Writes that the index has not seen yet. Where the feed has forgotten some of them, contexts are counted that are not
+-- indexed as they stand.
+create or replace function pending_writes() returns bigint language plpgsql stable as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_cursor bigint := coalesce((select cursor from follower where space_id = v_space and name = 'search'), 0);
+  v_waiting bigint;
+begin
+  select count(*) into v_waiting from change where space_id = v_space and kind = 'context' and tick > v_cursor;
+  if v_cursor >= (select feed_floor from space where id = v_space) then return v_waiting; end if;
+  return greatest(v_waiting, (
+    select count(*) from context c where c.space_id = v_space and c.state = 'live'
+      and (c.expires_at is null or c.expires_at > statement_timestamp())
+      and not exists (select from search_document d where d.space_id = v_space and d.id = c.id and d.version = c.version
+        and d.written_at = c.updated_at)));
 end $$;
 
 -- Removes the chunks of contexts that their documents do not name.
@@ -101,9 +150,11 @@ declare
   v_count integer;
 begin
   with gone as (
-    delete from chunk c where c.space_id = v_space and c.context_id = any (p_ids) and not exists (
-      select from search_document d cross join unnest(d.keys) k (key)
-      where d.space_id = v_space and d.id = any (p_ids) and d.id = c.context_id and k.key = c.key)
+    delete from chunk c using (
+      select h.context_id, h.key from chunk h where h.space_id = v_space and h.context_id = any (p_ids)
+      except select d.id, unnest(d.keys) from search_document d where d.space_id = v_space and d.id = any (p_ids)
+    ) unnamed
+    where c.space_id = v_space and c.context_id = unnamed.context_id and c.key = unnamed.key
     returning c.terms, c.words
   ), counted as (
     update chunk_term t set chunks = t.chunks - g.chunks
@@ -124,13 +175,14 @@ begin
   return v_count;
 end $$;
 
--- The chunks that hold any of the lexemes, the best three hundred by BM25, best first; expects them rarest first, and takes
--- as candidates what holds one of the first p_selecting. A rank of a single lexeme without weights is H2(tf) / (pi^2 / 6),
--- H2 a generalised harmonic number, so tf is 1 / (pi^2 / 6 - H2) - 1 / 2 within 5 per cent: PostgreSQL counts positions in
--- C there, where unnesting the tsvector would make a row of each word.
+-- The live chunks that hold any of the lexemes, the best p_count by BM25, best first, at most p_each of a context where that
+-- is not null; expects the lexemes rarest first, and takes as candidates what holds one of the first p_selecting, or all
+-- terms of p_needed where there are any. A rank of a single lexeme without weights is H2(tf) / (pi^2 / 6), H2 a generalised
+-- harmonic number, so tf is 1 / (pi^2 / 6 - H2) - 1 / 2 within 5 per cent: PostgreSQL counts positions in C there, where
+-- unnesting the tsvector would make a row of each word.
 create or replace function match_words(
-  p_lexemes text[], p_terms integer[], p_idfs double precision[], p_selecting integer, p_average double precision,
-  p_k1 double precision, p_b double precision, p_must text, p_must_not text, p_ids text[]
+  p_lexemes text[], p_terms integer[], p_idfs double precision[], p_selecting integer, p_needed integer[], p_average double precision,
+  p_k1 double precision, p_b double precision, p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer
 ) returns table (context_id text, key uuid, score double precision)
 language plpgsql stable security definer set search_path = public, pg_temp set enable_seqscan = off as $$
 declare
@@ -142,46 +194,62 @@ begin
     from unnest(p_lexemes) with ordinality as t (l, i);
   select string_agg(format('case when r%1$s > 0 then %2$s::double precision * (1 - n / (1 / (1.6449341 * (1 - r%1$s)) - 0.5 + n)) else 0 end', i, idf * (p_k1 + 1)), ' + ')
     into v_sum from unnest(p_idfs) with ordinality as t (idf, i);
+  -- Whether a context is alive is asked of the best alone, one after another, until there are enough.
   return query execute format($query$
     select context_id, key, score from (
-      select context_id, key, %s as score from (
-        select context_id, key, $2 * (1 - $3 + $3 * words / greatest($4, 1)) as n, %s from chunk
-        where space_id = current_setting('lamina.space') and terms && $1 %s %s %s
-        limit 50000
-      ) counted
-    ) scored where score > 0 order by score desc, context_id, key limit 300
-  $query$, v_sum, v_ranks,
+      select context_id, key, score%s from (
+        select context_id, key, %s as score from (
+          select context_id, key, $2 * (1 - $3 + $3 * words / greatest($4, 1)) as n, %s from chunk
+          where space_id = current_setting('lamina.space') and terms %s $1 %s %s %s
+          limit 50000
+        ) counted
+      ) scored where score > 0 order by score desc, context_id, key offset 0
+    ) ranked where %s (select true from context c where c.space_id = current_setting('lamina.space') and c.id = ranked.context_id
+      and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
+    limit $8
+  $query$,
+    case when p_each is not null then ', row_number() over (partition by context_id order by score desc, key) as nth' end,
+    v_sum, v_ranks,
+    case when p_needed = '{}' then '&&' else '@>' end,
     case when p_ids is not null then 'and context_id = any ($5)' end,
     case when p_must is not null then 'and lexemes @@ $6::tsquery' end,
-    case when p_must_not is not null then 'and not lexemes @@ $7::tsquery' end)
-  using p_terms[1:p_selecting], p_k1, p_b, p_average, p_ids, p_must, p_must_not;
+    case when p_must_not is not null then 'and not lexemes @@ $7::tsquery' end,
+    case when p_each is not null then 'nth <= $9 and' end)
+  using case when p_needed = '{}' then p_terms[1:p_selecting] else p_needed end, p_k1, p_b, p_average, p_ids, p_must, p_must_not, p_count, p_each;
 end $$;
 
--- The chunks whose vectors of an embedder are most like one, the best three hundred, best first; of those that none of the
--- embedders in p_before has a vector of.
+-- The live chunks whose vectors of an embedder are most like one, the best p_count, best first, at most p_each of a context
+-- where that is not null; of those that none of the embedders in p_before has a vector of.
 create or replace function match_vectors(
-  p_embedder text, p_vector text, p_before text[], p_must text, p_must_not text, p_ids text[]
+  p_embedder text, p_vector text, p_before text[], p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer
 ) returns table (context_id text, key uuid, score double precision) language plpgsql stable as $$
 begin
   return query execute format($query$
-    select v.context_id, v.key, -(v.embedding <#> %1$L::vector) from chunk_vector v
-    where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
-    order by v.embedding <#> %1$L::vector limit 300
+    select context_id, key, -distance from (
+      select v.context_id, v.key, v.embedding <#> %1$L::vector as distance%6$s from chunk_vector v
+      where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
+      order by v.embedding <#> %1$L::vector offset 0
+    ) ranked where %7$s (select true from context c where c.space_id = current_setting('lamina.space') and c.id = ranked.context_id
+      and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
+    limit $5
   $query$, p_vector, p_embedder,
     case when p_ids is not null then 'and v.context_id = any ($1)' end,
     case when p_before <> '{}' then 'and not exists (select from chunk_vector o where o.space_id = v.space_id
       and o.embedder = any ($2) and o.context_id = v.context_id and o.key = v.key)' end,
     case when p_must is not null or p_must_not is not null then 'and (
       select ($3 is null or h.lexemes @@ $3::tsquery) and ($4 is null or not h.lexemes @@ $4::tsquery) from chunk h
-      where h.space_id = v.space_id and h.context_id = v.context_id and h.key = v.key)' end)
-  using p_ids, p_before, p_must, p_must_not;
+      where h.space_id = v.space_id and h.context_id = v.context_id and h.key = v.key)' end,
+    case when p_each is not null then format(', row_number() over (partition by v.context_id order by v.embedding <#> %L::vector) as nth', p_vector) end,
+    case when p_each is not null then 'nth <= $6 and' end)
+  using p_ids, p_before, p_must, p_must_not, p_count, p_each;
 end $$;
 
--- The best chunks by words and by likeness of vectors. p_query: {terms: [{lexeme, term}] | null, must, mustNot, vectors:
--- [{embedder, vector}], weight, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does not. Each leg is
--- cut to a hundred live chunks and normalised, words by their best, likeness between its best and its worst; weighted, they
--- are added. Turns of a transcript take part in the scores of those around them. Its plans are kept by the session: to make
--- them takes longer than to carry them out.
+-- The best chunks by words and by likeness of vectors. p_query: {terms: [{lexeme, term}] | null, needed: [term], must,
+-- mustNot, vectors: [{embedder, vector}], weight, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
+-- not. Each leg is cut to a hundred live chunks, or twice the limit, and normalised, words by their best, likeness between
+-- its best and its worst; weighted, they are added. Turns of a transcript take part in the scores of those around them. Of a
+-- context that is indexed of an older version three chunks are told, for one of them to be there still. Its plans are kept
+-- by the session: to make them takes longer than to carry them out.
 create or replace function search_chunks(p_query jsonb, p_ids text[]) returns table (
   context_id text, key uuid, score double precision, version integer, ordinal integer, start_byte integer, end_byte integer, header text, text text
 ) language plpgsql stable set plan_cache_mode = force_generic_plan as $$
@@ -190,8 +258,13 @@ declare
   v_space text := current_setting('lamina.space');
   v_must text := p_query ->> 'must';
   v_must_not text := p_query ->> 'mustNot';
+  v_needed integer[] := array(select t::integer from jsonb_array_elements_text(p_query -> 'needed') t);
   v_vectors jsonb := case when to_regclass('chunk_vector') is null then '[]' else p_query -> 'vectors' end;
   v_weight double precision := (p_query ->> 'weight')::double precision;
+  v_limit integer := (p_query ->> 'limit')::integer;
+  v_by_chunk boolean := (p_query ->> 'isByChunk')::boolean;
+  v_count integer := greatest(100, 2 * v_limit);
+  v_each integer;
   v_asked record;
   v_leg record;
   v_before text[] := '{}';
@@ -200,10 +273,10 @@ declare
   v_scores double precision[] := '{}';
 begin
   if p_query ->> 'terms' is not null then
-    -- The rarest words choose who is scored, until that are many.
+    -- The rarest words choose who is scored, until that are many; with a filter or a phrase, which choose already, all do.
     select array_agg(a.lexeme order by a.chunks, a.lexeme) as lexemes, array_agg(a.term order by a.chunks, a.lexeme) as terms,
       array_agg(a.idf order by a.chunks, a.lexeme) as idfs, max(a.average) as average,
-      greatest(1, count(*) filter (where a.running <= (p_query ->> 'candidates')::integer))::integer as selecting
+      greatest(1, count(*) filter (where p_ids is not null or a.running <= (p_query ->> 'candidates')::integer))::integer as selecting
     into v_asked from (
       select t.lexeme, t.term, k.chunks, sum(k.chunks) over (order by k.chunks, t.lexeme) as running,
         ln(1 + greatest(n.chunks - k.chunks + 0.5, 0.5) / (k.chunks + 0.5)) as idf, n.words::double precision / greatest(n.chunks, 1) as average
@@ -211,32 +284,38 @@ begin
       cross join lateral (select c.chunks from chunk_term c where c.space_id = v_space and c.term = t.term offset 0) k
       where n.space_id = v_space order by k.chunks, t.lexeme limit 16
     ) a;
-    select coalesce(array_agg(l.context_id), '{}') as ids, coalesce(array_agg(l.key), '{}') as keys,
-      coalesce(array_agg(case jsonb_array_length(v_vectors) when 0 then 1 else 1 - v_weight end * l.score / l.best), '{}') as scores
-    into v_leg from (
-      select m.*, max(m.score) over () as best from (
-        select m.* from match_words(v_asked.lexemes, v_asked.terms, v_asked.idfs, v_asked.selecting, v_asked.average,
-          (p_query ->> 'k1')::double precision, (p_query ->> 'b')::double precision, v_must, v_must_not, p_ids) m
-        -- A scalar, since a join would be answered for all of them, and not for as many as are needed.
-        where (select true from context c where c.space_id = v_space and c.id = m.context_id and c.state = 'live'
-          and (c.expires_at is null or c.expires_at > statement_timestamp())) limit 100
-      ) m
-    ) l;
+    v_each := null;
+    loop
+      select coalesce(array_agg(m.context_id), '{}') as ids, coalesce(array_agg(m.key), '{}') as keys,
+        coalesce(array_agg(case jsonb_array_length(v_vectors) when 0 then 1 else 1 - v_weight end * m.score / m.best), '{}') as scores,
+        count(*) = v_count and count(distinct m.context_id) < v_limit and not v_by_chunk as is_crowded
+      into v_leg from (
+        select m.*, max(m.score) over () as best
+        from match_words(v_asked.lexemes, v_asked.terms, v_asked.idfs, v_asked.selecting, v_needed, v_asked.average,
+          (p_query ->> 'k1')::double precision, (p_query ->> 'b')::double precision, v_must, v_must_not, p_ids, v_count, v_each) m
+      ) m;
+      exit when v_each is not null or not v_leg.is_crowded;
+      -- A few contexts have taken all places.
+      v_each := 3;
+    end loop;
     v_ids := v_leg.ids;
     v_keys := v_leg.keys;
     v_scores := v_leg.scores;
   end if;
 
   for v_asked in select v ->> 'embedder' as embedder, v ->> 'vector' as vector from jsonb_array_elements(v_vectors) v loop
-    select coalesce(array_agg(l.context_id), '{}') as ids, coalesce(array_agg(l.key), '{}') as keys,
-      coalesce(array_agg(case when p_query ->> 'terms' is null then 1 else v_weight end * (l.score - l.worst + 1e-9) / (l.best - l.worst + 1e-9)), '{}') as scores
-    into v_leg from (
-      select m.*, max(m.score) over () as best, min(m.score) over () as worst from (
-        select m.* from match_vectors(v_asked.embedder, v_asked.vector, v_before, v_must, v_must_not, p_ids) m
-        where (select true from context c where c.space_id = v_space and c.id = m.context_id and c.state = 'live'
-          and (c.expires_at is null or c.expires_at > statement_timestamp())) limit 100
-      ) m
-    ) l;
+    v_each := null;
+    loop
+      select coalesce(array_agg(m.context_id), '{}') as ids, coalesce(array_agg(m.key), '{}') as keys,
+        coalesce(array_agg(case when p_query ->> 'terms' is null then 1 else v_weight end * (m.score - m.worst + 1e-9) / (m.best - m.worst + 1e-9)), '{}') as scores,
+        count(*) = v_count and count(distinct m.context_id) < v_limit and not v_by_chunk as is_crowded
+      into v_leg from (
+        select m.*, max(m.score) over () as best, min(m.score) over () as worst
+        from match_vectors(v_asked.embedder, v_asked.vector, v_before, v_must, v_must_not, p_ids, v_count, v_each) m
+      ) m;
+      exit when v_each is not null or not v_leg.is_crowded;
+      v_each := 3;
+    end loop;
     v_ids := v_ids || v_leg.ids;
     v_keys := v_keys || v_leg.keys;
     v_scores := v_scores || v_leg.scores;
@@ -248,21 +327,24 @@ begin
     select f.context_id, f.key, sum(f.score) as score
     from unnest(v_ids, v_keys, v_scores) as f (context_id, key, score) group by f.context_id, f.key
   ), located as materialized (
-    select f.context_id, f.score, d.version, d.is_transcript, array_position(d.keys, f.key) as ordinal, d.keys, d.starts, d.ends
-    from fused f cross join lateral (select * from search_document d where d.space_id = v_space and d.id = f.context_id offset 0) d
+    select f.context_id, f.score, d.version, d.is_behind, d.is_transcript, array_position(d.keys, f.key) as ordinal, d.keys, d.starts, d.ends
+    from fused f cross join lateral (
+      select d.*, d.version <> c.version or d.written_at is distinct from c.updated_at as is_behind
+      from search_document d join context c on c.space_id = d.space_id and c.id = d.id
+      where d.space_id = v_space and d.id = f.context_id offset 0) d
   ), placed as (
-    select l.context_id, l.version, l.ordinal + n.distance as ordinal, l.keys[l.ordinal + n.distance] as key,
+    select l.context_id, l.version, l.is_behind, l.ordinal + n.distance as ordinal, l.keys[l.ordinal + n.distance] as key,
       l.starts[l.ordinal + n.distance] as start_byte, l.ends[l.ordinal + n.distance] as end_byte, sum(l.score * n.weight) as score
     from located l cross join (values (0, 1.0), (-1, 0.4), (1, 0.4), (-2, 0.15), (2, 0.15)) as n (distance, weight)
-    where n.distance = 0 or l.is_transcript group by 1, 2, 3, 4, 5, 6
+    where n.distance = 0 or l.is_transcript group by 1, 2, 3, 4, 5, 6, 7
   ), ranked as (
     select p.*, row_number() over (partition by p.context_id order by p.score desc, p.ordinal) as nth
     from placed p where p.key is not null and p.score > 0 and ((v_must is null and v_must_not is null) or (
       select (v_must is null or h.lexemes @@ v_must::tsquery) and (v_must_not is null or not h.lexemes @@ v_must_not::tsquery)
       from chunk h where h.space_id = v_space and h.context_id = p.context_id and h.key = p.key))
   ), best as (
-    select r.* from ranked r where (p_query ->> 'isByChunk')::boolean or r.nth = 1
-    order by r.score desc, r.context_id, r.ordinal limit (p_query ->> 'limit')::integer
+    select r.* from ranked r where v_by_chunk or r.nth = 1 or (r.is_behind and r.nth <= 3)
+    order by r.score desc, r.context_id, r.ordinal limit v_limit
   )
   select b.context_id, b.key, b.score, b.version, b.ordinal - 1, b.start_byte, b.end_byte, h.header, h.text
   from best b cross join lateral (
