@@ -1,13 +1,17 @@
 import { sha256 } from '../base/hash.ts';
+import { type JsonNumber, printJson } from '../base/json.ts';
 import { type Fragment, sql } from '../postgres/sql.ts';
 import { isLiveNow } from './snapshot.ts';
 
+/** A number as it was spelled, within 10^±308, so that nothing of it is rounded. */
+export type FilterNumber = JsonNumber;
+
 /** What a member of metadata may be compared with; numbers with numbers, texts with texts by their bytes. */
 export interface Range {
-  readonly gt?: string | number | undefined;
-  readonly gte?: string | number | undefined;
-  readonly lt?: string | number | undefined;
-  readonly lte?: string | number | undefined;
+  readonly gt?: string | FilterNumber | undefined;
+  readonly gte?: string | FilterNumber | undefined;
+  readonly lt?: string | FilterNumber | undefined;
+  readonly lte?: string | FilterNumber | undefined;
 }
 
 /** What contexts may be narrowed by; every member narrows further. */
@@ -22,7 +26,7 @@ export interface ContextFilter {
   readonly metadata?: readonly { readonly path: readonly string[]; readonly value: string }[] | undefined;
   /** A scalar at a path, or in an array there, numbers by their value. */
   readonly equal?:
-    | readonly { readonly path: readonly string[]; readonly value: string | number | boolean }[]
+    | readonly { readonly path: readonly string[]; readonly value: string | FilterNumber | boolean }[]
     | undefined;
   readonly ranges?: readonly { readonly path: readonly string[]; readonly range: Range }[] | undefined;
 }
@@ -62,10 +66,10 @@ function textCondition(space: string, path: readonly string[], value: string): F
       and exists (select from jsonb_array_elements_text(c.metadata #> ${keys}) as element where element = ${value}))`;
 }
 
-function equalCondition(space: string, path: readonly string[], value: string | number | boolean): Fragment {
-  const isEqual = sql`(c.metadata #> ${keysOf(path)}) @> ${JSON.stringify(value)}::jsonb`;
+function equalCondition(space: string, path: readonly string[], value: string | FilterNumber | boolean): Fragment {
+  const isEqual = sql`(c.metadata #> ${keysOf(path)}) @> ${printJson(value)}::jsonb`;
   // A number has many spellings, of which the terms know the one that was written.
-  return typeof value === 'number' ? isEqual : sql`${hasTerm(space, path, String(value))} and ${isEqual}`;
+  return typeof value === 'object' ? isEqual : sql`${hasTerm(space, path, String(value))} and ${isEqual}`;
 }
 
 function rangeConditions(path: readonly string[], range: Range): Fragment[] {
@@ -79,8 +83,8 @@ function rangeConditions(path: readonly string[], range: Range): Fragment[] {
   ] as const;
   return bounds.flatMap(([operator, bound]) => {
     if (bound === undefined) return [];
-    return typeof bound === 'number'
-      ? sql`case jsonb_typeof(c.metadata #> ${keys}) when 'number' then (c.metadata #>> ${keys})::numeric ${operator} ${String(bound)}::numeric else false end`
+    return typeof bound === 'object'
+      ? sql`case jsonb_typeof(c.metadata #> ${keys}) when 'number' then (c.metadata #>> ${keys})::numeric ${operator} ${bound.number}::numeric else false end`
       : sql`case jsonb_typeof(c.metadata #> ${keys}) when 'string' then (c.metadata #>> ${keys}) collate "C" ${operator} ${bound} else false end`;
   });
 }

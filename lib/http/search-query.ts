@@ -1,11 +1,21 @@
 import { z } from 'zod';
-import type { ContextFilter, Range } from '../contexts/filter.ts';
+import { isJsonNumber, isJsonObject, type Json } from '../base/json.ts';
+import type { RawJson } from '../base/json-parse.ts';
+import { invalid } from '../base/problem.ts';
+import type { ContextFilter, FilterNumber, Range } from '../contexts/filter.ts';
 import { contextId, kind, time } from './schemas.ts';
 
 // PostgreSQL has no text with U+0000 in it.
 const isText = (value: string) => !value.includes('\u0000') && value.isWellFormed();
 const text = z.string().max(1000).refine(isText, 'holds what is no character');
-const bound = z.union([text, z.number()]).optional();
+// Spelled as it was sent, or, where it came as a number of JavaScript, as that prints.
+const spelled = z.union([
+  z.number().transform((value): FilterNumber => ({ number: String(value) })),
+  z
+    .custom<FilterNumber>((value) => isJsonNumber(value as Json))
+    .refine(({ number }) => number.length <= 400 && Number.isFinite(Number(number)), 'is no number within 10^±308'),
+]);
+const bound = z.union([text, spelled]).optional();
 const range = z
   .strictObject({ gt: bound, gte: bound, lt: bound, lte: bound })
   .refine((value) => Object.keys(value).length > 0, 'names gt, gte, lt or lte');
@@ -17,7 +27,7 @@ export const metadataFilter = z
       .string()
       .regex(/^[^.]+(\.[^.]+){0,15}$/, 'is a path such as team or build.number')
       .refine(isText, 'holds what is no character'),
-    z.union([text, z.number(), z.boolean(), range]),
+    z.union([text, z.boolean(), spelled, range]),
   )
   .refine((value) => Object.keys(value).length <= 20, 'has at most 20 paths');
 
@@ -30,6 +40,27 @@ export const filterFields = {
   updatedBefore: time.optional(),
 };
 
+/** @throws Problem `invalid_request` for what is no filter, naming where. */
+export function readMetadata(sent: RawJson | undefined): z.output<typeof metadataFilter> | undefined {
+  if (sent === undefined) return undefined;
+  const { data, error } = metadataFilter.safeParse(toMembers(sent.value, ['filter', 'metadata']));
+  if (data !== undefined) return data;
+  const [issue] = error.issues;
+  throw invalid(['filter', 'metadata', ...(issue?.path ?? [])].join('/'), issue?.message ?? 'is no filter');
+}
+
+/** Objects as JavaScript has them, numbers as they are spelled. */
+function toMembers(value: Json, path: readonly string[]): unknown {
+  if (!isJsonObject(value)) return value;
+  return Object.fromEntries(
+    [...value].map(([key, member]) => {
+      // JavaScript's objects keep no member of that name.
+      if (key === '__proto__') throw invalid([...path, key].join('/'), 'cannot be filtered by');
+      return [key, toMembers(member, [...path, key])];
+    }),
+  );
+}
+
 type FilterFields = z.output<z.ZodObject<typeof filterFields>>;
 
 /** Null where nothing is filtered by. */
@@ -37,11 +68,11 @@ export function toFilter(
   { updatedAfter, updatedBefore, ...rest }: FilterFields,
   metadata: z.output<typeof metadataFilter> = {},
 ): ContextFilter | null {
-  const equal: { path: string[]; value: string | number | boolean }[] = [];
+  const equal: { path: string[]; value: string | FilterNumber | boolean }[] = [];
   const ranges: { path: string[]; range: Range }[] = [];
   for (const [key, value] of Object.entries(metadata)) {
     const path = key.split('.');
-    if (typeof value === 'object') ranges.push({ path, range: value });
+    if (typeof value === 'object' && !('number' in value)) ranges.push({ path, range: value });
     else equal.push({ path, value });
   }
   const filter = {

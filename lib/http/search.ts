@@ -1,7 +1,5 @@
 import { z } from 'zod';
-import { printPlain, toPlain } from '../base/json.ts';
-import type { RawJson } from '../base/json-parse.ts';
-import { invalid } from '../base/problem.ts';
+import { printPlain } from '../base/json.ts';
 import type { Context } from '../contexts/context.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { titleOf } from '../search/chunk.ts';
@@ -10,7 +8,7 @@ import type { UnifiedContextManager } from '../unified-context-manager.ts';
 import { contentMembers } from './context-json.ts';
 import { type Route, route } from './route.ts';
 import { contextId, kind, rawJson, versionNumber } from './schemas.ts';
-import { filterFields, metadataFilter, queryText, searchMode, toFilter } from './search-query.ts';
+import { filterFields, queryText, readMetadata, searchMode, toFilter } from './search-query.ts';
 
 const hit = z.strictObject({
   id: contextId,
@@ -113,16 +111,6 @@ export const searchRoutes: readonly Route[] = [
     },
   }),
 ];
-
-function readMetadata(sent: RawJson | undefined) {
-  if (sent === undefined) return undefined;
-  const { data, error } = metadataFilter.safeParse(toPlain(sent.value));
-  if (data === undefined) {
-    const [issue] = error.issues;
-    throw invalid(['filter', 'metadata', ...(issue?.path ?? [])].join('/'), issue?.message ?? 'is no filter');
-  }
-  return data;
-}
 
 /** A hit as the answers tell it. */
 export function hitMembers({ head, score, snippet, chunk }: SearchHit): Record<string, unknown> {

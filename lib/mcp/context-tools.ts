@@ -12,7 +12,7 @@ import { readCursor, writeCursor } from '../http/cursor.ts';
 import { toContent, toPut } from '../http/put.ts';
 import { contentType, contextId, kind, message, time, versionNumber } from '../http/schemas.ts';
 import { hitMembers } from '../http/search.ts';
-import { filterFields, metadataFilter, queryText, searchMode, toFilter } from '../http/search-query.ts';
+import { filterFields, queryText, readMetadata, searchMode, toFilter } from '../http/search-query.ts';
 import { type PrintedConflict, printConflicts } from '../merge/conflict.ts';
 import { isTextType, jsonType } from '../merge/document.ts';
 import { preferences, strategies } from '../merge/merge.ts';
@@ -330,7 +330,8 @@ export const contextTools: readonly Tool[] = [
       mode: searchMode.default('hybrid').describe('By words and meaning, or by one of them alone'),
       limit: z.int().min(1).max(50).default(10).describe('At most so many'),
       ...filterFields,
-      metadata: metadataFilter
+      metadata: z
+        .record(z.string(), anyJson)
         .optional()
         .describe('Path → value, or → {"gt", "gte", "lt", "lte"}, such as {"team": "payments", "build": {"gte": 7}}'),
       groupBy: z.enum(['context', 'chunk']).default('context').describe('The best part of each context, or every part'),
@@ -352,7 +353,7 @@ export const contextTools: readonly Tool[] = [
       degraded: z.array(z.string()).describe('Ways of searching that are down'),
     }),
     async handle({ manager, request }, { query, mode, limit, groupBy, metadata, ...fields }) {
-      const filter = toFilter(fields, metadata);
+      const filter = toFilter(fields, metadata === undefined ? undefined : readMetadata(toRawJson(metadata)));
       const found = await manager.search.search(request, { query, mode, limit, filter, groupBy, isIndexed: false });
       const { hits, pending, degraded } = found;
       return structure({ hits: hits.map(hitMembers), pending, degraded });

@@ -4,9 +4,10 @@ import type { JsonText } from '../base/json.ts';
 type Places = 'text' | { readonly [key: string]: Places };
 
 const source = { content: 'text' } as const;
-/** The contents among the arguments of the tools that write them. */
+/** What of the arguments of tools is kept as it was spelled. */
 const argumentsOf: Readonly<Record<string, Places>> = {
   context_put: { content: 'text', metadata: 'text' },
+  context_search: { metadata: 'text' },
   context_merge: { sources: { '*': source }, base: source },
 };
 

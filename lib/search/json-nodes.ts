@@ -97,6 +97,7 @@ function linesOf(text: string, node: Node, path: string): string {
   if (node.kind === 'string') return label(said, JSON.parse(text.slice(node.start, node.end)) as string);
   if (node.kind === 'other') return label(said, text.slice(node.start, node.end));
   const children = node.children ?? [];
+  if (children.length === 0) return said;
   if (node.kind === 'object')
     return children
       .map((child) => linesOf(text, child, said === '' ? `${child.key}` : `${said}.${child.key}`))

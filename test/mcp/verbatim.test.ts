@@ -50,6 +50,24 @@ describe('contents over HTTP', () => {
     expect(await read(`${id}-m`)).toContain('12345678901234567890.0');
   });
 
+  test('are searched by the very numbers of their metadata', async () => {
+    const id = newId();
+    await post(
+      toLine(
+        'context_put',
+        `{"id":"${id}","content":"A hoatzin.","contentType":"text/plain","metadata":{"n":9007199254740993}}`,
+      ),
+    );
+    await store.manager.index({ only: store.ref, budgetMs: 10_000 });
+    const search = async (metadata: string) =>
+      (await post(toLine('context_search', `{"query":"hoatzin","metadata":${metadata}}`))).text;
+    expect(await search('{"n":9007199254740993}')).toContain(id);
+    expect(await search('{"n":9007199254740992}')).not.toContain(id);
+    expect(await search('{"n":{"gt":9007199254740992.5,"lt":9007199254740993.5}}')).toContain(id);
+    expect(await search('{"n":1e400}')).toContain('isError":true');
+    expect(await search('{"__proto__":1}')).toContain('isError":true');
+  });
+
   test('of any kind are kept as they were spelled', async () => {
     const spaced = fc
       .tuple(fc.json(), fc.constantFrom(0, 1, '\t'))

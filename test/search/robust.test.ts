@@ -1,0 +1,392 @@
+import fc from 'fast-check';
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { ContextHead } from '../../lib/contexts/context.ts';
+import { systemRequest } from '../../lib/contexts/request.ts';
+import { writeOne } from '../../lib/contexts/written.ts';
+import { type Database, databaseError } from '../../lib/postgres/database.ts';
+import { splitWords } from '../../lib/search/analysis.ts';
+import { chunkContext } from '../../lib/search/chunk.ts';
+import { readQuery } from '../../lib/search/query.ts';
+import { snippetOf } from '../../lib/search/snippet.ts';
+import { newId, openStore, type TestStore } from '../support/client.ts';
+import { pgliteEngine } from '../support/engines.ts';
+
+const json = 'application/json';
+const markdown = 'text/markdown';
+
+function cut(content: string, contentType: string, metadata: object = {}) {
+  const head = { contentType, metadata: JSON.stringify(metadata) } as ContextHead;
+  return chunkContext(head, Buffer.from(content)).chunks;
+}
+
+const wordsOf = (text: string) => new Set(splitWords(text, 'index').map(({ text: word }) => word));
+
+describe('cutting', () => {
+  const hard: readonly [name: string, contentType: string, content: string][] = [
+    ['a run of full stops', 'text/plain', `Begin ${'.'.repeat(2_000_000)} end`],
+    ['a line of number signs', markdown, `# ${'#'.repeat(2_000_000)}x\n\nend`],
+    ['a heading of blanks', markdown, `# a${' '.repeat(2_000_000)}b\n\nend`],
+    ['headings without blank lines between', markdown, '# heading\ntext\n'.repeat(150_000)],
+    ['long paragraphs without a stop', 'text/plain', `${'word '.repeat(400)}\n\n`.repeat(3000)],
+    ['one line of 10 MB', 'text/plain', 'x'.repeat(10_000_000)],
+    ['what looks like no text', 'text/plain', '\u0000\u0001\ufffd\u009f'.repeat(500_000)],
+    ['a string of 9 MB', json, JSON.stringify('word '.repeat(1_800_000))],
+    ['a string of 9 MB with escapes', json, JSON.stringify('wo"rd\n'.repeat(1_000_000))],
+    ['a name of megabytes', json, JSON.stringify({ ['name '.repeat(1_000_000)]: { of: [1, 'value'] } })],
+    [
+      'long names above many values',
+      json,
+      JSON.stringify({ ['n'.repeat(5000)]: Array.from({ length: 20_000 }, (_, n) => ({ ['m'.repeat(500)]: [[n]] })) }),
+    ],
+    ['four million numbers', json, `[${'1,'.repeat(4_000_000)}2]`],
+    ['backslashes', json, JSON.stringify('\\'.repeat(2_000_000))],
+    ['a depth of 200', json, `${'{"deeper and deeper":['.repeat(100)}"end"${']}'.repeat(100)}`],
+  ];
+  for (const [name, contentType, content] of hard) {
+    test(`of ${name} ends, and makes little of much`, () => {
+      const chunks = cut(content, contentType);
+      const total = chunks.reduce((sum, { text, header }) => sum + text.length + header.length, 0);
+      expect(total).toBeLessThan(5 * content.length + 10_000);
+      for (const { text, header } of chunks) {
+        expect(text.length).toBeLessThanOrEqual(4800);
+        expect(header.length).toBeLessThanOrEqual(2000);
+      }
+    });
+  }
+
+  test('halves no character, wherever it falls', () => {
+    for (let shift = 0; shift < 4; shift++) {
+      const long = `${'x'.repeat(shift)}${'💩𝔘'.repeat(2000)}`;
+      const contents = [
+        [markdown, `# ${long}\n\n${long}`],
+        [json, JSON.stringify({ [long]: long, list: [long, { [long]: 1 }] })],
+        ['text/plain', `A: ${long}\nB: ${long}\nA: x\nB: y`],
+      ] as const;
+      for (const [contentType, content] of contents) {
+        for (const { header, text } of cut(content, contentType, { title: long })) {
+          expect(`${header}${text}`.includes('\ufffd')).toBe(false);
+          expect(`${header}${text}`.isWellFormed()).toBe(true);
+        }
+      }
+      const words = `${'𝔘'.repeat(40)}${'𐐀'.repeat(200)}`;
+      for (const { text } of splitWords(words.slice(2 * shift), 'index')) expect(text.isWellFormed()).toBe(true);
+      expect(readQuery(`"${words}" -${words}`).must?.isWellFormed()).toBe(true);
+      expect(snippetOf(long, []).isWellFormed()).toBe(true);
+      expect(snippetOf(`${long} end`, ['end']).isWellFormed()).toBe(true);
+    }
+  });
+
+  test('loses no word of a text or a document, and tells where each piece stands', () => {
+    const word = fc.stringMatching(/^[a-zé]{1,12}$/);
+    const prose = fc
+      .array(
+        fc.tuple(
+          fc.array(word, { maxLength: 60 }),
+          fc.constantFrom(' ', '\n', '. ', '\n\n', '\n# ', '\n```\n', '! ', ': '),
+        ),
+      )
+      .map((parts) => parts.map(([words, end]) => words.join(' ') + end).join(''));
+    fc.assert(
+      fc.property(prose, fc.constantFrom(markdown, 'text/plain'), (content, contentType) => {
+        const bytes = Buffer.from(content);
+        const chunks = cut(content, contentType);
+        const found = wordsOf(chunks.map(({ header, text }) => `${header}\n${text}`).join('\n'));
+        expect([...wordsOf(content)].filter((one) => !found.has(one))).toEqual([]);
+        for (const { text, start, end } of chunks) expect(bytes.subarray(start, end).toString().trim()).toBe(text);
+      }),
+      { numRuns: 200 },
+    );
+    fc.assert(
+      fc.property(fc.json({ stringUnit: 'grapheme-ascii', maxDepth: 6 }), (content) => {
+        const found = wordsOf(
+          cut(content, json)
+            .map(({ header, text }) => `${header}\n${text}`)
+            .join('\n'),
+        );
+        const said = JSON.stringify(JSON.parse(content), (_, value: unknown) => value).replaceAll(/\\./g, ' ');
+        const lost = [...wordsOf(said)].filter(
+          (one) => !found.has(one) && content.replaceAll(/\\./g, ' ').toLowerCase().includes(one),
+        );
+        // What JSON escapes is read as what it stands for.
+        expect(lost.filter((one) => !/^u?[0-9a-f]{4}$/.test(one) && one.length > 2)).toEqual([]);
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
+
+describe('an index', () => {
+  let store: TestStore;
+  const write = async (id: string, text: string, contentType: string) => {
+    const content = { bytes: Buffer.from(text), contentType };
+    await writeOne(store.manager.contexts, systemRequest(store.ref, 'test'), { op: 'put', id, content });
+  };
+  const search = async (query: string, rest: object = {}) => {
+    const { status, json: answer } = await store.send('POST', '/v1/search', {
+      body: { query, consistency: 'indexed', ...rest },
+    });
+    expect(status).toBe(200);
+    return answer as { hits: { id: string; version: number; snippet: string }[]; pending: number; degraded: string[] };
+  };
+  const writeMany = async (operations: readonly object[], of: TestStore = store) => {
+    for (let at = 0; at < operations.length; at += 100) {
+      const { status } = await of.send('POST', '/v1/batch/write', {
+        body: { operations: operations.slice(at, at + 100) },
+      });
+      expect(status).toBe(200);
+    }
+  };
+  const idsOf = ({ hits }: { hits: { id: string }[] }) => hits.map(({ id }) => id);
+  const indexNow = (of: TestStore = store) => of.manager.index({ only: store.ref, budgetMs: 30_000 });
+  beforeAll(async () => {
+    store = await openStore(pgliteEngine);
+  });
+
+  test('takes in what is hard, and what comes after it', async () => {
+    const long = '💩𝔘𐐀'.repeat(300);
+    await write('hard-title', `# x${long}\n\nquagga one`, markdown);
+    await write('hard-string', JSON.stringify({ text: 'quagga '.repeat(1_300_000) }), json);
+    await write('hard-name', JSON.stringify({ ['quagga name '.repeat(300_000)]: 1 }), json);
+    await write('hard-bytes', `quagga \u0000\u0001${'\u0000'.repeat(100_000)}`, 'text/plain');
+    await write('soft', 'The last quagga.', 'text/plain');
+    const found = await search('quagga', { mode: 'keyword' });
+    expect(idsOf(found).sort()).toEqual(['hard-bytes', 'hard-name', 'hard-string', 'hard-title', 'soft']);
+    expect(found.pending).toBe(0);
+    for (const query of [long, `"${long}"`, `-${long} quagga`]) await search(query);
+  });
+
+  test('goes on where PostgreSQL refuses one content, which is then not found', async () => {
+    const refusing: Database = {
+      ...store.database,
+      in(visitor) {
+        const door = store.database.in(visitor);
+        return {
+          run(statements, options) {
+            const isBad = statements.some(
+              ({ text, params }) => text.includes('put_chunks') && String(params[0]).includes('bandicoot bad'),
+            );
+            if (isBad) throw databaseError({ message: 'string is too long for tsvector', sqlState: '54000' });
+            return door.run(statements, options);
+          },
+        };
+      },
+    };
+    const other = await openStore(pgliteEngine, { database: refusing, isBare: true });
+    for (const id of ['bad-1', 'bad-2', 'bad-3'])
+      await write(id, `A bandicoot ${id === 'bad-2' ? 'bad' : 'good'}.`, 'text/plain');
+    await indexNow(other);
+    const found = await search('bandicoot', { mode: 'keyword' });
+    expect(found.pending).toBe(0);
+    expect(idsOf(found).sort()).toEqual(['bad-1', 'bad-3']);
+    await write('bad-2', 'A bandicoot mended.', 'text/plain');
+    expect(idsOf(await search('bandicoot', { mode: 'keyword' })).sort()).toEqual(['bad-1', 'bad-2', 'bad-3']);
+  });
+
+  test('that cannot go on is told by `pending`, not by an error', async () => {
+    await write('waiting', 'A thylacine.', 'text/plain');
+    const broken: Database = {
+      ...store.database,
+      in(visitor) {
+        const door = store.database.in(visitor);
+        return {
+          async run(statements, options) {
+            if (statements.some(({ text }) => text.includes('put_documents'))) throw new Error('away');
+            return door.run(statements, options);
+          },
+        };
+      },
+    };
+    const other = await openStore(pgliteEngine, { database: broken, isBare: true });
+    const { status, json: answer } = await other.send('POST', '/v1/search', {
+      body: { query: 'thylacine', consistency: 'indexed' },
+      token: store.token,
+    });
+    expect([status, answer.pending, answer.hits]).toEqual([200, 1, []]);
+    expect(idsOf(await search('thylacine'))).toEqual(['waiting']);
+  });
+
+  /** A store whose next indexing stops where it is about to store what it has read. */
+  async function createHeld() {
+    let release = () => {};
+    let reached = () => {};
+    const isReached = new Promise<void>((resolve) => {
+      reached = resolve;
+    });
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const holding: Database = {
+      ...store.database,
+      in(visitor) {
+        const door = store.database.in(visitor);
+        return {
+          async run(statements, options) {
+            if (statements.some(({ text }) => text.includes('put_chunks') || text.includes('put_documents'))) {
+              reached();
+              await held;
+            }
+            return door.run(statements, options);
+          },
+        };
+      },
+    };
+    return { of: await openStore(pgliteEngine, { database: holding, isBare: true }), isReached, release };
+  }
+  const count = async (text: string) => {
+    const [rows] = await store.database
+      .in(store.ref)
+      .run([{ text: `select count(*) as n from chunk where text like $1`, params: [`%${text}%`] }]);
+    return Number(rows?.[0]?.['n']);
+  };
+
+  for (const how of ['index', 'reindex'] as const) {
+    test(`an ${how} that read an older version stores nothing of it over a newer one`, async () => {
+      const id = newId('race');
+      await write(id, `The okapi ${id} of before.`, 'text/plain');
+      const { of, isReached, release } = await createHeld();
+      if (how === 'reindex') {
+        await indexNow();
+        await store.database.in(store.ref).run([
+          { text: 'delete from chunk', params: [] },
+          { text: 'delete from search_document', params: [] },
+        ]);
+      }
+      const late = of.manager[how]({ only: store.ref, budgetMs: 30_000 });
+      await isReached;
+      await write(id, `The okapi ${id} of after.`, 'text/plain');
+      await indexNow();
+      release();
+      await late;
+      const { hits, pending } = await search(`okapi "${id}"`, { mode: 'keyword' });
+      expect([pending, hits]).toMatchObject([0, [{ id, version: 2, snippet: `The okapi ${id} of after.` }]]);
+      expect([await count(`${id} of before`), await count(`${id} of after`)]).toEqual([0, 1]);
+    });
+  }
+
+  test('takes in nothing of what was erased meanwhile, though its id was written anew', async () => {
+    const id = newId('erased');
+    await write(id, `The passphrase is ${id} swordfish.`, 'text/plain');
+    const { of, isReached, release } = await createHeld();
+    const late = of.manager.index({ only: store.ref, budgetMs: 30_000 });
+    await isReached;
+    await store.send('DELETE', `/v1/contexts/${id}?erase=true`);
+    await write(id, 'Nothing to see.', 'text/plain');
+    release();
+    await late;
+    expect(await count(`${id} swordfish`)).toBe(0);
+    await search('anything');
+    expect(await count(`${id} swordfish`)).toBe(0);
+  });
+
+  test('does not take a context that begins anew for the one of that version number it knows', async () => {
+    const id = newId('anew');
+    await write(id, 'The old aurochs.', 'text/plain');
+    await indexNow();
+    await store.send('DELETE', `/v1/contexts/${id}`);
+    // As the clean-up does when the days of tombstones are over.
+    await store.database.in(store.ref).run([
+      { text: 'delete from context_version where id = $1', params: [id] },
+      { text: 'delete from context where id = $1', params: [id] },
+    ]);
+    await write(id, 'The new bison.', 'text/plain');
+    const { json: answer } = await store.send('POST', '/v1/search', { body: { query: 'aurochs', mode: 'keyword' } });
+    expect(answer.hits).toEqual([]);
+    expect(answer.pending).toBe(2);
+    expect(idsOf(await search('bison', { mode: 'keyword' }))).toEqual([id]);
+    expect(await search('aurochs', { mode: 'keyword' })).toMatchObject({ hits: [], pending: 0 });
+  });
+
+  test('finds the live ones behind any number of expired ones', async () => {
+    const expiring = Array.from({ length: 400 }, (_, n) => ({
+      op: 'put',
+      id: `dead-${n}`,
+      content: 'A eagle. A eagle. A eagle.',
+      contentType: 'text/plain',
+      ttlSeconds: 3,
+    }));
+    await writeMany(expiring);
+    await write('alive', 'Once there was, far from here and long ago, one that was called eagle by some.', 'text/plain');
+    expect((await search('eagle', { mode: 'keyword' })).hits).toHaveLength(10);
+    await new Promise((resolve) => setTimeout(resolve, 3100));
+    for (const mode of ['keyword', 'semantic', 'hybrid']) {
+      expect(idsOf(await search('eagle', { mode }))).toContain('alive');
+    }
+  });
+
+  test('one large context leaves room for the others', async () => {
+    const part = (n: number) =>
+      `Section ${n}: the horse and the horse. ${'More is said here of other things. '.repeat(25)}`;
+    await write('crowd', Array.from({ length: 400 }, (_, n) => part(n)).join('\n\n'), markdown);
+    for (let n = 0; n < 5; n++)
+      await write(`single-${n}`, `Among much else that is told in this place, number ${n}: a horse.`, markdown);
+    const expected = ['crowd', ...Array.from({ length: 5 }, (_, n) => `single-${n}`)];
+    for (const mode of ['keyword', 'hybrid']) {
+      expect(idsOf(await search('horse', { mode }))).toEqual(expect.arrayContaining(expected));
+    }
+    expect(idsOf(await search('the horse', { mode: 'semantic', limit: 100 })).length).toBeGreaterThan(5);
+    expect((await search('horse', { mode: 'keyword', groupBy: 'chunk', limit: 100 })).hits).toHaveLength(100);
+  });
+
+  test('finds what is current behind any number of contexts that changed since', async () => {
+    const put = (id: string, content: string) => ({ op: 'put', id, content, contentType: 'text/plain' });
+    const operations = Array.from({ length: 120 }, (_, n) => put(`changing-${n}`, 'A quoll. A quoll. A quoll.'));
+    await writeMany(operations);
+    await write('constant', 'Some say that what was seen there at night was a quoll.', 'text/plain');
+    await indexNow();
+    const changed = operations.map(({ id }) => put(id, 'Something else.'));
+    await writeMany(changed);
+    const { json: answer } = await store.send('POST', '/v1/search', { body: { query: 'quoll', mode: 'keyword' } });
+    expect([answer.pending, idsOf(answer)]).toEqual([120, ['constant']]);
+    await indexNow();
+  });
+
+  test('counts what it never saw after the feed forgot it, and makes up for it', async () => {
+    const own = await openStore(pgliteEngine, { database: store.database });
+    for (let n = 0; n < 5; n++)
+      await own.send('PUT', `/v1/contexts/lost-${n}`, {
+        body: { content: `Lost numbat ${n}.`, contentType: 'text/plain' },
+      });
+    await own.database.in(own.ref).run([{ text: `select prune_feed(-1, 1000)`, params: [] }]);
+    const ask = () => own.send('POST', '/v1/search', { body: { query: 'numbat', mode: 'keyword' } });
+    expect((await ask()).json).toMatchObject({ pending: 5, hits: [] });
+    const first = await own.manager.search.indexing.index(own.ref, 0);
+    expect(first.isUnfinished).toBe(true);
+    await own.manager.index({ only: own.ref, budgetMs: 10_000 });
+    const after = (await ask()).json;
+    expect([after.pending, after.hits.length]).toEqual([0, 5]);
+  });
+
+  test('a rebuild goes on where its budget ended, and drops what is no more', async () => {
+    const own = await openStore(pgliteEngine, { database: store.database });
+    const operations = Array.from({ length: 1200 }, (_, n) => ({
+      op: 'put',
+      id: `r-${String(n).padStart(4, '0')}`,
+      content: `Ibex ${n}.`,
+      contentType: 'text/plain',
+    }));
+    await writeMany(operations, own);
+    await own.database.in(own.ref).run([
+      {
+        text: `insert into search_document (space_id, id, version, is_transcript, keys, starts, ends) values ($1, 'zombie', 1, false, '{}', '{}', '{}')`,
+        params: [own.space],
+      },
+    ]);
+    const reports: { contexts: number; isUnfinished: boolean }[] = [];
+    for (let run = 0; run < 10 && reports.at(-1)?.isUnfinished !== false; run++) {
+      reports.push(await own.manager.search.indexing.rebuild(own.ref, 0));
+    }
+    expect(reports.map(({ contexts }) => contexts).filter(Boolean)).toEqual([500, 500, 200]);
+    const [rows] = await own.database.in(own.ref).run([
+      {
+        text: 'select count(*) as n, count(*) filter (where id = $1) as dead from search_document',
+        params: ['zombie'],
+      },
+    ]);
+    expect(rows?.[0]).toEqual({ n: '1200', dead: '0' });
+  });
+
+  test('compiles no statement: a door is without JIT', async () => {
+    const [rows] = await store.database.in(store.ref).run([{ text: 'show jit', params: [] }]);
+    expect(rows?.[0]?.['jit']).toBe('off');
+  });
+});
