@@ -80,8 +80,9 @@ export async function findChunks(database: Database, request: LoadRequest, wante
             'ordinal', b.ordinal, 'start', b.start_byte, 'end', b.end_byte,
             'isBehind', d.version <> c.version or d.written_at is distinct from c.updated_at) order by b.score desc, c.id, b.ordinal)
           from search_chunks(${asked}::jsonb, ${allowed}) b
-          join search_document d on d.space_id = s.id and d.id = b.context_id
-          join context c on c.space_id = s.id and c.id = b.context_id and ${isLiveNow})::text as found
+          -- Looked up one by one: they are few, which the planner does not know.
+          cross join lateral (select d.* from search_document d where d.space_id = s.id and d.id = b.context_id offset 0) d
+          cross join lateral (select c.* from context c where c.space_id = s.id and c.id = b.context_id and ${isLiveNow} offset 0) c)::text as found
         from space s left join search_state i on i.space_id = s.id where s.id = ${space}`,
   );
   const found = (jsonColumn<(Omit<Found, 'head'> & { head: HeadJson })[]>(row, 'found') ?? []).map((one) => ({

@@ -252,7 +252,7 @@ end $$;
 -- by the session: to make them takes longer than to carry them out.
 create or replace function search_chunks(p_query jsonb, p_ids text[]) returns table (
   context_id text, key uuid, score double precision, version integer, ordinal integer, start_byte integer, end_byte integer, header text, text text
-) language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+) language plpgsql stable rows 30 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_space text := current_setting('lamina.space');
