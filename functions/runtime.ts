@@ -9,9 +9,11 @@ import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { createUpstashRedis } from '../lib/redis/upstash.ts';
+import type { ProviderAccess } from '../lib/search/embedders/providers.ts';
 import { createMetrics, tellAll } from '../lib/telemetry/metrics.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
+import { type EmbedderChoices, openEmbedders, readEmbedders, readProviderAccess } from './embedders.ts';
 import { lockFolder } from './folder-lock.ts';
 
 /** The repository's own folder, wherever the process was started. */
@@ -29,6 +31,9 @@ export interface Environment {
   readonly neonEndpoint: string | undefined;
   /** Layer 2; undefined keeps it in the process. */
   readonly redis: { readonly url: string; readonly token: string } | undefined;
+  readonly embedders: EmbedderChoices;
+  /** Who may ask the providers of embedders. */
+  readonly providers: ProviderAccess;
   readonly ownerToken: string | undefined;
   /** A running server, for what would rather talk to one than open a store. */
   readonly serverUrl: string | undefined;
@@ -60,6 +65,8 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     databaseUrl: text('DATABASE_URL'),
     neonEndpoint: text('LAMINA_NEON_ENDPOINT'),
     redis: redisUrl && redisToken ? { url: redisUrl, token: redisToken } : undefined,
+    embedders: readEmbedders(text('LAMINA_EMBEDDER')),
+    providers: readProviderAccess(text),
     ownerToken,
     serverUrl: text('LAMINA_URL'),
     publicUrl: readUrl('LAMINA_PUBLIC_URL', text('LAMINA_PUBLIC_URL')),
@@ -99,6 +106,7 @@ export async function openRuntime(
   const unlock = await lockData(environment);
   try {
     const ownerToken = await ownerTokenOf(environment);
+    const embedders = await openEmbedders(environment.embedders, environment.providers, { settings, telemetry });
     const database = await openDatabase(environment, { ...deps, telemetry });
     const { redis } = environment;
     const manager = await createUnifiedContextManager({
@@ -107,6 +115,7 @@ export async function openRuntime(
       settings,
       telemetry: deps.telemetry,
       metrics,
+      embedders,
       ownerToken,
     }).catch(async (error) => {
       await database.close();

@@ -139,6 +139,7 @@ export async function createUnifiedContextManager(deps: {
     clock,
     breaker,
     queryMs: settings.search.embedderMs,
+    isKept: limits.kinds.vector.layers.length > 0,
     onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.embedder', error }),
   });
   const onIndexFailure = (error: unknown, space: string) =>

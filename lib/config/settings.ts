@@ -241,6 +241,12 @@ export const settingsSchema = z
               86_400,
               'The knowledge graph of the memory tools, whole or around some names.',
             ),
+            vector: kindSettings(
+              ['l3'],
+              86_400,
+              'Vectors of queries, of embedders that are asked over the network. A model gives the same text the same vector for ever, so there is nothing to revalidate.',
+              ['l3'],
+            ),
             search: kindSettings(['l1', 'l2'], 3600, 'Answers of searches, each until the next write of the space.'),
             key: kindSettings(['l1', 'l2'], 3600, 'API keys, without their secrets.'),
           })
@@ -328,6 +334,21 @@ export const settingsSchema = z
           .max(1)
           .default(0.4)
           .describe('BM25: how much less a longer text says. 0.75 suits long prose.'),
+        weight: z
+          .number()
+          .min(0)
+          .max(1)
+          .nullable()
+          .default(null)
+          .describe(
+            "What the likeness of vectors counts beside that of words, 0 to 1; null takes what suits the embedder: 0.3 for the built-in one, 0.5 for a provider's.",
+          ),
+        usdPerMillionTokens: z
+          .number()
+          .min(0)
+          .nullable()
+          .default(null)
+          .describe('What a million tokens of the embedder cost, in US dollars; null takes the list price.'),
         candidates: z
           .int()
           .min(100)

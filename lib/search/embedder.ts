@@ -4,6 +4,8 @@ export interface Embedder {
   readonly id: string;
   /** How much the likeness of vectors counts beside that of words, 0 to 1: weak models less. */
   readonly weight: number;
+  /** Whether asking it costs time and money, so that the vectors of queries are worth keeping. */
+  readonly isRemote: boolean;
   /** Texts of one {@link Embedder.embed} at most. */
   readonly batchMax: number;
   /**

@@ -1,10 +1,12 @@
 import type { ContextHead } from '../contexts/context.ts';
 import { type ContextFilter, filterConditions } from '../contexts/filter.ts';
+import type { RequestContext } from '../contexts/request.ts';
 import { type HeadJson, jsonColumn, toHead } from '../contexts/rows.ts';
 import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
-import type { Database } from '../postgres/database.ts';
-import { join, sql } from '../postgres/sql.ts';
+import { type Database, runOne } from '../postgres/database.ts';
+import { join, sql, toStatement } from '../postgres/sql.ts';
 import { toTerm } from './analysis.ts';
+import type { QueryVector } from './embedding.ts';
 import type { WordQuery } from './query.ts';
 
 /** What is looked for. */
@@ -12,7 +14,7 @@ export interface Wanted {
   /** Lexemes of null are not looked for; what must and must not be there holds for both legs. */
   readonly words: Omit<WordQuery, 'lexemes'> & { readonly lexemes: readonly string[] | null };
   /** By meaning: the query's vector as each embedder makes it, the current one first. */
-  readonly vectors: readonly { readonly embedder: string; readonly vector: Float32Array }[];
+  readonly vectors: readonly QueryVector[];
   /** Of which embedders vectors are searched. */
   readonly embedders: readonly string[];
   /** What the likeness of vectors counts beside that of words, 0 to 1. */
@@ -47,6 +49,8 @@ export interface FoundPage {
   readonly found: readonly Found[];
   /** Writes that the index has not seen yet. */
   readonly pending: number;
+  /** Embedders whose vector of the query layer 3 does not hold; nothing was searched then. */
+  readonly unknown: readonly string[];
   /** Whether every chunk has a vector of one of the embedders that were asked, or there is none. */
   readonly hasVectors: boolean;
   /** When the next context of the space expires, in milliseconds since 1970; null where none does. */
@@ -67,12 +71,13 @@ export async function findChunks(database: Database, request: LoadRequest, wante
     needed: words.needed.map((lexeme) => toTerm(space, lexeme)),
     must: words.must,
     mustNot: words.mustNot,
-    vectors: vectors.map(({ embedder, vector }) => ({ embedder, vector: toLiteral(vector) })),
+    vectors: vectors.map(({ embedder, vector, key }) => ({ embedder, key, vector: vector && toLiteral(vector) })),
   });
   const { row, ...read } = await readSnapshot(
     database,
     request,
-    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors, pending_writes() as pending,
+    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors,
+          unknown_vectors(${asked}::jsonb)::text as unknown, pending_writes() as pending,
           i.vectors_of, coalesce(i.chunks, 0) > 0 as has_chunks, to_ms((
           select min(e.expires_at) from context e
           where e.space_id = s.id and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms, (
@@ -90,10 +95,21 @@ export async function findChunks(database: Database, request: LoadRequest, wante
     key: one.key.replaceAll('-', ''),
     head: toHead(one.head),
   }));
+  const unknown = jsonColumn<string[]>(row, 'unknown') ?? [];
   const expiresMs = row['expires_ms'] ? Number(row['expires_ms']) : null;
   const isFilled = row['has_chunks'] !== 't' || embedders.includes(row['vectors_of'] ?? '');
   const hasVectors = row['has_vectors'] === 't' && isFilled;
-  return { ...read, value: { found, pending: Number(row['pending']), hasVectors, expiresMs } };
+  return { ...read, value: { found, unknown, pending: Number(row['pending']), hasVectors, expiresMs } };
+}
+
+/** Has layer 3 keep the vector of a query, which nothing that is written makes wrong. */
+export async function keepVector(
+  database: Database,
+  request: RequestContext,
+  { key, vector, ttlSeconds }: { readonly key: string; readonly vector: Float32Array; readonly ttlSeconds: number },
+): Promise<void> {
+  const statement = sql`select keep_entry('vector', ${key}, 0, '[]', ${toLiteral(vector)}, ${ttlSeconds}::double precision)`;
+  await runOne(database.in(request), toStatement(statement), request);
 }
 
 /** As pgvector reads it. */

@@ -66,6 +66,8 @@ const rebuiltMax = 500;
 const readBytesMax = 4_194_304;
 const sentBytesMax = 5_000_000;
 const vectorsMax = 512;
+// How long new chunks wait for their vectors; without, they are found by words meanwhile.
+const embedderMs = 10_000;
 
 /** @param deps.delayMs how long writes are gathered before they are indexed together. */
 export function createIndexing(deps: {
@@ -160,7 +162,8 @@ export function createIndexing(deps: {
     tally.chunks += chunks.length;
     const [embedder] = embedding.embedders;
     const texts = chunks.map(toIndexed);
-    const vectors = await embedding.documents(texts).catch((error) => {
+    const signal = AbortSignal.timeout(embedderMs);
+    const vectors = await embedding.documents(texts, signal).catch((error) => {
       onFailure(error, request.space);
       return undefined;
     });

@@ -12,8 +12,8 @@ import type { LoadRequest } from '../contexts/snapshot.ts';
 import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { Database } from '../postgres/database.ts';
 import { type Chunk, chunkContext } from './chunk.ts';
-import type { Embedding } from './embedding.ts';
-import { type Found, findChunks, type Wanted } from './find.sql.ts';
+import type { Embedding, QueryVector, QueryVectors } from './embedding.ts';
+import { type Found, findChunks, keepVector, type Wanted } from './find.sql.ts';
 import type { Indexing } from './indexing.ts';
 import { readQuery } from './query.ts';
 import { createSearchKind } from './search-kind.ts';
@@ -78,7 +78,7 @@ export function createSearch(deps: {
   onFailure: (error: unknown, space: string) => void;
 }): Search {
   const { database, cache, contexts, embedding, indexing, settings, onFailure } = deps;
-  const { k1, b, candidates } = settings.search;
+  const { k1, b, candidates, weight } = settings.search;
   const [embedder] = embedding.embedders;
   const kind = createSearchKind(settings);
   const { throughOne } = createThrough({ cache, originMs: settings.cache.originMs });
@@ -86,29 +86,44 @@ export function createSearch(deps: {
   async function load(request: LoadRequest, query: SearchQuery): Promise<Loaded<SearchAnswer>> {
     const words = readQuery(query.query);
     const isSemantic = query.mode !== 'keyword';
-    const { vectors, isWhole } = isSemantic ? await embedding.query(query.query) : { vectors: [], isWhole: true };
+    let asked: QueryVectors = isSemantic ? await embedding.query(query.query) : { vectors: [], isWhole: true };
     const wanted = {
       words: query.mode === 'semantic' ? { ...words, lexemes: null } : words,
-      vectors,
       embedders: embedding.embedders.map(({ id }) => id),
-      weight: embedder.weight,
+      weight: weight ?? embedder.weight,
       filter: query.filter,
       isByChunk: query.groupBy === 'chunk',
       k1,
       b,
       candidates,
     };
-    const { found, ...read } = await findEnough(request, wanted, query.limit);
+    const find = () => findEnough(request, { ...wanted, vectors: asked.vectors }, query.limit);
+    let { found, ...read } = await find();
+    const { unknown } = read.value;
+    if (unknown.length > 0) {
+      asked = await embedding.query(query.query, unknown);
+      [{ found, ...read }] = await Promise.all([find(), keepVectors(request, asked.vectors)]);
+    }
     const hits = found.map((one): SearchHit => {
       const { head, score, text, ordinal, start, end } = one;
       return { head, score, snippet: snippetOf(text, words.lexemes), chunk: { ordinal, start, end } };
     });
     const { pending, hasVectors, expiresMs } = read.value;
-    const degraded: 'semantic'[] = isSemantic && !(isWhole && hasVectors) ? ['semantic'] : [];
+    const degraded: 'semantic'[] = isSemantic && !(asked.isWhole && hasVectors) ? ['semantic'] : [];
     const loaded = toLoaded<SearchAnswer>({ hits, pending, degraded, expiresMs }, [anyItem, invalidatedItem], read);
     // The index goes on without a tick, and so does an engine that comes back.
     const isPassing = pending > 0 || degraded.length > 0;
     return { ...loaded, values: loaded.values.map((one) => ({ ...one, isPassing })) };
+  }
+
+  async function keepVectors(request: LoadRequest, vectors: readonly QueryVector[]): Promise<void> {
+    const { ttlSeconds } = settings.cache.kinds.vector;
+    for (const { key, vector } of vectors) {
+      if (key === null || vector === null) continue;
+      await keepVector(database, request, { key, vector, ttlSeconds }).catch((error) =>
+        onFailure(error, request.space),
+      );
+    }
   }
 
   /** Asks again for more where too many of those found are of versions that the heads have left behind. */

@@ -50,6 +50,16 @@ export function createMetrics(): Metrics {
     labelNames: ['engine', 'direction'] as const,
     registers,
   });
+  const tokens = new Counter({
+    name: 'lamina_embedder_tokens',
+    help: 'Tokens that the embedder charges for',
+    registers,
+  });
+  const dollars = new Counter({
+    name: 'lamina_embedder_usd',
+    help: 'What those tokens cost by list price, in US dollars',
+    registers,
+  });
   const values = new Counter({
     name: 'lamina_cache_values',
     help: 'Values read through the caches, by kind and by what became of them',
@@ -90,10 +100,12 @@ export function createMetrics(): Metrics {
   return {
     contentType: registry.contentType,
 
-    engineCall({ engine, durationMs, sentBytes, receivedBytes, outcome }: EngineCall) {
+    engineCall({ engine, durationMs, sentBytes, receivedBytes, outcome, ...charged }: EngineCall) {
       seconds.observe({ engine, outcome }, durationMs / 1000);
       bytes.inc({ engine, direction: 'sent' }, sentBytes);
       bytes.inc({ engine, direction: 'received' }, receivedBytes);
+      tokens.inc(charged.tokens ?? 0);
+      dollars.inc(charged.usd ?? 0);
       const sum = sums.get(engine) ?? { calls: 0, failures: 0, ms: 0 };
       sum.calls++;
       sum.ms += durationMs;

@@ -7,6 +7,9 @@ export interface EngineCall {
   readonly sentBytes: number;
   readonly receivedBytes: number;
   readonly outcome: 'ok' | 'refused' | 'unavailable';
+  /** Of an embedder: what it charges for, and what that costs as far as its price is known. */
+  readonly tokens?: number;
+  readonly usd?: number;
 }
 
 /** Something an operator should be able to find later. */

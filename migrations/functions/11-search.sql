@@ -244,8 +244,14 @@ begin
   using p_ids, p_before, p_must, p_must_not, p_count, p_each;
 end $$;
 
--- The best chunks by words and by likeness of vectors. p_query: {terms: [{lexeme, term}] | null, needed: [term], must,
--- mustNot, vectors: [{embedder, vector}], weight, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
+-- The embedders whose vector of the query is neither given nor held in layer 3.
+create or replace function unknown_vectors(p_query jsonb) returns jsonb language sql stable as $$
+  select jsonb_agg(v ->> 'embedder') from jsonb_array_elements(p_query -> 'vectors') v
+  where v ->> 'vector' is null and cached_entry('vector', v ->> 'key') is null and to_regclass('chunk_vector') is not null;
+$$;
+
+-- The best chunks by words and by likeness of vectors; none while a vector is unknown. p_query: {terms: [{lexeme, term}] |
+-- null, needed: [term], must, mustNot, vectors: [{embedder, vector | null, key}], weight, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
 -- not. Each leg is cut to a hundred live chunks, or twice the limit, and normalised, words by their best, likeness between
 -- its best and its worst; weighted, they are added. Turns of a transcript take part in the scores of those around them. Of a
 -- context that is indexed of an older version three chunks are told, for one of them to be there still. Its plans are kept
@@ -272,6 +278,8 @@ declare
   v_keys uuid[] := '{}';
   v_scores double precision[] := '{}';
 begin
+  if v_vectors <> '[]' and unknown_vectors(p_query) is not null then return; end if;
+
   if p_query ->> 'terms' is not null then
     -- The rarest words choose who is scored, until that are many; with a filter or a phrase, which choose already, all do.
     select array_agg(a.lexeme order by a.chunks, a.lexeme) as lexemes, array_agg(a.term order by a.chunks, a.lexeme) as terms,
@@ -303,7 +311,10 @@ begin
     v_scores := v_leg.scores;
   end if;
 
-  for v_asked in select v ->> 'embedder' as embedder, v ->> 'vector' as vector from jsonb_array_elements(v_vectors) v loop
+  for v_asked in
+    select v ->> 'embedder' as embedder, coalesce(v ->> 'vector', cached_entry('vector', v ->> 'key')::jsonb ->> 'body') as vector
+    from jsonb_array_elements(v_vectors) v
+  loop
     v_each := null;
     loop
       select coalesce(array_agg(m.context_id), '{}') as ids, coalesce(array_agg(m.key), '{}') as keys,

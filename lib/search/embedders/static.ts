@@ -19,6 +19,7 @@ export function createStaticEmbedder(): Embedder {
   return {
     id: 'static:glove-6b-30k:100:1',
     weight: 0.3,
+    isRemote: false,
     batchMax: 1024,
     async embed(texts) {
       table ??= readTable();

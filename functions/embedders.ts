@@ -1,0 +1,66 @@
+import type { Settings } from '../lib/config/settings.ts';
+import type { Embedder } from '../lib/search/embedder.ts';
+import { type Choice, readChoice } from '../lib/search/embedders/choice.ts';
+import type { ProviderAccess } from '../lib/search/embedders/providers.ts';
+import { createStaticEmbedder } from '../lib/search/embedders/static.ts';
+import type { Telemetry } from '../lib/telemetry/telemetry.ts';
+
+/** The embedders in use, the current one first; `static` is built in. */
+export type EmbedderChoices = readonly ('static' | Choice)[];
+
+/**
+ * Reads `LAMINA_EMBEDDER`: an embedder, behind it, with commas between, those whose vectors are still to be searched.
+ *
+ * @throws Error in one sentence for what is none.
+ */
+export function readEmbedders(text = 'static'): EmbedderChoices {
+  return text.split(',').map((one) => (one.trim() === 'static' ? 'static' : readChoice(one.trim())));
+}
+
+/** Who may ask the providers, by the variables that their own clients read. */
+export function readProviderAccess(text: (name: string) => string | undefined): ProviderAccess {
+  const keyed = (key: string | undefined, baseUrl: string | undefined) =>
+    key === undefined ? undefined : { key, baseUrl };
+  const region = text('AWS_REGION') ?? text('AWS_DEFAULT_REGION');
+  const [accessKeyId, secretAccessKey] = [text('AWS_ACCESS_KEY_ID'), text('AWS_SECRET_ACCESS_KEY')];
+  return {
+    openai: keyed(text('OPENAI_API_KEY'), text('OPENAI_BASE_URL')),
+    voyage: keyed(text('VOYAGE_API_KEY'), text('VOYAGE_API_BASE')),
+    cohere: keyed(text('COHERE_API_KEY') ?? text('CO_API_KEY'), text('CO_API_URL')),
+    bedrock:
+      region && accessKeyId && secretAccessKey
+        ? {
+            region,
+            accessKeyId,
+            secretAccessKey,
+            sessionToken: text('AWS_SESSION_TOKEN'),
+            baseUrl: text('AWS_ENDPOINT_URL_BEDROCK_RUNTIME'),
+          }
+        : undefined,
+  };
+}
+
+/**
+ * The built-in one is always among them: what it made before another was chosen is searched until that has taken over.
+ *
+ * @throws Error in one sentence where a provider's key is missing.
+ */
+export async function openEmbedders(
+  choices: EmbedderChoices,
+  access: ProviderAccess,
+  { settings, telemetry }: { settings: Settings; telemetry: Telemetry },
+): Promise<readonly [Embedder, ...Embedder[]]> {
+  const builtIn = createStaticEmbedder();
+  const named = await Promise.all(
+    choices.map(async (choice) => {
+      if (choice === 'static') return builtIn;
+      // Only who asks one loads what it is asked with.
+      const { createProvider } = await import('../lib/search/embedders/providers.ts');
+      const { createRemoteEmbedder } = await import('../lib/search/embedders/remote.ts');
+      const provider = createProvider(choice, access, settings.search.usdPerMillionTokens);
+      return createRemoteEmbedder({ provider, telemetry });
+    }),
+  );
+  const [first = builtIn, ...others] = [...new Set([...named, builtIn])];
+  return [first, ...others];
+}
