@@ -10,6 +10,8 @@ import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { createUpstashRedis } from '../lib/redis/upstash.ts';
 import type { ProviderAccess } from '../lib/search/embedders/providers.ts';
+import type { WeaviateAddress } from '../lib/search/engines/weaviate.ts';
+import type { VectorEngine } from '../lib/search/vector-engine.ts';
 import { createMetrics, tellAll } from '../lib/telemetry/metrics.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
@@ -31,6 +33,8 @@ export interface Environment {
   readonly neonEndpoint: string | undefined;
   /** Layer 2; undefined keeps it in the process. */
   readonly redis: { readonly url: string; readonly token: string } | undefined;
+  /** The engine beside PostgreSQL; undefined keeps vectors there. */
+  readonly weaviate: WeaviateAddress | undefined;
   readonly embedders: EmbedderChoices;
   /** Who may ask the providers of embedders. */
   readonly providers: ProviderAccess;
@@ -65,6 +69,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     databaseUrl: text('DATABASE_URL'),
     neonEndpoint: text('LAMINA_NEON_ENDPOINT'),
     redis: redisUrl && redisToken ? { url: redisUrl, token: redisToken } : undefined,
+    weaviate: readWeaviate(text),
     embedders: readEmbedders(text('LAMINA_EMBEDDER')),
     providers: readProviderAccess(text),
     ownerToken,
@@ -78,6 +83,18 @@ function readUrl(name: string, url: string | undefined): string | undefined {
   if (url === undefined) return undefined;
   if (!URL.canParse(url) || !/^https?:/.test(url)) throw new Error(`${name} is ${url}, which is no http(s) URL.`);
   return new URL(url).origin;
+}
+
+function readWeaviate(text: (name: string) => string | undefined): WeaviateAddress | undefined {
+  const [url, grpcUrl] = [text('WEAVIATE_URL'), text('WEAVIATE_GRPC_URL')];
+  if (url === undefined) return undefined;
+  for (const [name, one] of Object.entries({ WEAVIATE_URL: url, WEAVIATE_GRPC_URL: grpcUrl ?? url })) {
+    if (!URL.canParse(one) || !/^https?:/.test(one)) throw new Error(`${name} is ${one}, which is no http(s) URL.`);
+  }
+  // Where Weaviate's own cloud has it, and where a server of one's own has it by default.
+  const { protocol, hostname } = new URL(url);
+  const derived = protocol === 'https:' ? `https://grpc-${hostname}` : `http://${hostname}:50051`;
+  return { url, grpcUrl: grpcUrl ?? derived, apiKey: text('WEAVIATE_API_KEY') };
 }
 
 /** Whether a server bound to this address is reached from its own machine alone. */
@@ -107,6 +124,7 @@ export async function openRuntime(
   try {
     const ownerToken = await ownerTokenOf(environment);
     const embedders = await openEmbedders(environment.embedders, environment.providers, { settings, telemetry });
+    const engine = await openEngine(environment, { settings, telemetry });
     const database = await openDatabase(environment, { ...deps, telemetry });
     const { redis } = environment;
     const manager = await createUnifiedContextManager({
@@ -116,6 +134,7 @@ export async function openRuntime(
       telemetry: deps.telemetry,
       metrics,
       embedders,
+      engine,
       ownerToken,
     }).catch(async (error) => {
       await database.close();
@@ -148,6 +167,17 @@ async function openDatabase(
   const folder = dataFolder === undefined ? undefined : join(dataFolder, 'postgres');
   const embedded = await openEmbedded({ folder, migrations: migrationsFolder, snapshots: snapshotsFolder, ...deps });
   return embedded.database;
+}
+
+async function openEngine(
+  { weaviate: address }: Environment,
+  { settings, telemetry }: { settings: Settings; telemetry: Telemetry },
+): Promise<VectorEngine | undefined> {
+  if (address === undefined) return undefined;
+  // Its client takes a second to load.
+  const { createWeaviate } = await import('../lib/search/engines/weaviate.ts');
+  const { k1, b, engineMs } = settings.search;
+  return createWeaviate({ address, k1, b, queryMs: engineMs, writeMs: 30_000, telemetry });
 }
 
 async function lockData({ databaseUrl, dataFolder }: Environment): Promise<() => Promise<void>> {

@@ -2,12 +2,12 @@ import { type Access, createAccess } from './access/access.ts';
 import { createKeyKind } from './access/key-kind.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
+import { createBreaker } from './cache/breaker.ts';
 import { createCache } from './cache/cache.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
 import { type CachedReads, createCachedReads } from './contexts/cached-reads.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
 import { createFeed, type Feed } from './contexts/feed.ts';
-
 import { type Invalidation, invalidateContexts } from './contexts/invalidation.ts';
 import { createContextKinds } from './contexts/kinds.ts';
 import { createNudges, type Nudges } from './contexts/nudges.ts';
@@ -24,8 +24,11 @@ import type { Bounds, Redis } from './redis/redis.ts';
 import type { Embedder } from './search/embedder.ts';
 import { createStaticEmbedder } from './search/embedders/static.ts';
 import { createEmbedding } from './search/embedding.ts';
+import { createEngineVectors } from './search/engine-vectors.ts';
 import { createIndexing, type IndexReport } from './search/indexing.ts';
 import { createSearch, type Search } from './search/search.ts';
+import type { VectorEngine } from './search/vector-engine.ts';
+import { createStoredVectors } from './search/vectors.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { createHistory, type History } from './versions/history.ts';
@@ -116,6 +119,8 @@ export async function createUnifiedContextManager(deps: {
   metrics?: Metrics;
   /** Who makes the vectors of what is searched, the current one first; the built-in one when absent. */
   embedders?: readonly [Embedder, ...Embedder[]] | undefined;
+  /** Where vectors are kept and searched; in PostgreSQL when absent. */
+  engine?: VectorEngine | undefined;
   clock?: Clock;
   ids?: Ids;
   ownerToken?: string | undefined;
@@ -139,14 +144,18 @@ export async function createUnifiedContextManager(deps: {
     clock,
     breaker,
     queryMs: settings.search.embedderMs,
-    isKept: limits.kinds.vector.layers.length > 0,
     onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.embedder', error }),
   });
   const onIndexFailure = (error: unknown, space: string) =>
     telemetry.log({ level: 'warn', event: 'search.index', facts: { space }, error });
+  const { engine } = deps;
+  const vectors =
+    engine === undefined
+      ? createStoredVectors({ database, embedding, onFailure: onIndexFailure })
+      : createEngineVectors({ database, embedding, engine });
   const indexing = createIndexing({
     database,
-    embedding,
+    vectors,
     delayMs: settings.search.delayMs,
     async readContent(request, context) {
       const pieces: Uint8Array[] = [];
@@ -163,7 +172,15 @@ export async function createUnifiedContextManager(deps: {
   const contexts = createContexts({ database, cache, reads, kinds, reports, clock, settings, onChanges: onChanged });
   const reconciling = createReconciling({ database, cache, kinds, reads, derivedKinds: ['graph', 'search'] });
   const warming = createWarming({ database, reads, clock, settings });
-  const history = createHistory({ database, contexts, reconciling, ids, settings });
+  const history = createHistory({
+    database,
+    contexts,
+    reconciling,
+    // What the engine does not do at once, the next run of the index makes up for.
+    forgetVectors: (space) => vectors.forget(space).catch((error) => onIndexFailure(error, space.space)),
+    ids,
+    settings,
+  });
   const caching: Caching = {
     report: (request) => reportCaching({ reports, settings }, request, cache.stats()),
     explain: (request, id, kind) => reads.explain(request, id, kind),
@@ -172,7 +189,22 @@ export async function createUnifiedContextManager(deps: {
   };
   const revisions = createRevisions({ contexts, settings });
   const memory = createMemory({ database, cache, contexts, settings });
-  const search = createSearch({ database, cache, contexts, embedding, indexing, settings, onFailure: onIndexFailure });
+  const search = createSearch({
+    database,
+    cache,
+    contexts,
+    embedding,
+    indexing,
+    engine,
+    label: vectors.label,
+    guard: createBreaker({
+      clock,
+      ...breaker,
+      onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.engine', error }),
+    }),
+    settings,
+    onFailure: onIndexFailure,
+  });
   const feed = createFeed({ database, nudges });
   const { ownerToken } = deps;
   const access = createAccess({
@@ -183,6 +215,7 @@ export async function createUnifiedContextManager(deps: {
     cache,
     keyKind,
     committing: contexts.committing,
+    forgetVectors: vectors.forgetSpace,
   });
   await access.prepare();
   const resumeAfter = new Map<string, string>();
@@ -235,7 +268,10 @@ export async function createUnifiedContextManager(deps: {
 
     reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => indexing.rebuild(space, budgetMs)),
 
-    close: () => database.close(),
+    async close() {
+      await engine?.close();
+      await database.close();
+    },
   };
   /** Runs a task in one space or in all; one space in trouble does not keep the others from it. */
   async function inSpaces<Done extends object>(

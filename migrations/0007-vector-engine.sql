@@ -8,12 +8,16 @@ create table vector_entry (
   space_id text collate "C" not null references space (id),
   context_id text collate "C" not null,
   key uuid not null,
-  revision bigint not null default nextval('vector_entry_revision'),
+  revision bigint not null,
+  begun bigint not null,
+  sent_at timestamptz,
   held_of text,
   primary key (space_id, context_id, key)
 );
 comment on table vector_entry is 'Entries that a search engine beside PostgreSQL may hold: chunks, and what is left of those that went.';
-comment on column vector_entry.revision is 'Another for each time that the entry is sent or forgotten.';
+comment on column vector_entry.revision is 'Another for each time that the entry is sent, or that its chunk comes or goes.';
+comment on column vector_entry.begun is 'The revision with which it was sent last.';
+comment on column vector_entry.sent_at is 'When it was sent last, until that has ended; while it may still arrive, the row stays.';
 comment on column vector_entry.held_of is 'The embedder whose vector the engine has confirmed; null while that is not known.';
 
 alter table vector_entry enable row level security;

@@ -20,6 +20,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/memory': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   'lib/search': ['lib/base', 'lib/config', 'lib/merge', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   'lib/search/embedders': ['lib/base', 'lib/telemetry', 'lib/search'],
+  'lib/search/engines': ['lib/base', 'lib/telemetry', 'lib/search'],
   'lib/access': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   lib: [
     'lib/base',
@@ -68,6 +69,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/redis',
     'lib/search',
     'lib/search/embedders',
+    'lib/search/engines',
     'lib/http',
     'lib/memory',
     'lib/mcp',
@@ -101,12 +103,13 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   hono: ['lib/http'],
   'prom-client': ['lib/telemetry'],
   '@orama/stemmers/english': ['lib/search'],
-  'lru-cache': ['lib/access', 'lib/cache', 'lib/mcp'],
+  'lru-cache': ['lib/access', 'lib/cache', 'lib/mcp', 'lib/search'],
   yaml: ['lib/config'],
   zod: ['lib/http', 'lib/mcp', 'lib/config', 'lib/search/embedders', 'tools'],
   aws4fetch: ['lib/search/embedders'],
   ky: ['lib/search/embedders'],
-  'p-map': ['lib/search/embedders'],
+  'p-map': ['lib/search/embedders', 'lib/search/engines'],
+  'weaviate-client': ['lib/search/engines'],
 };
 
 interface Import {
@@ -192,7 +195,7 @@ describe('the architecture', () => {
       }
     }
     expect(eager.size).toBeGreaterThan(80);
-    const late = /^@modelcontextprotocol\/|^@electric-sql\/|^lib\/mcp\/|^(aws4fetch|ky|p-map)$/;
+    const late = /^@modelcontextprotocol\/|^@electric-sql\/|^lib\/mcp\/|^(aws4fetch|ky|p-map|weaviate-client)$/;
     expect([...eager].filter((one) => late.test(one))).toEqual([]);
   });
 

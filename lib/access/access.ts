@@ -6,7 +6,7 @@ import { Problem } from '../base/problem.ts';
 import type { Cache } from '../cache/cache.ts';
 import type { Kind } from '../cache/kind.ts';
 import type { Contexts } from '../contexts/contexts.ts';
-import { type RequestContext, slotOf } from '../contexts/request.ts';
+import { type RequestContext, type SpaceRef, slotOf } from '../contexts/request.ts';
 import { toChange } from '../contexts/rows.ts';
 import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
 import type { Database } from '../postgres/database.ts';
@@ -83,10 +83,12 @@ export function createAccess(deps: {
   ownerToken: string | undefined;
   cache: Cache;
   keyKind: Kind<CachedKey>;
+  /** Removes all that a closed space has where vectors are kept. @throws Problem `unavailable` */
+  forgetVectors: (space: SpaceRef) => Promise<void>;
   /** Tells the caches and whoever waits what a write has committed. */
   committing: Contexts['committing'];
 }): Access {
-  const { database, ids, cache, committing } = deps;
+  const { database, ids, cache, committing, forgetVectors } = deps;
   const credentials = createCredentials(deps);
 
   const options = (request: RequestContext, idempotency: Idempotency | undefined) => ({
@@ -158,6 +160,7 @@ export function createAccess(deps: {
       // holds on to some, its entries are good for nothing, and lie there until their time is over.
       const purge = () => cache.purge(slotOf(name, createdMs), 'all').catch(() => 0);
       await purge();
+      await forgetVectors({ space: name, slot: slotOf(name, createdMs) });
       const answer = await retryLost(() => dropSpace(database, request, { name, createdMs }, asked));
       if (answer.recorded === null) throw idempotencyMismatch();
       if (!answer.dropped && !answer.recorded) throw new Problem('not_found', `There is no space ${name}.`);

@@ -361,6 +361,12 @@ export const settingsSchema = z
           .max(60_000)
           .default(50)
           .describe('How long `npm start` gathers writes before it indexes them together, in milliseconds.'),
+        engineMs: z
+          .int()
+          .min(10)
+          .max(60_000)
+          .default(3000)
+          .describe('How long a search waits for Weaviate before it searches by words in PostgreSQL, in milliseconds.'),
         embedderMs: z
           .int()
           .min(10)

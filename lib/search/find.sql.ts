@@ -6,17 +6,18 @@ import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../c
 import { type Database, runOne } from '../postgres/database.ts';
 import { join, sql, toStatement } from '../postgres/sql.ts';
 import { toTerm } from './analysis.ts';
-import type { QueryVector } from './embedding.ts';
 import type { WordQuery } from './query.ts';
+import type { QueryVectors } from './query-vectors.ts';
+import type { EngineHit } from './vector-engine.ts';
 
 /** What is looked for. */
 export interface Wanted {
   /** Lexemes of null are not looked for; what must and must not be there holds for both legs. */
   readonly words: Omit<WordQuery, 'lexemes'> & { readonly lexemes: readonly string[] | null };
   /** By meaning: the query's vector as each embedder makes it, the current one first. */
-  readonly vectors: readonly QueryVector[];
-  /** Of which embedders vectors are searched. */
-  readonly embedders: readonly string[];
+  readonly vectors: QueryVectors['vectors'];
+  /** What another engine has found in the place of that; null where there is none, or it is away. */
+  readonly found: readonly EngineHit[] | null;
   /** What the likeness of vectors counts beside that of words, 0 to 1. */
   readonly weight: number;
   readonly filter: ContextFilter | null;
@@ -49,10 +50,10 @@ export interface FoundPage {
   readonly found: readonly Found[];
   /** Writes that the index has not seen yet. */
   readonly pending: number;
-  /** Embedders whose vector of the query layer 3 does not hold; nothing was searched then. */
-  readonly unknown: readonly string[];
-  /** Whether every chunk has a vector of one of the embedders that were asked, or there is none. */
+  /** Whether PostgreSQL has a place for vectors. */
   readonly hasVectors: boolean;
+  /** By whom every chunk has its vector, see `Vectors`; null where some may lack it, undefined where there is no chunk. */
+  readonly vectorsOf: string | null | undefined;
   /** When the next context of the space expires, in milliseconds since 1970; null where none does. */
   readonly expiresMs: number | null;
 }
@@ -60,7 +61,7 @@ export interface FoundPage {
 /** The best chunks by words and by meaning, as `search_chunks` of `migrations/functions/11-search.sql` finds them. */
 export async function findChunks(database: Database, request: LoadRequest, wanted: Wanted): Promise<Read<FoundPage>> {
   const { space } = request;
-  const { words, vectors, embedders, filter, ...query } = wanted;
+  const { words, vectors, filter, ...query } = wanted;
   const allowed =
     filter === null
       ? sql`null`
@@ -71,13 +72,12 @@ export async function findChunks(database: Database, request: LoadRequest, wante
     needed: words.needed.map((lexeme) => toTerm(space, lexeme)),
     must: words.must,
     mustNot: words.mustNot,
-    vectors: vectors.map(({ embedder, vector, key }) => ({ embedder, key, vector: vector && toLiteral(vector) })),
+    vectors: vectors.map(({ embedder, vector }) => ({ embedder, vector: toLiteral(vector) })),
   });
   const { row, ...read } = await readSnapshot(
     database,
     request,
-    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors,
-          unknown_vectors(${asked}::jsonb)::text as unknown, pending_writes() as pending,
+    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors, pending_writes() as pending,
           i.vectors_of, coalesce(i.chunks, 0) > 0 as has_chunks, to_ms((
           select min(e.expires_at) from context e
           where e.space_id = s.id and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms, (
@@ -95,11 +95,39 @@ export async function findChunks(database: Database, request: LoadRequest, wante
     key: one.key.replaceAll('-', ''),
     head: toHead(one.head),
   }));
-  const unknown = jsonColumn<string[]>(row, 'unknown') ?? [];
   const expiresMs = row['expires_ms'] ? Number(row['expires_ms']) : null;
-  const isFilled = row['has_chunks'] !== 't' || embedders.includes(row['vectors_of'] ?? '');
-  const hasVectors = row['has_vectors'] === 't' && isFilled;
-  return { ...read, value: { found, unknown, pending: Number(row['pending']), hasVectors, expiresMs } };
+  const vectorsOf = row['has_chunks'] === 't' ? (row['vectors_of'] ?? null) : undefined;
+  const hasVectors = row['has_vectors'] === 't';
+  return { ...read, value: { found, vectorsOf, pending: Number(row['pending']), hasVectors, expiresMs } };
+}
+
+/** The vector of a query that layer 3 holds. */
+export async function readVector(
+  database: Database,
+  request: RequestContext,
+  key: string,
+): Promise<Float32Array | undefined> {
+  const [row] = await runOne(
+    database.in(request),
+    toStatement(sql`select cached_entry('vector', ${key})::jsonb ->> 'body' as body`),
+    request,
+  );
+  return row?.['body'] ? Float32Array.from(JSON.parse(row['body']) as number[]) : undefined;
+}
+
+/** Ids of the live contexts that a filter leaves. */
+export async function listAllowed(
+  database: Database,
+  request: RequestContext,
+  filter: ContextFilter,
+): Promise<string[]> {
+  const conditions = join(filterConditions(request.space, filter), ' and ');
+  const [row] = await runOne(
+    database.in(request),
+    toStatement(sql`select coalesce(jsonb_agg(c.id), '[]')::text as ids from context c where ${conditions}`),
+    request,
+  );
+  return JSON.parse(row?.['ids'] ?? '[]') as string[];
 }
 
 /** Has layer 3 keep the vector of a query, which nothing that is written makes wrong. */

@@ -6,26 +6,19 @@ import { type Database, isDatabaseError, type Statement } from '../postgres/data
 import { retryLost } from '../postgres/retry.ts';
 import { analyze, toTerm } from './analysis.ts';
 import { type Chunk, type Chunked, chunkContext, toIndexed } from './chunk.ts';
-import type { Embedding } from './embedding.ts';
-import { toLiteral } from './find.sql.ts';
 import {
   countPending,
   dropDocuments,
-  enableVectors,
   followerName,
-  lacksVectors,
   listDead,
   listToRebuild,
-  listWithoutVector,
   markRebuilt,
   type NewChunk,
   type NewDocument,
-  putChunks,
   putDocuments,
-  putVectors,
   readToIndex,
-  settleVectors,
 } from './index.sql.ts';
+import type { Vectors } from './vectors.ts';
 
 /** What a run of indexing did. */
 export interface IndexReport {
@@ -65,35 +58,21 @@ const rebuiltMax = 500;
 // Contents read at once, and chunks sent at once, in bytes: both within what one request may hold.
 const readBytesMax = 4_194_304;
 const sentBytesMax = 5_000_000;
-const vectorsMax = 512;
-// How long new chunks wait for their vectors; without, they are found by words meanwhile.
-const embedderMs = 10_000;
 
 /** @param deps.delayMs how long writes are gathered before they are indexed together. */
 export function createIndexing(deps: {
   database: Database;
-  embedding: Embedding;
+  vectors: Vectors;
   delayMs: number;
   /** Reads a content that is too large to be read along with others. */
   readContent: (request: RequestContext, context: Context) => Promise<Uint8Array>;
   onFailure: (error: unknown, space: string) => void;
 }): Indexing {
-  const { database, embedding, delayMs, readContent, onFailure } = deps;
+  const { database, vectors, delayMs, readContent, onFailure } = deps;
   // One run a space at a time, and those spaces that will have one for what was written to them.
   const turns = createTurns();
   const again = new Set<string>();
   let isFollowing = false;
-  // Asked of PostgreSQL once, unless it is told that there is no room for them.
-  let hasVectors: Promise<boolean> | undefined;
-
-  function vectorsEnabled(): Promise<boolean> {
-    hasVectors ??= enableVectors(database).catch((error) => {
-      hasVectors = undefined;
-      throw error;
-    });
-    return hasVectors;
-  }
-
   /** Indexes contexts by id; the last statements are left to be committed together with what they answer for. */
   async function take(request: RequestContext, ids: readonly string[], tally: Tally) {
     let last: Statement[] = [];
@@ -157,36 +136,11 @@ export function createIndexing(deps: {
     }
   }
 
-  /** With vectors where the embedder is there; what it could not do is made up for later. */
   async function putting(request: RequestContext, chunks: readonly NewChunk[], tally: Tally): Promise<Statement[]> {
+    const { statements, embedded } = await vectors.storing(request, chunks);
     tally.chunks += chunks.length;
-    const [embedder] = embedding.embedders;
-    const texts = chunks.map(toIndexed);
-    const signal = AbortSignal.timeout(embedderMs);
-    const vectors = await embedding.documents(texts, signal).catch((error) => {
-      onFailure(error, request.space);
-      return undefined;
-    });
-    if (vectors === undefined) return [putChunks(chunks, null)];
-    tally.embedded += texts.length;
-    return [putChunks(chunks, embedder.id), putVectors(toVectors(chunks, vectors), embedder.id)];
-  }
-
-  async function fill(space: SpaceRef, deadline: number, tally: Tally): Promise<boolean> {
-    const request = systemRequest(space, followerName);
-    const [embedder] = embedding.embedders;
-    if (!(await lacksVectors(database, request, embedder.id)) || !(await vectorsEnabled())) return true;
-    for (;;) {
-      const lacking = await listWithoutVector(database, request, embedder.id, Math.min(vectorsMax, embedder.batchMax));
-      if (lacking.length === 0) {
-        await retryLost(() => database.in(request).run(settleVectors(space.space, embedder.id)));
-        return true;
-      }
-      const vectors = await embedding.documents(lacking.map(({ text }) => text));
-      tally.embedded += lacking.length;
-      await retryLost(() => database.in(request).run([putVectors(toVectors(lacking, vectors), embedder.id)]));
-      if (performance.now() >= deadline) return false;
-    }
+    tally.embedded += embedded;
+    return statements;
   }
 
   async function run(space: SpaceRef, budgetMs: number): Promise<IndexReport> {
@@ -215,11 +169,15 @@ export function createIndexing(deps: {
       if (performance.now() >= deadline && hasMore) return { ...tally, isUnfinished: true };
       if (!hasMore) break;
     }
-    const isFilled = await fill(space, deadline, tally).catch((error) => {
+    try {
+      const { embedded, isSettled } = await vectors.settle(space, deadline);
+      tally.embedded += embedded;
+      return { ...tally, isUnfinished: !isSettled };
+    } catch (error) {
+      // The words are there; what lacks its vector is made up for by the next run.
       onFailure(error, space.space);
-      return false;
-    });
-    return { ...tally, isUnfinished: !isFilled };
+      return { ...tally, isUnfinished: true };
+    }
   }
 
   async function rebuildAll(space: SpaceRef, deadline: number, tally: Tally): Promise<boolean> {
@@ -290,13 +248,6 @@ interface Tally {
   contexts: number;
   chunks: number;
   embedded: number;
-}
-
-function toVectors(
-  chunks: readonly { readonly id: string; readonly key: string }[],
-  vectors: readonly (Float32Array | null)[],
-) {
-  return chunks.map(({ id, key }, at) => ({ id, key, vector: vectors[at] ? toLiteral(vectors[at]) : null }));
 }
 
 function changedIds(changes: readonly Change[]): string[] {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sha256 } from '../base/hash.ts';
 import type { Loaded } from '../cache/answers.ts';
+import type { Breaker } from '../cache/breaker.ts';
 import type { Cache } from '../cache/cache.ts';
 import type { Settings } from '../config/settings.ts';
 import type { ContextHead } from '../contexts/context.ts';
@@ -8,16 +9,19 @@ import type { Contexts } from '../contexts/contexts.ts';
 import type { ContextFilter } from '../contexts/filter.ts';
 import { anyItem, invalidatedItem } from '../contexts/items.ts';
 import type { RequestContext } from '../contexts/request.ts';
-import type { LoadRequest } from '../contexts/snapshot.ts';
+import type { LoadRequest, Read } from '../contexts/snapshot.ts';
 import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { Database } from '../postgres/database.ts';
 import { type Chunk, chunkContext } from './chunk.ts';
-import type { Embedding, QueryVector, QueryVectors } from './embedding.ts';
-import { type Found, findChunks, keepVector, type Wanted } from './find.sql.ts';
+import type { Embedding } from './embedding.ts';
+import { tenantOf } from './engine-vectors.ts';
+import { type Found, type FoundPage, findChunks, listAllowed, type Wanted } from './find.sql.ts';
 import type { Indexing } from './indexing.ts';
 import { readQuery } from './query.ts';
+import { createQueryVectors, type QueryVectors } from './query-vectors.ts';
 import { createSearchKind } from './search-kind.ts';
 import { snippetOf } from './snippet.ts';
+import type { VectorEngine } from './vector-engine.ts';
 
 export interface SearchQuery {
   /** Words of any language; `"…"` has to be there, `-word` must not. */
@@ -54,12 +58,20 @@ export interface SearchAnswer {
 
 export interface Search {
   /** What holds the vectors. */
-  readonly engine: 'pgvector';
+  readonly engine: 'pgvector' | VectorEngine['name'];
   /** The id of the embedder. */
   readonly embedder: string;
   /** Heads whose contents are about the query, the best first: one request to PostgreSQL, or none from the caches. */
   search(request: RequestContext, query: SearchQuery): Promise<SearchAnswer & { readonly seq: number }>;
   readonly indexing: Indexing;
+}
+
+interface Attempt {
+  readonly read: Read<FoundPage>;
+  /** Whether there may be more. */
+  readonly isFull: boolean;
+  /** Whether likeness was looked for among all chunks. */
+  readonly isWhole: boolean;
 }
 
 /** How long a search waits for the index. */
@@ -74,10 +86,23 @@ export function createSearch(deps: {
   contexts: Contexts;
   embedding: Embedding;
   indexing: Indexing;
+  /** Absent, vectors are in PostgreSQL. */
+  engine: VectorEngine | undefined;
+  /** By which `search_state` tells that the engine has everything. */
+  label: string;
+  /** Of the engine. */
+  guard: Breaker;
   settings: Settings;
   onFailure: (error: unknown, space: string) => void;
 }): Search {
-  const { database, cache, contexts, embedding, indexing, settings, onFailure } = deps;
+  const { database, cache, contexts, embedding, indexing, engine, label, guard, settings, onFailure } = deps;
+  const { layers, ttlSeconds } = settings.cache.kinds.vector;
+  const queryVectors = createQueryVectors({
+    database,
+    embedding,
+    ttlSeconds: layers.length > 0 ? ttlSeconds : null,
+    onFailure,
+  });
   const { k1, b, candidates, weight } = settings.search;
   const [embedder] = embedding.embedders;
   const kind = createSearchKind(settings);
@@ -86,10 +111,10 @@ export function createSearch(deps: {
   async function load(request: LoadRequest, query: SearchQuery): Promise<Loaded<SearchAnswer>> {
     const words = readQuery(query.query);
     const isSemantic = query.mode !== 'keyword';
-    let asked: QueryVectors = isSemantic ? await embedding.query(query.query) : { vectors: [], isWhole: true };
+    const asked: QueryVectors = isSemantic ? await queryVectors(request, query.query) : { vectors: [], isWhole: true };
     const wanted = {
       words: query.mode === 'semantic' ? { ...words, lexemes: null } : words,
-      embedders: embedding.embedders.map(({ id }) => id),
+      vectors: asked.vectors,
       weight: weight ?? embedder.weight,
       filter: query.filter,
       isByChunk: query.groupBy === 'chunk',
@@ -97,46 +122,64 @@ export function createSearch(deps: {
       b,
       candidates,
     };
-    const find = () => findEnough(request, { ...wanted, vectors: asked.vectors }, query.limit);
-    let { found, ...read } = await find();
-    const { unknown } = read.value;
-    if (unknown.length > 0) {
-      asked = await embedding.query(query.query, unknown);
-      [{ found, ...read }] = await Promise.all([find(), keepVectors(request, asked.vectors)]);
-    }
+    const find = isSemantic && engine !== undefined ? findBeside : findInside;
+    const { found, isWhole, read } = await findEnough(request, wanted, query.limit, find);
     const hits = found.map((one): SearchHit => {
       const { head, score, text, ordinal, start, end } = one;
       return { head, score, snippet: snippetOf(text, words.lexemes), chunk: { ordinal, start, end } };
     });
-    const { pending, hasVectors, expiresMs } = read.value;
-    const degraded: 'semantic'[] = isSemantic && !(asked.isWhole && hasVectors) ? ['semantic'] : [];
+    const { pending, expiresMs } = read.value;
+    const degraded: 'semantic'[] = isSemantic && !(asked.isWhole && isWhole) ? ['semantic'] : [];
     const loaded = toLoaded<SearchAnswer>({ hits, pending, degraded, expiresMs }, [anyItem, invalidatedItem], read);
     // The index goes on without a tick, and so does an engine that comes back.
     const isPassing = pending > 0 || degraded.length > 0;
     return { ...loaded, values: loaded.values.map((one) => ({ ...one, isPassing })) };
   }
 
-  async function keepVectors(request: LoadRequest, vectors: readonly QueryVector[]): Promise<void> {
-    const { ttlSeconds } = settings.cache.kinds.vector;
-    for (const { key, vector } of vectors) {
-      if (key === null || vector === null) continue;
-      await keepVector(database, request, { key, vector, ttlSeconds }).catch((error) =>
-        onFailure(error, request.space),
-      );
-    }
+  /** By words and vectors in PostgreSQL. */
+  async function findInside(request: LoadRequest, wanted: Wanted): Promise<Attempt> {
+    const read = await findChunks(database, request, wanted);
+    const { found, hasVectors, vectorsOf } = read.value;
+    const isFilled = vectorsOf === undefined || embedding.embedders.some(({ id }) => id === vectorsOf);
+    return { read, isFull: found.length >= wanted.limit, isWhole: hasVectors && isFilled };
   }
 
-  /** Asks again for more where too many of those found are of versions that the heads have left behind. */
-  async function findEnough(request: LoadRequest, wanted: Omit<Wanted, 'limit'>, limit: number) {
+  /** By the engine beside PostgreSQL; where it is away, or may lack something, by words in PostgreSQL, too. */
+  async function findBeside(request: LoadRequest, wanted: Wanted): Promise<Attempt> {
+    const { words, vectors: asked, weight: counts, filter, limit, isByChunk } = wanted;
+    const ids = filter === null ? null : await listAllowed(database, request, filter);
+    const { lexemes, needed } = words;
+    const question = { lexemes, needed, vectors: asked, weight: counts, ids, limit, isByChunk };
+    const hits = (await guard.call(async () => engine?.find(tenantOf(request), question))) ?? null;
+    const ask = (isByWords: boolean) =>
+      findChunks(database, request, {
+        ...wanted,
+        words: isByWords ? words : { ...words, lexemes: null },
+        vectors: [],
+        found: hits,
+      });
+    let read = await ask(hits === null);
+    const { vectorsOf } = read.value;
+    const isWhole = hits !== null && (vectorsOf === undefined || vectorsOf === label);
+    if (hits !== null && !isWhole && lexemes !== null) read = await ask(true);
+    return { read, isFull: (hits ?? read.value.found).length >= limit, isWhole };
+  }
+
+  /** Asks again for more where too many of those found are not the heads' any more. */
+  async function findEnough(
+    request: LoadRequest,
+    wanted: Omit<Wanted, 'limit' | 'found'>,
+    limit: number,
+    find: (request: LoadRequest, wanted: Wanted) => Promise<Attempt>,
+  ) {
     for (let asked = limit + 20; ; asked *= 4) {
-      const { value, ...read } = await findChunks(database, request, { ...wanted, limit: asked });
-      const verified = await verify(request, value.found, limit);
+      const { read, isFull, isWhole } = await find(request, { ...wanted, found: null, limit: asked });
+      const verified = await verify(request, read.value.found, limit);
       const seen = new Set<string>();
       const found = wanted.isByChunk
         ? verified
         : verified.filter(({ head: { id } }) => seen.size !== seen.add(id).size);
-      if (found.length >= limit || value.found.length < asked || asked >= askedMax)
-        return { found: found.slice(0, limit), value, ...read };
+      if (found.length >= limit || !isFull || asked >= askedMax) return { found: found.slice(0, limit), isWhole, read };
     }
   }
 
@@ -184,7 +227,7 @@ export function createSearch(deps: {
   }
 
   return {
-    engine: 'pgvector',
+    engine: engine?.name ?? 'pgvector',
     embedder: embedder.id,
     indexing,
     async search(request, query) {

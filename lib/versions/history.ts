@@ -7,7 +7,7 @@ import type { Contexts } from '../contexts/contexts.ts';
 import type { Precondition } from '../contexts/operation.ts';
 import { contextNotFound, gone, toProblem, versionNotFound } from '../contexts/outcomes.ts';
 import type { Reconciling } from '../contexts/reconciling.ts';
-import type { RequestContext } from '../contexts/request.ts';
+import type { RequestContext, SpaceRef } from '../contexts/request.ts';
 import { toChange, toHead } from '../contexts/rows.ts';
 import { type Idempotency, idempotencyMismatch, type Written, writeOne } from '../contexts/written.ts';
 import { jsonPatch, unifiedDiff } from '../merge/diff.ts';
@@ -59,10 +59,12 @@ export function createHistory(deps: {
   database: Database;
   contexts: Contexts;
   reconciling: Pick<Reconciling, 'removeErased'>;
+  /** Has what is left of erased contexts removed from where vectors are kept. */
+  forgetVectors: (space: SpaceRef) => Promise<void>;
   ids: Ids;
   settings: Settings;
 }): History {
-  const { database, contexts, reconciling, ids, settings } = deps;
+  const { database, contexts, reconciling, forgetVectors, ids, settings } = deps;
 
   return {
     async versions(request, page) {
@@ -136,6 +138,7 @@ export function createHistory(deps: {
       if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
       // Away, layer 2 is told again by the next reconciliation, which follows the feed.
       await reconciling.removeErased(request, changesOf(answer)).catch(() => 0);
+      await forgetVectors(request);
       return { versions: answer.versions, cacheEntries: answer.entries, vectors: answer.chunks, seq: answer.clock };
     },
   };

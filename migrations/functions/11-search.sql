@@ -167,6 +167,10 @@ begin
   select count(*) into v_count from gone;
   if v_count > 0 then
     delete from chunk_term where space_id = v_space and chunks <= 0;
+    update vector_entry v set revision = nextval('vector_entry_revision'), held_of = null
+    where v.space_id = v_space and v.context_id = any (p_ids)
+      and not exists (select from chunk c where c.space_id = v_space and c.context_id = v.context_id and c.key = v.key);
+    if found then update search_state set vectors_of = null where space_id = v_space; end if;
     if to_regclass('chunk_vector') is not null then
       delete from chunk_vector v where v.space_id = v_space and v.context_id = any (p_ids)
         and not exists (select from chunk c where c.space_id = v_space and c.context_id = v.context_id and c.key = v.key);
@@ -244,14 +248,8 @@ begin
   using p_ids, p_before, p_must, p_must_not, p_count, p_each;
 end $$;
 
--- The embedders whose vector of the query is neither given nor held in layer 3.
-create or replace function unknown_vectors(p_query jsonb) returns jsonb language sql stable as $$
-  select jsonb_agg(v ->> 'embedder') from jsonb_array_elements(p_query -> 'vectors') v
-  where v ->> 'vector' is null and cached_entry('vector', v ->> 'key') is null and to_regclass('chunk_vector') is not null;
-$$;
-
--- The best chunks by words and by likeness of vectors; none while a vector is unknown. p_query: {terms: [{lexeme, term}] |
--- null, needed: [term], must, mustNot, vectors: [{embedder, vector | null, key}], weight, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
+-- The best chunks by words and by likeness of vectors, and of those that another engine has found. p_query: {found: [{id,
+-- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
 -- not. Each leg is cut to a hundred live chunks, or twice the limit, and normalised, words by their best, likeness between
 -- its best and its worst; weighted, they are added. Turns of a transcript take part in the scores of those around them. Of a
 -- context that is indexed of an older version three chunks are told, for one of them to be there still. Its plans are kept
@@ -278,7 +276,11 @@ declare
   v_keys uuid[] := '{}';
   v_scores double precision[] := '{}';
 begin
-  if v_vectors <> '[]' and unknown_vectors(p_query) is not null then return; end if;
+  if p_query -> 'found' <> 'null' then
+    select coalesce(array_agg(f.id), '{}'), coalesce(array_agg(f.key), '{}'), coalesce(array_agg(f.score), '{}')
+    into v_ids, v_keys, v_scores from jsonb_to_recordset(p_query -> 'found') as f (id text, key uuid, score double precision)
+    where p_ids is null or f.id = any (p_ids);
+  end if;
 
   if p_query ->> 'terms' is not null then
     -- The rarest words choose who is scored, until that are many; with a filter or a phrase, which choose already, all do.
@@ -306,15 +308,12 @@ begin
       -- A few contexts have taken all places.
       v_each := 3;
     end loop;
-    v_ids := v_leg.ids;
-    v_keys := v_leg.keys;
-    v_scores := v_leg.scores;
+    v_ids := v_ids || v_leg.ids;
+    v_keys := v_keys || v_leg.keys;
+    v_scores := v_scores || v_leg.scores;
   end if;
 
-  for v_asked in
-    select v ->> 'embedder' as embedder, coalesce(v ->> 'vector', cached_entry('vector', v ->> 'key')::jsonb ->> 'body') as vector
-    from jsonb_array_elements(v_vectors) v
-  loop
+  for v_asked in select v ->> 'embedder' as embedder, v ->> 'vector' as vector from jsonb_array_elements(v_vectors) v loop
     v_each := null;
     loop
       select coalesce(array_agg(m.context_id), '{}') as ids, coalesce(array_agg(m.key), '{}') as keys,
@@ -342,7 +341,8 @@ begin
     from fused f cross join lateral (
       select d.*, d.version <> c.version or d.written_at is distinct from c.updated_at as is_behind
       from search_document d join context c on c.space_id = d.space_id and c.id = d.id
-      where d.space_id = v_space and d.id = f.context_id offset 0) d
+      where d.space_id = v_space and d.id = f.context_id and c.state = 'live'
+        and (c.expires_at is null or c.expires_at > statement_timestamp()) offset 0) d
   ), placed as (
     select l.context_id, l.version, l.is_behind, l.ordinal + n.distance as ordinal, l.keys[l.ordinal + n.distance] as key,
       l.starts[l.ordinal + n.distance] as start_byte, l.ends[l.ordinal + n.distance] as end_byte, sum(l.score * n.weight) as score

@@ -10,6 +10,7 @@ import { problemAnswer } from '../../lib/http/schemas.ts';
 import type { Database } from '../../lib/postgres/database.ts';
 import type { Bounds, Redis } from '../../lib/redis/redis.ts';
 import type { Embedder } from '../../lib/search/embedder.ts';
+import type { VectorEngine } from '../../lib/search/vector-engine.ts';
 import type { Metrics } from '../../lib/telemetry/metrics.ts';
 import { type EngineCall, noTelemetry, type Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../../lib/unified-context-manager.ts';
@@ -59,6 +60,7 @@ export async function openStore(
     metrics?: Metrics;
     database?: Database;
     embedders?: readonly [Embedder, ...Embedder[]];
+    engine?: VectorEngine;
     /** Makes layer 2; in the process when absent. */
     redis?: (bounds: Bounds) => Redis;
     /** Makes no space of its own. */
@@ -81,6 +83,7 @@ export async function openStore(
     telemetry: counted,
     ...(options.metrics ? { metrics: options.metrics } : {}),
     embedders: options.embedders,
+    engine: options.engine,
     ownerToken,
     clock,
   });

@@ -1,0 +1,106 @@
+import { type SpaceRef, systemRequest } from '../contexts/request.ts';
+import type { Database, Statement } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
+import { toIndexed } from './chunk.ts';
+import type { Embedding } from './embedding.ts';
+import { toLiteral } from './find.sql.ts';
+import {
+  enableVectors,
+  followerName,
+  lacksVectors,
+  listWithoutVector,
+  type NewChunk,
+  putChunks,
+  putVectors,
+  settleVectors,
+} from './index.sql.ts';
+
+/** Where the vectors of chunks are kept, and how they come there. */
+export interface Vectors {
+  /** What is noted of a space where every chunk has its vector: by whom, and where. */
+  readonly label: string;
+  /** What stores new chunks, with their vectors where those are to be had at once. */
+  storing(space: SpaceRef, chunks: readonly NewChunk[]): Promise<{ statements: Statement[]; embedded: number }>;
+  /**
+   * Makes up for what is missing, and lets go of what is too much.
+   *
+   * @param deadline by `performance.now()`.
+   * @returns how many texts were embedded, and whether nothing is left to do.
+   */
+  settle(space: SpaceRef, deadline: number): Promise<{ embedded: number; isSettled: boolean }>;
+  /** Lets go of what is too much alone. */
+  forget(space: SpaceRef): Promise<void>;
+  /** Lets go of all that a deleted space had. */
+  forgetSpace(space: SpaceRef): Promise<void>;
+}
+
+// Texts that are embedded at once.
+export const textsMax = 512;
+// How long new chunks wait for their vectors; without, they are found by words meanwhile.
+const embedderMs = 10_000;
+
+/** Vectors beside the chunks, where PostgreSQL has pgvector. */
+export function createStoredVectors(deps: {
+  database: Database;
+  embedding: Embedding;
+  onFailure: (error: unknown, space: string) => void;
+}): Vectors {
+  const { database, embedding, onFailure } = deps;
+  const [embedder] = embedding.embedders;
+  // Asked of PostgreSQL once, unless it is told that there is no room for them.
+  let hasVectors: Promise<boolean> | undefined;
+
+  function vectorsEnabled(): Promise<boolean> {
+    hasVectors ??= enableVectors(database).catch((error) => {
+      hasVectors = undefined;
+      throw error;
+    });
+    return hasVectors;
+  }
+
+  return {
+    label: embedder.id,
+
+    async storing({ space }, chunks) {
+      const texts = chunks.map(toIndexed);
+      const vectors = await embedding.documents(texts, AbortSignal.timeout(embedderMs)).catch((error) => {
+        onFailure(error, space);
+        return undefined;
+      });
+      if (vectors === undefined) return { statements: [putChunks(chunks, null)], embedded: 0 };
+      const statements = [putChunks(chunks, embedder.id), putVectors(toRows(chunks, vectors), embedder.id)];
+      return { statements, embedded: texts.length };
+    },
+
+    async settle(space, deadline) {
+      const request = systemRequest(space, followerName);
+      const run = (statements: Statement[]) => retryLost(() => database.in(request).run(statements));
+      let embedded = 0;
+      if (!(await lacksVectors(database, request, embedder.id)) || !(await vectorsEnabled()))
+        return { embedded, isSettled: true };
+      for (;;) {
+        const limit = Math.min(textsMax, embedder.batchMax);
+        const lacking = await listWithoutVector(database, request, embedder.id, limit);
+        if (lacking.length === 0) {
+          await run(settleVectors(space.space, embedder.id));
+          return { embedded, isSettled: true };
+        }
+        const vectors = await embedding.documents(lacking.map(({ text }) => text));
+        embedded += lacking.length;
+        await run([putVectors(toRows(lacking, vectors), embedder.id)]);
+        if (performance.now() >= deadline) return { embedded, isSettled: false };
+      }
+    },
+
+    // They go with the chunks.
+    async forget() {},
+    async forgetSpace() {},
+  };
+}
+
+function toRows(
+  chunks: readonly { readonly id: string; readonly key: string }[],
+  vectors: readonly (Float32Array | null)[],
+) {
+  return chunks.map(({ id, key }, at) => ({ id, key, vector: vectors[at] ? toLiteral(vectors[at]) : null }));
+}
