@@ -1,13 +1,18 @@
 import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemRequest } from '../../lib/contexts/request.ts';
 import { writeOne } from '../../lib/contexts/written.ts';
 import type { Embedder } from '../../lib/search/embedder.ts';
 import { createStaticEmbedder } from '../../lib/search/embedders/static.ts';
+import { tenantOf } from '../../lib/search/engine-vectors.ts';
+import { createWeaviate } from '../../lib/search/engines/weaviate.ts';
+import type { VectorEngine } from '../../lib/search/vector-engine.ts';
+import { noTelemetry } from '../../lib/telemetry/telemetry.ts';
 import { answerQuestions, type Collection, type Measured, meanOf } from '../../tools/eval-measures.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
 import { engines, pgliteEngine } from '../support/engines.ts';
+import { openWeaviate, type TestWeaviate } from '../support/weaviate.ts';
 
 const markdown = (content: string, rest: object = {}) => ({ content, contentType: 'text/markdown', ...rest });
 
@@ -31,17 +36,37 @@ interface Hit {
 
 const idsOf = ({ hits }: { hits: Hit[] }) => hits.map(({ id }) => id);
 
-for (const engine of engines) {
-  describe(`search on ${engine.name}`, () => {
+const weaviateToo = engines.includes(pgliteEngine) ? [{ engine: pgliteEngine, isBeside: true }] : [];
+
+for (const { engine, isBeside } of [...engines.map((one) => ({ engine: one, isBeside: false })), ...weaviateToo]) {
+  describe(`search on ${engine.name}${isBeside ? ' with Weaviate beside' : ''}`, () => {
     let store: TestStore;
+    let weaviate: TestWeaviate | undefined;
+    const beside: { engine?: VectorEngine } = {};
     let search: ReturnType<typeof searching>;
     const put = async (id: string, body: object) => {
       const { status } = await store.send('PUT', `/v1/contexts/${id}`, { body });
       expect(status).toBeLessThan(300);
     };
     beforeAll(async () => {
-      store = await openStore(engine);
+      if (isBeside) {
+        weaviate = await openWeaviate();
+        const { address } = weaviate;
+        beside.engine = createWeaviate({
+          address,
+          k1: 0.9,
+          b: 0.4,
+          queryMs: 5000,
+          writeMs: 30_000,
+          telemetry: noTelemetry,
+        });
+      }
+      store = await openStore(engine, beside);
       search = searching(store);
+    });
+    afterAll(async () => {
+      await beside.engine?.close();
+      await weaviate?.stop();
     });
 
     test('finds by any of the words of a question, in whatever form they stand', async () => {
@@ -154,10 +179,13 @@ for (const engine of engines) {
         .in(store.ref)
         .run([{ text: `select count(*) as n from chunk where text like '%xyzzy%'`, params: [] }]);
       expect(rows[0]?.[0]?.['n']).toBe('0');
+      const held = weaviate?.standIn?.contents(tenantOf(store.ref)) ?? [];
+      expect(held.filter((text) => text.includes('xyzz'))).toEqual([]);
+      if (weaviate?.standIn) expect(held.length).toBeGreaterThan(0);
     });
 
     test('one space never finds what another holds', async () => {
-      const other = await openStore(engine, { database: store.database });
+      const other = await openStore(engine, { ...beside, database: store.database });
       await put('hidden', markdown('Axolotls regenerate.'));
       await search('axolotls');
       expect(idsOf(await searching(other)('axolotls'))).toEqual([]);
@@ -166,19 +194,20 @@ for (const engine of engines) {
     });
 
     test('a space that is deleted leaves nothing in the index', async () => {
-      const other = await openStore(engine, { database: store.database });
+      const other = await openStore(engine, { ...beside, database: store.database });
       await other.send('PUT', '/v1/contexts/gone', { body: markdown('A dugong.') });
       expect(idsOf(await searching(other)('dugong'))).toEqual(['gone']);
       const { status } = await other.send('DELETE', `/v1/spaces/${other.space}?erase=true`, {
         token: other.ownerToken,
       });
       expect(status).toBe(200);
-      const counts = ['chunk', 'search_document', 'chunk_term', 'search_state'].map((table) => ({
+      expect(weaviate?.standIn?.contents(tenantOf(other.ref)) ?? []).toEqual([]);
+      const counts = ['chunk', 'vector_entry', 'search_document', 'chunk_term', 'search_state'].map((table) => ({
         text: `select count(*) as n from ${table}`,
         params: [],
       }));
       const left = await store.database.in({ space: other.space }).run(counts);
-      expect(left.map(([row]) => row?.['n'])).toEqual(['0', '0', '0', '0']);
+      expect(left.map(([row]) => row?.['n'])).toEqual(['0', '0', '0', '0', '0']);
     });
 
     test('filters choose before ranking, as choosing by hand would', async () => {
@@ -318,7 +347,7 @@ for (const engine of engines) {
             if (act !== 'search') continue;
             await new Promise((resolve) => setTimeout(resolve, 3));
             const found = await store.send('POST', '/v1/search', {
-              body: { query: `${word} ${prefix}`, mode: 'keyword', limit: 50 },
+              body: { query: `${word} ${prefix}`, mode: isBeside ? 'hybrid' : 'keyword', limit: 50 },
             });
             for (const hit of found.json.hits as Hit[]) {
               const head = await store.send('GET', `/v1/contexts/${hit.id}`, {

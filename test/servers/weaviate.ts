@@ -91,7 +91,8 @@ export async function startWeaviate(): Promise<WeaviateServer> {
 
   async function guard(context: CallContext): Promise<void> {
     calls++;
-    if (failure === 'hang') await new Promise((_, reject) => context.signal.addEventListener('abort', reject));
+    if (failure === 'hang')
+      await new Promise<void>((resolve) => context.signal.addEventListener('abort', () => resolve()));
     if (failure === 'refuse') throw new ServerError(Status.INTERNAL, 'store is read-only');
     if (context.metadata.get('authorization') !== `Bearer ${apiKey}`)
       throw new ServerError(Status.UNAUTHENTICATED, 'invalid api key');

@@ -103,8 +103,9 @@ export function createWeaviate(deps: {
   ): Promise<{ hits: EngineHit[]; isFull: boolean }[]> {
     const { lexemes, needed, weight, ids } = query;
     const [current, ...others] = query.vectors;
-    const client = await connect();
-    const collection = client.collections.get<Properties>(collectionName).withTenant(tenant);
+    // It refuses to look for a vector that it has no room for.
+    for (const { embedder } of query.vectors) await collectionFor(embedder);
+    const collection = (await connect()).collections.get<Properties>(collectionName).withTenant(tenant);
     const conditions: FilterValue[] = [
       ...(ids === null ? [] : [collection.filter.byProperty('contextId').containsAny([...ids])]),
       ...(needed.length === 0 ? [] : [collection.filter.byProperty('lexemes').containsAll([...needed])]),

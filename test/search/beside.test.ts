@@ -1,0 +1,256 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { Embedder } from '../../lib/search/embedder.ts';
+import { createStaticEmbedder } from '../../lib/search/embedders/static.ts';
+import { tenantOf } from '../../lib/search/engine-vectors.ts';
+import { createWeaviate } from '../../lib/search/engines/weaviate.ts';
+import type { VectorEngine } from '../../lib/search/vector-engine.ts';
+import { noTelemetry } from '../../lib/telemetry/telemetry.ts';
+import { startWeaviate, type WeaviateServer } from '../servers/weaviate.ts';
+import { openStore, type TestStore } from '../support/client.ts';
+import { pgliteEngine } from '../support/engines.ts';
+
+describe('a store with Weaviate beside it', () => {
+  let server: WeaviateServer;
+  let engine: VectorEngine;
+  beforeAll(async () => {
+    server = await startWeaviate();
+    const { url, grpcUrl, apiKey } = server;
+    engine = createWeaviate({
+      address: { url, grpcUrl, apiKey },
+      k1: 0.9,
+      b: 0.4,
+      queryMs: 1000,
+      writeMs: 3000,
+      telemetry: noTelemetry,
+    });
+  });
+  afterEach(() => server.fail(undefined));
+  afterAll(async () => {
+    await engine.close();
+    await server.stop();
+  });
+
+  const text = (content: string) => ({ content, contentType: 'text/plain' });
+  const open = (options: Parameters<typeof openStore>[1] = {}) => openStore(pgliteEngine, { engine, ...options });
+  const put = (store: TestStore, id: string, content: string) =>
+    store.send('PUT', `/v1/contexts/${id}`, { body: text(content) });
+  const index = (store: TestStore) => store.manager.search.indexing.index(store.ref, 30_000);
+  const search = async (store: TestStore, query: string, rest: object = {}) =>
+    (await store.send('POST', '/v1/search', { body: { query, ...rest } })).json as {
+      hits: { id: string; version: number }[];
+      engine: string;
+      pending: number;
+      degraded: string[];
+    };
+  const idsOf = ({ hits }: { hits: { id: string }[] }) => hits.map(({ id }) => id);
+  /** What the engine holds, and what PostgreSQL has chunks of, as `context key`. */
+  async function places(store: TestStore) {
+    const statement = {
+      text: `select context_id || ' ' || replace(key::text, '-', '') as place from chunk`,
+      params: [],
+    };
+    const [rows = []] = await store.database.in(store.ref).run([statement]);
+    const held = server.contents(tenantOf(store.ref)).map((one) => one.split(' ').slice(0, 2).join(' '));
+    return { held: held.sort(), chunks: rows.map(({ place }) => String(place)).sort() };
+  }
+
+  test('finds by meaning in one call to each of the two, and holds no text', async () => {
+    const store = await open();
+    await put(store, 'pets', 'Kittens and puppies need vaccines.');
+    await put(store, 'money', 'Shares fell on Wall Street.');
+    await index(store);
+    expect(await search(store, 'animals', { mode: 'semantic' })).toMatchObject({
+      engine: 'weaviate',
+      degraded: [],
+      hits: [{ id: 'pets' }, { id: 'money' }],
+    });
+    const before = server.calls();
+    const { requests } = await store.counting(() => search(store, 'other animals'));
+    expect([requests, server.calls() - before]).toEqual([1, 1]);
+    const again = await store.counting(() => search(store, 'other animals'));
+    expect([again.requests, server.calls() - before]).toEqual([0, 1]);
+    const held = server.contents(tenantOf(store.ref)).join('\n');
+    expect(held).toContain('kitten');
+    expect(held).not.toContain('Kittens and');
+  });
+
+  for (const how of ['refuse', 'hang'] as const) {
+    test(`away (${how}), words in PostgreSQL answer, which is said; it comes back by itself`, async () => {
+      let nowMs = Date.now();
+      const store = await open({ clock: () => nowMs });
+      await put(store, 'before', 'Kittens need vaccines.');
+      await index(store);
+      server.fail(how);
+      await put(store, 'during', 'Puppies need vaccines, too.');
+      expect((await index(store)).isUnfinished).toBe(true);
+      const found = await search(store, 'vaccines');
+      expect(found).toMatchObject({ pending: 0, degraded: ['semantic'] });
+      expect(idsOf(found).sort()).toEqual(['before', 'during']);
+      server.fail(undefined);
+      nowMs += 60_000;
+      // What the engine lacks is found by words meanwhile.
+      const between = await search(store, 'vaccines', { limit: 9 });
+      expect([between.degraded, idsOf(between).sort()]).toEqual([['semantic'], ['before', 'during']]);
+      expect((await index(store)).isUnfinished).toBe(false);
+      const after = await search(store, 'animals', { mode: 'semantic' });
+      expect([after.degraded, idsOf(after).sort()]).toEqual([[], ['before', 'during']]);
+    });
+  }
+
+  test('whatever breaks wherever, it ends with the very chunks that PostgreSQL has', async () => {
+    const store = await open();
+    let calls = 0;
+    const breaks = () => ++calls % 4 === 0;
+    const breaking: VectorEngine = {
+      ...engine,
+      async put(...sent) {
+        if (breaks()) throw new Error('killed before');
+        await engine.put(...sent);
+        if (breaks()) throw new Error('killed after');
+      },
+      async remove(...places) {
+        if (breaks()) throw new Error('killed before');
+        await engine.remove(...places);
+        if (breaks()) throw new Error('killed after');
+      },
+    };
+    let requests = 0;
+    const losing: TestStore['database'] = {
+      ...store.database,
+      in: (visitor) => {
+        const door = store.database.in(visitor);
+        return {
+          async run(statements, options) {
+            if (++requests % 11 === 0) throw new Error('killed before');
+            const answer = await door.run(statements, options);
+            if (requests % 13 === 0) throw new Error('killed after');
+            return answer;
+          },
+        };
+      },
+    };
+    const other = await open({ engine: breaking, database: losing, isBare: true });
+    let state = 7;
+    const random = (below: number) => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      return state % below;
+    };
+    for (let step = 0; step < 80; step++) {
+      const id = `c${random(6)}`;
+      const act = random(5);
+      if (act < 3 || step > 76)
+        await put(store, id, `Vaccine ${random(3)}. ${'More is said. '.repeat(60)}\n\nKitten ${random(3)}.`);
+      if (act === 3) await store.send('DELETE', `/v1/contexts/${id}${random(2) ? '?erase=true' : ''}`);
+      if (act === 4) await other.manager.search.indexing.index(store.ref, 5000).catch(() => {});
+    }
+    // A row whose sending was killed stays for five minutes: so long it may still arrive.
+    await store.database
+      .in(store.ref)
+      .run([{ text: `update vector_entry set sent_at = sent_at - interval '6 minutes'`, params: [] }]);
+    expect((await index(store)).isUnfinished).toBe(false);
+    const { held, chunks } = await places(store);
+    expect(chunks.length).toBeGreaterThan(3);
+    expect(held).toEqual(chunks);
+    expect((await search(store, 'vaccine')).degraded).toEqual([]);
+  });
+
+  test('what arrives after it was erased is forgotten once more', async () => {
+    const store = await open();
+    await put(store, 'secret', 'The passphrase is swordfish.');
+    let release = () => {};
+    let reached = () => {};
+    const isReached = new Promise<void>((resolve) => {
+      reached = resolve;
+    });
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const late: VectorEngine = {
+      ...engine,
+      async put(...sent) {
+        reached();
+        await held;
+        await engine.put(...sent);
+      },
+    };
+    const other = await open({ engine: late, database: store.database, isBare: true });
+    const indexing = other.manager.search.indexing.index(store.ref, 30_000);
+    await isReached;
+    expect((await store.send('DELETE', '/v1/contexts/secret?erase=true')).json.erased.vectors).toBe(1);
+    await index(store);
+    release();
+    await indexing;
+    await index(store);
+    expect(await places(store)).toEqual({ held: [], chunks: [] });
+    const [rows] = await store.database
+      .in(store.ref)
+      .run([{ text: 'select count(*) as n from vector_entry', params: [] }]);
+    expect(rows?.[0]?.['n']).toBe('0');
+  });
+
+  test('a chunk that comes back while it is being forgotten is there in the end', async () => {
+    const store = await open();
+    await put(store, 'back', 'A kitten.');
+    await index(store);
+    await put(store, 'back', 'A puppy.');
+    let isFirst = true;
+    const slow: VectorEngine = {
+      ...engine,
+      async remove(...places) {
+        if (isFirst) {
+          isFirst = false;
+          await put(store, 'back', 'A kitten.');
+          await index(store);
+        }
+        await engine.remove(...places);
+      },
+    };
+    const other = await open({ engine: slow, database: store.database, isBare: true });
+    await other.manager.search.indexing.index(store.ref, 30_000);
+    await index(store);
+    const { held, chunks } = await places(store);
+    expect(held).toEqual(chunks);
+    expect(idsOf(await search(store, 'animals', { mode: 'semantic' }))).toEqual(['back']);
+  });
+
+  test('takes over from pgvector, and a new embedder from an old one, searched meanwhile', async () => {
+    const named = (id: string): Embedder => ({ ...createStaticEmbedder(), id });
+    const [first, second] = [named('first:100'), named('second:100')];
+    const inside = await openStore(pgliteEngine, { embedders: [first] });
+    await put(inside, 'pets', 'Kittens need vaccines.');
+    await index(inside);
+    const beside = Object.assign(await open({ embedders: [first], database: inside.database, isBare: true }), {
+      token: inside.token,
+      ref: inside.ref,
+    });
+    const found = await search(beside, 'vaccines');
+    expect([found.degraded, idsOf(found)]).toEqual([['semantic'], ['pets']]);
+    await index(beside);
+    expect(await search(beside, 'animals', { mode: 'semantic' })).toMatchObject({
+      degraded: [],
+      hits: [{ id: 'pets' }],
+    });
+    const next = Object.assign(await open({ embedders: [second, first], database: inside.database, isBare: true }), {
+      token: inside.token,
+      ref: inside.ref,
+    });
+    expect(idsOf(await search(next, 'animals', { mode: 'semantic', limit: 7 }))).toEqual(['pets']);
+    await put(next, 'more', 'Puppies bark.');
+    await index(next);
+    const both = await search(next, 'animals', { mode: 'semantic' });
+    expect([both.degraded, idsOf(both).sort()]).toEqual([[], ['more', 'pets']]);
+  });
+
+  test('a space is deleted with what Weaviate has of it, or not yet', async () => {
+    const store = await open();
+    await put(store, 'pets', 'Kittens need vaccines.');
+    await index(store);
+    const remove = () => store.send('DELETE', `/v1/spaces/${store.space}?erase=true`, { token: store.ownerToken });
+    server.fail('refuse');
+    expect((await remove()).status).toBe(503);
+    server.fail(undefined);
+    expect(server.contents(tenantOf(store.ref))).toHaveLength(1);
+    expect((await remove()).status).toBe(200);
+    expect(server.contents(tenantOf(store.ref))).toEqual([]);
+  });
+});
