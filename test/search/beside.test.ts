@@ -190,16 +190,16 @@ describe('a store with Weaviate beside it', () => {
 
   test('a chunk that comes back while it is being forgotten is there in the end', async () => {
     const store = await open();
-    await put(store, 'back', 'A kitten.');
+    await put(store, 'back', 'Kittens need vaccines.');
     await index(store);
-    await put(store, 'back', 'A puppy.');
+    await put(store, 'back', 'Puppies bark.');
     let isFirst = true;
     const slow: VectorEngine = {
       ...engine,
       async remove(...places) {
         if (isFirst) {
           isFirst = false;
-          await put(store, 'back', 'A kitten.');
+          await put(store, 'back', 'Kittens need vaccines.');
           await index(store);
         }
         await engine.remove(...places);
