@@ -151,7 +151,12 @@ export async function createUnifiedContextManager(deps: {
   const { engine } = deps;
   const vectors =
     engine === undefined
-      ? createStoredVectors({ database, embedding, onFailure: onIndexFailure })
+      ? createStoredVectors({
+          database,
+          embedding,
+          isIndexed: settings.search.hnswChunks !== null,
+          onFailure: onIndexFailure,
+        })
       : createEngineVectors({ database, embedding, engine });
   const indexing = createIndexing({
     database,

@@ -355,6 +355,14 @@ export const settingsSchema = z
           .max(1_000_000)
           .default(1500)
           .describe('Chunks that a query scores by words: its rarest words choose them, until they are this many.'),
+        hnswChunks: z
+          .int()
+          .min(0)
+          .nullable()
+          .default(10_000)
+          .describe(
+            'From how many chunks of a space on PostgreSQL looks for likeness by an HNSW index, which finds nearly all, instead of comparing each; null never, and no index is kept. The embedded database keeps none: a row would take it 4 ms.',
+          ),
         delayMs: z
           .int()
           .min(0)

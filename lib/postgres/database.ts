@@ -47,6 +47,8 @@ export interface Database {
    * Its calls throw Problem `unauthenticated` where the space of that slot, or the key, is no more.
    */
   in(visitor: Visitor): Door;
+  /** Whether it runs in this process, on WebAssembly. */
+  readonly isEmbedded: boolean;
   /** The owner's door, for spaces, the look-up of keys, and migrations alone. */
   readonly owner: Door;
   close(): Promise<void>;

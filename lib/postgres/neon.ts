@@ -49,7 +49,12 @@ export function createNeonDatabase(deps: {
     });
   }
 
-  return { in: (visitor) => door(enterSpace(visitor)), owner: door(undefined), close: async () => {} };
+  return {
+    in: (visitor) => door(enterSpace(visitor)),
+    owner: door(undefined),
+    isEmbedded: false,
+    close: async () => {},
+  };
 }
 
 function registerEndpoint(url: string, endpoint: string | undefined): void {

@@ -31,6 +31,7 @@ export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?
   return {
     in: (visitor) => door(enterSpace(visitor)),
     owner: door(undefined),
+    isEmbedded: true,
     close: () => pglite.close(),
   };
 }

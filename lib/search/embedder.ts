@@ -2,6 +2,8 @@
 export interface Embedder {
   /** Names model, dimensions and revision: vectors of different ids are never compared. */
   readonly id: string;
+  /** How many numbers a vector has. */
+  readonly dimensions: number;
   /** How much the likeness of vectors counts beside that of words, 0 to 1: weak models less. */
   readonly weight: number;
   /** Whether asking it costs time and money, so that the vectors of queries are worth keeping. */

@@ -165,6 +165,14 @@ export function settleVectors(space: string, embedder: string): Statement[] {
   ];
 }
 
+/** Keeps an approximate index over the vectors of an embedder, where pgvector has it; before the first of them it costs nothing. */
+export async function enableVectorIndex(
+  database: Database,
+  { id, dimensions }: { readonly id: string; readonly dimensions: number },
+): Promise<void> {
+  await runOne(database.owner, { text: 'select enable_vector_index($1, $2::integer)', params: [id, dimensions] });
+}
+
 /** Makes room for vectors; false where PostgreSQL has no pgvector. */
 export async function enableVectors(database: Database): Promise<boolean> {
   const [row] = await runOne(database.owner, { text: 'select enable_vectors() as done', params: [] });

@@ -103,7 +103,7 @@ export function createSearch(deps: {
     ttlSeconds: layers.length > 0 ? ttlSeconds : null,
     onFailure,
   });
-  const { k1, b, candidates, weight } = settings.search;
+  const { k1, b, candidates, weight, hnswChunks: hnsw } = settings.search;
   const [embedder] = embedding.embedders;
   const kind = createSearchKind(settings);
   const { throughOne } = createThrough({ cache, originMs: settings.cache.originMs });
@@ -121,6 +121,7 @@ export function createSearch(deps: {
       k1,
       b,
       candidates,
+      hnsw,
     };
     const find = isSemantic && engine !== undefined ? findBeside : findInside;
     const { found, isWhole, read } = await findEnough(request, wanted, query.limit, find);

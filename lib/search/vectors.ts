@@ -5,6 +5,7 @@ import { toIndexed } from './chunk.ts';
 import type { Embedding } from './embedding.ts';
 import { toLiteral } from './find.sql.ts';
 import {
+  enableVectorIndex,
   enableVectors,
   followerName,
   lacksVectors,
@@ -43,25 +44,34 @@ const embedderMs = 10_000;
 export function createStoredVectors(deps: {
   database: Database;
   embedding: Embedding;
+  /** Whether an approximate index is kept, too. */
+  isIndexed: boolean;
   onFailure: (error: unknown, space: string) => void;
 }): Vectors {
-  const { database, embedding, onFailure } = deps;
+  const { database, embedding, isIndexed, onFailure } = deps;
   const [embedder] = embedding.embedders;
   // Asked of PostgreSQL once, unless it is told that there is no room for them.
   let hasVectors: Promise<boolean> | undefined;
 
   function vectorsEnabled(): Promise<boolean> {
-    hasVectors ??= enableVectors(database).catch((error) => {
+    hasVectors ??= prepare().catch((error) => {
       hasVectors = undefined;
       throw error;
     });
     return hasVectors;
   }
 
+  async function prepare(): Promise<boolean> {
+    const isThere = await enableVectors(database);
+    if (isThere && isIndexed && !database.isEmbedded) await enableVectorIndex(database, embedder);
+    return isThere;
+  }
+
   return {
     label: embedder.id,
 
     async storing({ space }, chunks) {
+      await vectorsEnabled();
       const texts = chunks.map(toIndexed);
       const vectors = await embedding.documents(texts, AbortSignal.timeout(embedderMs)).catch((error) => {
         onFailure(error, space);

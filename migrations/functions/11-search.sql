@@ -29,6 +29,27 @@ end $$;
 
 do $$ begin perform enable_vectors(); end $$;
 
+-- The name of the approximate index over the vectors of an embedder.
+create or replace function vector_index(p_embedder text) returns text language sql immutable as $$
+  select 'chunk_vector_' || left(md5(p_embedder), 16);
+$$;
+
+-- Keeps an HNSW index over the vectors of an embedder, of all spaces together. Asked before the first of them comes, it has
+-- nothing to build. Needs pgvector 0.8, which looks on in the index where the filter by space leaves too few.
+create or replace function enable_vector_index(p_embedder text, p_dimensions integer) returns boolean language plpgsql as $$
+declare
+  v_type text := case when p_dimensions <= 2000 then 'vector' when p_dimensions <= 4000 then 'halfvec' end;
+begin
+  if to_regclass('chunk_vector') is null or v_type is null then return false; end if;
+  if to_regclass(vector_index(p_embedder)) is not null then return true; end if;
+  if (select string_to_array(extversion, '.')::integer[] < '{0,8}' from pg_extension where extname = 'vector') then return false; end if;
+  execute format('create index if not exists %I on chunk_vector using hnsw ((embedding::%s(%s)) %s_ip_ops) where embedder = %L',
+    vector_index(p_embedder), v_type, p_dimensions, v_type, p_embedder);
+  execute format('comment on index %I is %L', vector_index(p_embedder), format('%s(%s)', v_type, p_dimensions));
+  return true;
+exception when insufficient_privilege then return false;
+end $$;
+
 -- The space first, as whoever deletes it does.
 create or replace function lock_search() returns void language plpgsql as $$
 begin
@@ -223,11 +244,34 @@ begin
 end $$;
 
 -- The live chunks whose vectors of an embedder are most like one, the best p_count, best first, at most p_each of a context
--- where that is not null; of those that none of the embedders in p_before has a vector of.
+-- where that is not null; of those that none of the embedders in p_before has a vector of. From p_hnsw chunks of the space on
+-- and without any condition, an approximate index finds them, where there is one.
 create or replace function match_vectors(
-  p_embedder text, p_vector text, p_before text[], p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer
+  p_embedder text, p_vector text, p_before text[], p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer, p_hnsw bigint
 ) returns table (context_id text, key uuid, score double precision) language plpgsql stable as $$
+declare
+  v_type text;
 begin
+  if p_before = '{}' and p_must is null and p_must_not is null and p_ids is null and p_each is null then
+    select obj_description(to_regclass(vector_index(p_embedder)), 'pg_class') into v_type
+      from search_state s where s.space_id = current_setting('lamina.space') and s.chunks >= p_hnsw;
+  end if;
+  if v_type is not null then
+    -- Without a sort the index is the only way, whatever the planner knows of it.
+    perform set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', '200', true), set_config('enable_sort', 'off', true);
+    -- Twice as many, since some may be of the dead.
+    return query execute format($query$
+      select context_id, key, -distance from (
+        select v.context_id, v.key, (v.embedding::%3$s <#> %1$L::%3$s) as distance from chunk_vector v
+        where v.space_id = current_setting('lamina.space') and v.embedder = %2$L
+        order by v.embedding::%3$s <#> %1$L::%3$s limit 2 * $1
+      ) nearest where (select true from context c where c.space_id = current_setting('lamina.space') and c.id = nearest.context_id
+        and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
+      order by distance, context_id, key limit $1
+    $query$, p_vector, p_embedder, v_type) using p_count;
+    perform set_config('enable_sort', 'on', true);
+    return;
+  end if;
   return query execute format($query$
     select context_id, key, -distance from (
       select v.context_id, v.key, v.embedding <#> %1$L::vector as distance%6$s from chunk_vector v
@@ -321,7 +365,7 @@ begin
         count(*) = v_count and count(distinct m.context_id) < v_limit and not v_by_chunk as is_crowded
       into v_leg from (
         select m.*, max(m.score) over () as best, min(m.score) over () as worst
-        from match_vectors(v_asked.embedder, v_asked.vector, v_before, v_must, v_must_not, p_ids, v_count, v_each) m
+        from match_vectors(v_asked.embedder, v_asked.vector, v_before, v_must, v_must_not, p_ids, v_count, v_each, (p_query ->> 'hnsw')::bigint) m
       ) m;
       exit when v_each is not null or not v_leg.is_crowded;
       v_each := 3;

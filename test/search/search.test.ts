@@ -490,6 +490,78 @@ describe('the index', () => {
     expect(rows[0]).toEqual([{ embedder: 'watched:4' }]);
   });
 
+  test('looks by an approximate index in a big space, which finds what comparing each does', async () => {
+    const store = await openStore(pgliteEngine, { settings: { search: { hnswChunks: 500 } } });
+    // As a database elsewhere is, which keeps such an index.
+    const database = { ...store.database, isEmbedded: false };
+    const other = await openStore(pgliteEngine, { database, isBare: true, settings: { search: { hnswChunks: 500 } } });
+    const words = ['kittens', 'shares', 'ships', 'music', 'rivers', 'letters', 'bread', 'winter', 'glass', 'horses'];
+    const sentence = (n: number) => words.filter((_, at) => (n >> at) & 1).join(' ');
+    const write = async (from: number, to: number, rest: object = {}) => {
+      const operations = Array.from({ length: to - from }, (_, n) => ({
+        op: 'put',
+        id: `n${from + n}`,
+        content: sentence(from + n),
+        contentType: 'text/plain',
+        ...rest,
+      }));
+      for (let at = 0; at < operations.length; at += 100)
+        expect(
+          (await store.send('POST', '/v1/batch/write', { body: { operations: operations.slice(at, at + 100) } }))
+            .status,
+        ).toBe(200);
+      await other.manager.index({ only: store.ref, budgetMs: 60_000 });
+    };
+    const plan = async () => {
+      const [rows] = await database.in(store.ref).run([
+        {
+          text: `select to_regclass(vector_index('static:glove-6b-30k:100:1')) is not null as there, (select chunks from search_state) as chunks`,
+          params: [],
+        },
+      ]);
+      return rows?.[0];
+    };
+    await write(1, 400);
+    expect(await plan()).toEqual({ there: 't', chunks: '399' });
+    await write(400, 1000);
+    // Another space under the same index.
+    const stranger = await openStore(pgliteEngine, { database: store.database });
+    await stranger.send('PUT', '/v1/contexts/near', { body: markdown('kittens and ships') });
+    await stranger.manager.index({ only: stranger.ref, budgetMs: 60_000 });
+    const exact = await openStore(pgliteEngine, { database, isBare: true, settings: { search: { hnswChunks: null } } });
+    let shared = 0;
+    const queries = ['kittens ships', 'music in winter', 'bread', 'horses and rivers', 'glass letters'];
+    for (const query of queries) {
+      const body = { query, mode: 'semantic', limit: 10 };
+      const [found, expected] = await Promise.all(
+        [other, exact].map((of) =>
+          of.send('POST', '/v1/search', { body, token: store.token, headers: { 'cache-control': 'no-cache' } }),
+        ),
+      );
+      const ids = new Set(idsOf(expected?.json));
+      expect(idsOf(found?.json)).toHaveLength(10);
+      shared += idsOf(found?.json).filter((id) => ids.has(id)).length;
+    }
+    expect(shared / (10 * queries.length)).toBeGreaterThan(0.9);
+    await database.owner.run([{ text: 'select pg_stat_force_next_flush()', params: [] }]);
+    const [scans] = await database.owner.run([
+      {
+        text: `select idx_scan as n from pg_stat_user_indexes where indexrelname = vector_index('static:glove-6b-30k:100:1')`,
+        params: [],
+      },
+    ]);
+    expect(Number(scans?.[0]?.['n'])).toBeGreaterThanOrEqual(queries.length);
+    await store.send('DELETE', '/v1/contexts/n5');
+    const found = await other.send('POST', '/v1/search', {
+      body: { query: 'kittens ships', mode: 'semantic' },
+      token: store.token,
+    });
+    expect(idsOf(found.json)).not.toContain('n5');
+    await database.owner.run([
+      { text: `select 'drop index ' || vector_index('static:glove-6b-30k:100:1')`, params: [] },
+    ]);
+  });
+
   test('follows what is written by itself in a process that stays', async () => {
     const store = await openStore(pgliteEngine);
     const stop = store.manager.search.indexing.follow();

@@ -97,6 +97,7 @@ export function createRemoteEmbedder({ provider, telemetry }: { provider: Provid
 
   return {
     id,
+    dimensions: provider.dimensions,
     weight,
     isRemote: true,
     batchMax: textsMax * callsMax,

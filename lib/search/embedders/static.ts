@@ -18,6 +18,7 @@ let table: Promise<Table> | undefined;
 export function createStaticEmbedder(): Embedder {
   return {
     id: 'static:glove-6b-30k:100:1',
+    dimensions: 100,
     weight: 0.3,
     isRemote: false,
     batchMax: 1024,
