@@ -72,6 +72,8 @@ interface Attempt {
   readonly isFull: boolean;
   /** Whether likeness was looked for among all chunks. */
   readonly isWhole: boolean;
+  /** Whether it could be, but for vectors that are missing. */
+  readonly isLacking: boolean;
 }
 
 /** How long a search waits for the index. */
@@ -124,7 +126,9 @@ export function createSearch(deps: {
       hnsw,
     };
     const find = isSemantic && engine !== undefined ? findBeside : findInside;
-    const { found, isWhole, read } = await findEnough(request, wanted, query.limit, find);
+    const { found, isWhole, isLacking, read } = await findEnough(request, wanted, query.limit, find);
+    // The embedder, or the engine, is back.
+    if (isSemantic && asked.isWhole && isLacking) indexing.wake(request);
     const hits = found.map((one): SearchHit => {
       const { head, score, text, ordinal, start, end } = one;
       return { head, score, snippet: snippetOf(text, words.lexemes), chunk: { ordinal, start, end } };
@@ -142,7 +146,8 @@ export function createSearch(deps: {
     const read = await findChunks(database, request, wanted);
     const { found, hasVectors, vectorsOf } = read.value;
     const isFilled = vectorsOf === undefined || embedding.embedders.some(({ id }) => id === vectorsOf);
-    return { read, isFull: found.length >= wanted.limit, isWhole: hasVectors && isFilled };
+    const isLacking = hasVectors && !isFilled;
+    return { read, isFull: found.length >= wanted.limit, isWhole: hasVectors && isFilled, isLacking };
   }
 
   /** By the engine beside PostgreSQL; where it is away, or may lack something, by words in PostgreSQL, too. */
@@ -163,7 +168,7 @@ export function createSearch(deps: {
     const { vectorsOf } = read.value;
     const isWhole = hits !== null && (vectorsOf === undefined || vectorsOf === label);
     if (hits !== null && !isWhole && lexemes !== null) read = await ask(true);
-    return { read, isFull: (hits ?? read.value.found).length >= limit, isWhole };
+    return { read, isFull: (hits ?? read.value.found).length >= limit, isWhole, isLacking: hits !== null && !isWhole };
   }
 
   /** Asks again for more where too many of those found are not the heads' any more. */
@@ -174,13 +179,14 @@ export function createSearch(deps: {
     find: (request: LoadRequest, wanted: Wanted) => Promise<Attempt>,
   ) {
     for (let asked = limit + 20; ; asked *= 4) {
-      const { read, isFull, isWhole } = await find(request, { ...wanted, found: null, limit: asked });
+      const { read, isFull, ...state } = await find(request, { ...wanted, found: null, limit: asked });
       const verified = await verify(request, read.value.found, limit);
       const seen = new Set<string>();
       const found = wanted.isByChunk
         ? verified
         : verified.filter(({ head: { id } }) => seen.size !== seen.add(id).size);
-      if (found.length >= limit || !isFull || asked >= askedMax) return { found: found.slice(0, limit), isWhole, read };
+      if (found.length >= limit || !isFull || asked >= askedMax)
+        return { found: found.slice(0, limit), read, ...state };
     }
   }
 

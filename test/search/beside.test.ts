@@ -97,6 +97,21 @@ describe('a store with Weaviate beside it', () => {
     });
   }
 
+  test('back, it gets what it lacks by the next search of a process that stays', async () => {
+    let nowMs = Date.now();
+    const store = await open({ clock: () => nowMs });
+    const stop = store.manager.search.indexing.follow();
+    server.fail('refuse');
+    await put(store, 'during', 'Kittens need vaccines.');
+    await expect.poll(async () => (await search(store, 'vaccines')).pending, { timeout: 5000 }).toBe(0);
+    server.fail(undefined);
+    nowMs += 60_000;
+    await expect
+      .poll(async () => search(store, 'animals', { mode: 'semantic' }), { timeout: 10_000, interval: 300 })
+      .toMatchObject({ degraded: [], hits: [{ id: 'during' }] });
+    await stop();
+  });
+
   test('whatever breaks wherever, it ends with the very chunks that PostgreSQL has', async () => {
     const store = await open();
     let calls = 0;
