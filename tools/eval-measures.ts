@@ -10,7 +10,14 @@ export interface Collection {
   readonly questions: readonly { readonly query: string; readonly evidence: readonly string[] }[];
 }
 
-/** Where each mode put each piece of evidence, from 0; infinite where it did not find it. */
+/** A way to search, by name. */
+export interface Way {
+  readonly name: string;
+  readonly manager: UnifiedContextManager;
+  readonly mode: SearchQuery['mode'];
+}
+
+/** Where each way put each piece of evidence, from 0; infinite where it did not find it. */
 export interface Measured {
   readonly collection: number;
   readonly ranks: Readonly<Record<string, readonly number[]>>;
@@ -62,63 +69,75 @@ function ndcg(ranks: readonly number[], k: number): number {
 
 const mean = (values: readonly number[]) => values.reduce((sum, one) => sum + one, 0) / Math.max(values.length, 1);
 
-/** Writes and indexes the documents, then asks each question in each mode. @param onAnswer hears how long the last mode took. */
+/**
+ * Writes and indexes the documents, then asks each question in each way; all of them search the same database.
+ *
+ * @param onAnswer hears how long the last way took.
+ */
 export async function answerQuestions(
-  of: {
-    readonly manager: UnifiedContextManager;
-    readonly request: RequestContext;
-    readonly number: number;
-    readonly modes: readonly SearchQuery['mode'][];
-  },
+  of: { readonly request: RequestContext; readonly number: number; readonly ways: readonly [Way, ...Way[]] },
   { documents, questions }: Collection,
   onAnswer: (measured: Measured, tookMs: number) => void,
 ): Promise<void> {
-  const { manager, request, number, modes } = of;
+  const { request, number, ways } = of;
+  const [{ manager: writer }] = ways;
   for (const { id, text, kind } of documents) {
     const content = { bytes: Buffer.from(text), contentType: 'text/plain' };
-    await writeOne(manager.contexts, request, { op: 'put', id, kind: kind ?? 'note', content });
+    await writeOne(writer.contexts, request, { op: 'put', id, kind: kind ?? 'note', content });
   }
-  await manager.search.indexing.index(request, 600_000);
+  await writer.search.indexing.index(request, 600_000);
   for (const { query, evidence } of questions) {
     const ranks: Record<string, number[]> = {};
     let tookMs = 0;
-    for (const mode of modes) {
+    for (const { name, manager, mode } of ways) {
       const started = performance.now();
       const asked = { query, mode, limit: 20, filter: null, groupBy: 'chunk', isIndexed: false } as const;
       const { hits } = await manager.search.search(request, asked);
       tookMs = performance.now() - started;
       const found = hits.map(({ head, chunk }) => `${head.id}#${chunk.ordinal}`);
-      ranks[mode] = evidence.map((one) => found.indexOf(one)).map((at) => (at < 0 ? Number.POSITIVE_INFINITY : at));
+      ranks[name] = evidence.map((one) => found.indexOf(one)).map((at) => (at < 0 ? Number.POSITIVE_INFINITY : at));
     }
     onAnswer({ collection: number, ranks }, tookMs);
   }
 }
 
-/** The mean of a figure over all questions, for one mode. */
-export function meanOf(measured: readonly Measured[], mode: string, figure: 'recall10' | 'ndcg10'): number {
+/** The mean of a figure over all questions, for one way. */
+export function meanOf(measured: readonly Measured[], name: string, figure: 'recall10' | 'ndcg10'): number {
   const of = figure === 'recall10' ? recall10 : ndcg10;
-  return mean(measured.map(({ ranks }) => of(ranks[mode] ?? [])));
+  return mean(measured.map(({ ranks }) => of(ranks[name] ?? [])));
 }
 
-/** A table of the modes, over all collections and over the second half, with what hybrid gains over keywords there. */
-export function measure(measured: readonly Measured[], modes: readonly string[]): string {
+/**
+ * A table of the ways, over all collections and over either half, and what one of them gains over keywords: the one of
+ * `chosenFrom` that finds most in the first half, measured on the second.
+ */
+export function measure(
+  measured: readonly Measured[],
+  names: readonly string[],
+  chosenFrom: readonly [string, ...string[]],
+): string {
   const half = Math.floor(Math.max(...measured.map(({ collection }) => collection + 1)) / 2);
-  const held = measured.filter(({ collection }) => collection >= half);
-  const line = (name: string, of: readonly Measured[]) =>
-    modes.map((mode) => {
-      const ranks = of.map((one) => one.ranks[mode] ?? []);
+  const first = measured.filter(({ collection }) => collection < half);
+  const second = measured.filter(({ collection }) => collection >= half);
+  const lines = (what: string, of: readonly Measured[]) =>
+    names.map((name) => {
+      const ranks = of.map((one) => one.ranks[name] ?? []);
       const cells = [recall5, recall10, recall20, ndcg10].map((figure) => mean(ranks.map(figure)).toFixed(3));
-      return `| ${name} | ${of.length} | ${mode} | ${cells.join(' | ')} |`;
+      return `| ${what} | ${of.length} | ${name} | ${cells.join(' | ')} |`;
     });
-  const gains = held.map(({ ranks }) => recall(ranks['hybrid'] ?? [], 10) - recall(ranks['keyword'] ?? [], 10));
+  const [chosen] = chosenFrom.toSorted(
+    (left, right) => meanOf(first, right, 'recall10') - meanOf(first, left, 'recall10'),
+  );
+  const gains = second.map(({ ranks }) => recall(ranks[chosen ?? ''] ?? [], 10) - recall(ranks['keyword'] ?? [], 10));
   const [low, high] = bootstrap(gains);
   return [
-    '| questions | n | mode | R@5 | R@10 | R@20 | nDCG@10 |',
+    '| questions | n | way | R@5 | R@10 | R@20 | nDCG@10 |',
     '|---|---|---|---|---|---|---|',
-    ...line('all', measured),
-    ...line('second half', held),
+    ...lines('all', measured),
+    ...lines('first half', first),
+    ...lines('second half', second),
     '',
-    `hybrid over keyword on the second half: ${mean(gains).toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}] R@10, 95 % paired bootstrap`,
+    `${chosen}, which finds most in the first half, over keyword on the second: ${mean(gains).toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}] R@10, 95 % paired bootstrap`,
   ].join('\n');
 }
 

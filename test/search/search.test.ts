@@ -440,11 +440,14 @@ describe('the index', () => {
   test('by words and meaning together finds at least what words alone find, on a set of our own', async () => {
     const store = await openStore(pgliteEngine);
     const [collection] = JSON.parse(await readFile(new URL('questions.json', import.meta.url), 'utf8')) as Collection[];
+    const { manager } = store;
     const of = {
-      manager: store.manager,
       request: systemRequest(store.ref, 'test'),
       number: 0,
-      modes: ['keyword', 'hybrid'],
+      ways: [
+        { name: 'keyword', manager, mode: 'keyword' },
+        { name: 'hybrid', manager, mode: 'hybrid' },
+      ],
     } as const;
     const measured: Measured[] = [];
     await answerQuestions(of, collection as Collection, (one) => measured.push(one));
