@@ -11,7 +11,7 @@ import { noTelemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager } from '../lib/unified-context-manager.ts';
 import { answerQuestions, type Collection, type Measured, measure, readLocomo, type Way } from './eval-measures.ts';
 
-// What the likeness of vectors counts; the built-in embedder's own is .3.
+// What the likeness of vectors counts; the built-in embedder's own is .2.
 const weights = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
 
 const path = process.argv[2];

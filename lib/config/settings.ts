@@ -341,7 +341,7 @@ export const settingsSchema = z
           .nullable()
           .default(null)
           .describe(
-            "What the likeness of vectors counts beside that of words, 0 to 1; null takes what suits the embedder: 0.3 for the built-in one, 0.5 for a provider's.",
+            "What the likeness of vectors counts beside that of words, 0 to 1; null takes what suits the embedder: 0.2 for the built-in one, 0.5 for a provider's.",
           ),
         usdPerMillionTokens: z
           .number()

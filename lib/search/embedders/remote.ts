@@ -29,7 +29,7 @@ export interface Provider {
   readAnswer(answer: unknown, headers: Headers): { readonly vectors: readonly unknown[]; readonly tokens: number };
 }
 
-// With the built-in vectors .3 counts best, with a sentence encoder .5 finds a little more than .3 (R@10 .652 of LoCoMo's turns).
+// With a sentence encoder .5 finds a little more than .3 (R@10 .652 of LoCoMo's turns).
 const weight = 0.5;
 // Of one call, so that its tokens stay below what each of the APIs takes.
 const callBytesMax = 100_000;

@@ -19,7 +19,7 @@ export function createStaticEmbedder(): Embedder {
   return {
     id: 'static:glove-6b-30k:100:1',
     dimensions: 100,
-    weight: 0.3,
+    weight: 0.2,
     isRemote: false,
     batchMax: 1024,
     async embed(texts) {
