@@ -13,20 +13,21 @@ export type EmbedderChoices = readonly ('static' | Choice)[];
  *
  * @throws Error in one sentence for what is none.
  */
-export function readEmbedders(text = 'static'): EmbedderChoices {
-  return text.split(',').map((one) => (one.trim() === 'static' ? 'static' : readChoice(one.trim())));
+export function readEmbedders(text: string | undefined): EmbedderChoices | undefined {
+  return text?.split(',').map((one) => (one.trim() === 'static' ? 'static' : readChoice(one.trim())));
 }
 
 /** Who may ask the providers, by the variables that their own clients read. */
 export function readProviderAccess(text: (name: string) => string | undefined): ProviderAccess {
+  const urlOf = (name: string) => text(name)?.replace(/\/+$/, '');
   const keyed = (key: string | undefined, baseUrl: string | undefined) =>
     key === undefined ? undefined : { key, baseUrl };
   const region = text('AWS_REGION') ?? text('AWS_DEFAULT_REGION');
   const [accessKeyId, secretAccessKey] = [text('AWS_ACCESS_KEY_ID'), text('AWS_SECRET_ACCESS_KEY')];
   return {
-    openai: keyed(text('OPENAI_API_KEY'), text('OPENAI_BASE_URL')),
-    voyage: keyed(text('VOYAGE_API_KEY'), text('VOYAGE_API_BASE')),
-    cohere: keyed(text('COHERE_API_KEY') ?? text('CO_API_KEY'), text('CO_API_URL')),
+    openai: keyed(text('OPENAI_API_KEY'), urlOf('OPENAI_BASE_URL')),
+    voyage: keyed(text('VOYAGE_API_KEY'), urlOf('VOYAGE_API_BASE')),
+    cohere: keyed(text('COHERE_API_KEY') ?? text('CO_API_KEY'), urlOf('CO_API_URL')),
     bedrock:
       region && accessKeyId && secretAccessKey
         ? {
@@ -34,7 +35,7 @@ export function readProviderAccess(text: (name: string) => string | undefined): 
             accessKeyId,
             secretAccessKey,
             sessionToken: text('AWS_SESSION_TOKEN'),
-            baseUrl: text('AWS_ENDPOINT_URL_BEDROCK_RUNTIME'),
+            baseUrl: urlOf('AWS_ENDPOINT_URL_BEDROCK_RUNTIME'),
           }
         : undefined,
   };
@@ -61,6 +62,6 @@ export async function openEmbedders(
       return createRemoteEmbedder({ provider, telemetry });
     }),
   );
-  const [first = builtIn, ...others] = [...new Set([...named, builtIn])];
+  const [first = builtIn, ...others] = new Map([...named, builtIn].map((one) => [one.id, one])).values();
   return [first, ...others];
 }

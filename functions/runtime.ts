@@ -35,7 +35,8 @@ export interface Environment {
   readonly redis: { readonly url: string; readonly token: string } | undefined;
   /** The engine beside PostgreSQL; undefined keeps vectors there. */
   readonly weaviate: WeaviateAddress | undefined;
-  readonly embedders: EmbedderChoices;
+  /** Undefined where none is named: the built-in one then. */
+  readonly embedders: EmbedderChoices | undefined;
   /** Who may ask the providers of embedders. */
   readonly providers: ProviderAccess;
   readonly ownerToken: string | undefined;
@@ -123,7 +124,8 @@ export async function openRuntime(
   const unlock = await lockData(environment);
   try {
     const ownerToken = await ownerTokenOf(environment);
-    const embedders = await openEmbedders(environment.embedders, environment.providers, { settings, telemetry });
+    const { embedders: choices, providers } = environment;
+    const embedders = choices && (await openEmbedders(choices, providers, { settings, telemetry }));
     const engine = await openEngine(environment, { settings, telemetry });
     const database = await openDatabase(environment, { ...deps, telemetry });
     const { redis } = environment;

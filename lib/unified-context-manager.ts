@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Access, createAccess } from './access/access.ts';
 import { createKeyKind } from './access/key-kind.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
+import { Problem } from './base/problem.ts';
 import { createBreaker } from './cache/breaker.ts';
 import { createCache } from './cache/cache.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
@@ -149,15 +151,17 @@ export async function createUnifiedContextManager(deps: {
   const onIndexFailure = (error: unknown, space: string) =>
     telemetry.log({ level: 'warn', event: 'search.index', facts: { space }, error });
   const { engine } = deps;
+  const claim = { startedMs: clock(), isNamed: deps.embedders !== undefined || engine !== undefined };
   const vectors =
     engine === undefined
       ? createStoredVectors({
           database,
           embedding,
           isIndexed: settings.search.hnswChunks !== null,
+          claim,
           onFailure: onIndexFailure,
         })
-      : createEngineVectors({ database, embedding, engine });
+      : createEngineVectors({ database, embedding, engine, claim, nonce: () => ids.random(16) });
   const indexing = createIndexing({
     database,
     vectors,
@@ -181,8 +185,7 @@ export async function createUnifiedContextManager(deps: {
     database,
     contexts,
     reconciling,
-    // What the engine does not do at once, the next run of the index makes up for.
-    forgetVectors: (space) => vectors.forget(space).catch((error) => onIndexFailure(error, space.space)),
+    forgetVectors: (space, ids) => within(erasedMs, vectors.forget(space, ids)),
     ids,
     settings,
   });
@@ -201,10 +204,11 @@ export async function createUnifiedContextManager(deps: {
     embedding,
     indexing,
     engine,
-    label: vectors.label,
     guard: createBreaker({
       clock,
       ...breaker,
+      // One that hangs fails slowly.
+      withinMs: Math.max(breaker.withinMs, 2 * breaker.failures * settings.search.engineMs),
       onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.engine', error }),
     }),
     settings,
@@ -269,7 +273,10 @@ export async function createUnifiedContextManager(deps: {
 
     reconcile: (options) => inSpaces('reconcile', options, (space, budgetMs) => reconciling.reconcile(space, budgetMs)),
 
-    index: (options) => inSpaces('index', options, (space, budgetMs) => indexing.index(space, budgetMs)),
+    async index(options) {
+      if (options.only === undefined) await vectors.forgetDropped().catch((error) => onIndexFailure(error, ''));
+      return inSpaces('index', options, (space, budgetMs) => indexing.index(space, budgetMs));
+    },
 
     reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => indexing.rebuild(space, budgetMs)),
 
@@ -313,4 +320,15 @@ export async function createUnifiedContextManager(deps: {
       return done;
     }
   }
+}
+
+// How long an erase waits for the engine beside PostgreSQL.
+const erasedMs = 5000;
+
+/** Ends as the work does, or fails after so long, and lets it go on. */
+async function within<Done>(ms: number, work: Promise<Done>): Promise<Done> {
+  const late = sleep(ms, undefined, { ref: false }).then(() => {
+    throw new Problem('unavailable', 'It takes too long.');
+  });
+  return Promise.race([work, late]);
 }

@@ -28,10 +28,10 @@ export function createFollower(deps: {
   name: string;
   batch: number;
   /**
-   * What stands for the changes that the feed no longer holds, `false` where it is not done yet; absent, the follower has to
-   * be built anew.
+   * Does what stands for the changes that the feed no longer holds, which goes up to `floor`; absent, the follower has to be
+   * built anew. @returns the tick up to which it stands for them, null where it is not done yet.
    */
-  onExpired?: (space: SpaceRef) => Promise<boolean>;
+  onExpired?: (space: SpaceRef, floor: number) => Promise<number | null>;
   effect: (changes: readonly Change[], space: string) => Promise<readonly Statement[]> | readonly Statement[];
 }): Follower {
   const { database, name, batch, effect } = deps;
@@ -46,8 +46,8 @@ export function createFollower(deps: {
         isContextsOnly: false,
       });
       if (floor > cursor && deps.onExpired) {
-        if (!(await deps.onExpired(of))) return { taken: 0, hasMore: true };
-        await database.in(request).run([moveCursor(name, cursor, floor)]);
+        const to = await deps.onExpired(of, floor);
+        if (to !== null && to > cursor) await database.in(request).run([moveCursor(name, cursor, to)]);
         return { taken: 0, hasMore: true };
       }
       if (floor > cursor) {

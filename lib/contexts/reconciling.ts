@@ -51,9 +51,9 @@ export function createReconciling(deps: {
         name: 'cache',
         batch: feedBatch,
         // Whatever was erased then is among these.
-        async onExpired() {
+        async onExpired(_space, floor) {
           await cache.purge(space.slot, [...derived, keyOf(kinds.head, '')]);
-          return true;
+          return floor;
         },
         // Its cursor moves only once the bytes are gone.
         async effect(changes) {

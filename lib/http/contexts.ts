@@ -263,6 +263,9 @@ export const contextRoutes: readonly Route[] = [
           z.strictObject({
             erased: z.strictObject({ versions: z.int(), cacheEntries: z.int(), vectors: z.int() }),
             pendingPeers: z.array(z.string()),
+            pendingEngines: z
+              .array(z.literal('weaviate'))
+              .meta({ description: 'What has not confirmed yet that it holds nothing of it.' }),
           }),
         ),
         example: {
@@ -293,12 +296,16 @@ export const contextRoutes: readonly Route[] = [
       if (query.erase) {
         if (!reaches(principal.scopes, 'admin'))
           throw new Problem('forbidden', 'Erasing needs the scope admin.', { needed: 'admin' });
-        const { versions, cacheEntries, vectors, seq } = await manager.history.erase(
+        const { versions, cacheEntries, vectors, isForgotten, seq } = await manager.history.erase(
           request,
           { id, children, ...precondition },
           idempotency,
         );
-        return { seq, body: printPlain({ erased: { versions, cacheEntries, vectors }, pendingPeers: [] }) };
+        const pendingEngines = isForgotten ? [] : [manager.search.engine];
+        return {
+          seq,
+          body: printPlain({ erased: { versions, cacheEntries, vectors }, pendingPeers: [], pendingEngines }),
+        };
       }
       const written = await writeOne(
         manager.contexts,

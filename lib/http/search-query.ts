@@ -8,12 +8,16 @@ import { contextId, kind, time } from './schemas.ts';
 // PostgreSQL has no text with U+0000 in it.
 const isText = (value: string) => !value.includes('\u0000') && value.isWellFormed();
 const text = z.string().max(1000).refine(isText, 'holds what is no character');
+/** PostgreSQL's numbers go further, but not for ever. */
+function isWithinBounds({ number }: FilterNumber): boolean {
+  const exponent = Number(/[eE](.*)$/.exec(number)?.[1] ?? 0);
+  return number.length <= 400 && Math.abs(exponent) <= 308 && Number.isFinite(Number(number));
+}
+
 // Spelled as it was sent, or, where it came as a number of JavaScript, as that prints.
 const spelled = z.union([
   z.number().transform((value): FilterNumber => ({ number: String(value) })),
-  z
-    .custom<FilterNumber>((value) => isJsonNumber(value as Json))
-    .refine(({ number }) => number.length <= 400 && Number.isFinite(Number(number)), 'is no number within 10^±308'),
+  z.custom<FilterNumber>((value) => isJsonNumber(value as Json)).refine(isWithinBounds, 'is no number within 10^±308'),
 ]);
 const bound = z.union([text, spelled]).optional();
 const range = z

@@ -22,7 +22,9 @@ export function createEmbedding(deps: {
 }): Embedding {
   const { embedders, clock, breaker, queryMs, onFailure } = deps;
   const [first] = embedders;
-  const guards = new Map(embedders.map((embedder) => [embedder, createBreaker({ clock, ...breaker, onFailure })]));
+  // A batch that takes long, or that is refused, keeps no query from its vector.
+  const createGuards = () => new Map(embedders.map((one) => [one, createBreaker({ clock, ...breaker, onFailure })]));
+  const guards = { documents: createGuards(), queries: createGuards() };
 
   return {
     embedders,
@@ -31,14 +33,14 @@ export function createEmbedding(deps: {
       const { batchMax } = first;
       for (let at = 0; at < texts.length; at += batchMax) {
         const batch = texts.slice(at, at + batchMax);
-        const made = await guards.get(first)?.call(() => first.embed(batch, { purpose: 'document', signal }));
+        const made = await guards.documents.get(first)?.call(() => first.embed(batch, { purpose: 'document', signal }));
         if (!made) throw new Problem('unavailable', 'The embedder does not answer.');
         vectors.push(...made);
       }
       return vectors;
     },
     async query(embedder, text) {
-      const guard = guards.get(embedder);
+      const guard = guards.queries.get(embedder);
       const options = { purpose: 'query', signal: AbortSignal.timeout(queryMs) } as const;
       const made = await guard?.call(() => embedder.embed([text], options));
       return made ? (made[0] ?? null) : undefined;

@@ -8,87 +8,139 @@ import type { Embedding } from './embedding.ts';
 import {
   beginEntries,
   confirmEntries,
-  forgetEntries,
+  listDropped,
   listGarbage,
   listUnsent,
   needsEngine,
+  noteDropped,
+  releaseLease,
+  removeEntries,
+  settleDropped,
   settleEntries,
+  settleGarbage,
+  takeLease,
 } from './engine.sql.ts';
-import { followerName, putChunks } from './index.sql.ts';
-import type { Place, VectorEngine } from './vector-engine.ts';
-import { textsMax, type Vectors } from './vectors.ts';
-
-// What is still there then is left to the next run of the index.
-const forgetMs = 5000;
+import { claimVectors, followerName, putChunks } from './index.sql.ts';
+import type { VectorEngine } from './vector-engine.ts';
+import { type Claim, textsMax, type Vectors } from './vectors.ts';
 
 /** The name of a space's state for an engine, never used again for another. */
 export const tenantOf = ({ slot }: Pick<SpaceRef, 'slot'>) => sha256(slot).slice(0, 40);
 
+/** What `search_state` tells where an engine has all chunks, with the vectors of an embedder. */
+export const engineLabel = (engine: VectorEngine, identity: string, embedder: string) =>
+  `${engine.name}/${identity}/${embedder}`;
+
+// Longer than what was sent to the engine may be on its way: three batches of half a minute each. Where a process ends in the
+// midst of it, the others wait so long.
+const leaseSeconds = 120;
+// How many entries of an erased context are removed before the erase is answered.
+const erasedMax = 20_000;
+
 /**
- * Vectors in a search engine of their own. PostgreSQL notes what is sent before it is, and forgets it after the engine has; so
- * an entry that is lost on the way is sent again, and one that is too much is found.
+ * Vectors in a search engine of their own. One process at a time speaks to it for a space; PostgreSQL notes what is sent before
+ * it is, and forgets it once the engine has and nothing can be on its way: so an entry that is lost is sent again, and one that
+ * is too much is found, whoever is killed in between.
  */
-export function createEngineVectors(deps: { database: Database; embedding: Embedding; engine: VectorEngine }): Vectors {
-  const { database, embedding, engine } = deps;
+export function createEngineVectors(deps: {
+  database: Database;
+  embedding: Embedding;
+  engine: VectorEngine;
+  claim: Claim;
+  /** Never gives the same text twice. */
+  nonce: () => string;
+}): Vectors {
+  const { database, embedding, engine, claim, nonce } = deps;
   const [embedder] = embedding.embedders;
-  const label = `${engine.name}/${embedder.id}`;
+  const holder = nonce();
+  // Until when what failed may still arrive, by the slot of its space.
+  const unsure = new Map<string, number>();
 
   const requestOf = (space: SpaceRef) => systemRequest(space, followerName);
   const run = (space: SpaceRef, statements: Statement[]) =>
     retryLost(() => database.in(requestOf(space)).run(statements));
 
-  /** @returns whether the deadline was not reached. */
-  async function forgetUntil(space: SpaceRef, deadline: number): Promise<boolean> {
-    for (let last: Place | undefined; ; ) {
-      const garbage = await listGarbage(database, requestOf(space), last, textsMax);
-      last = garbage.at(-1);
-      if (last === undefined) return true;
-      await engine.remove(tenantOf(space), garbage);
-      await run(space, [forgetEntries(garbage)]);
-      if (performance.now() >= deadline) return false;
-    }
-  }
-
   async function settle(space: SpaceRef, deadline: number) {
     const request = requestOf(space);
-    let embedded = 0;
-    if (!(await needsEngine(database, request, label))) return { embedded, isSettled: true };
-    if (!(await forgetUntil(space, deadline))) return { embedded, isSettled: false };
+    const identity = await engine.prepare(embedder.id);
+    const label = engineLabel(engine, identity, embedder.id);
+    const done = { embedded: 0, isSettled: true };
+    if (!(await needsEngine(database, request, label))) return done;
+    if (!(await claimVectors(database, request, { label, ...claim }))) return done;
+    const hold = () => retryLost(() => takeLease(database, request, holder, leaseSeconds));
+    // Whoever holds it does what there is to do.
+    if (!(await hold())) return { ...done, isSettled: false };
+    const isOver = () => performance.now() >= deadline;
+    for (;;) {
+      const garbage = await listGarbage(database, request, textsMax);
+      if (garbage.length === 0) break;
+      await engine.remove(tenantOf(space), garbage);
+      const isSure = (unsure.get(space.slot) ?? 0) < performance.now();
+      await run(space, [removeEntries(garbage, isSure)]);
+      if (isOver() || !(await hold())) return { ...done, isSettled: false };
+      if (!isSure) break;
+    }
+    await run(space, settleGarbage(space.space));
     for (;;) {
       const lacking = await listUnsent(database, request, label, textsMax);
-      if (lacking.length === 0) {
-        await run(space, settleEntries(space.space, label));
-        return { embedded, isSettled: true };
-      }
-      const begun = await beginEntries(database, request, lacking);
+      if (lacking.length === 0) break;
       const vectors = await embedding.documents(lacking.map(({ text }) => text));
-      embedded += lacking.length;
-      const entries = lacking.map(({ id, key, text }, at) => ({
-        id,
-        key,
-        lexemes: lexemesOf(text),
-        vector: vectors[at] ?? null,
-      }));
+      done.embedded += lacking.length;
+      // Embedding may have taken long.
+      if (!(await hold())) return { ...done, isSettled: false };
+      const begun = await retryLost(() => beginEntries(database, request, lacking));
+      const isBegun = new Set(begun.map(({ id, key }) => `${id}\n${key}`));
+      const entries = lacking.flatMap(({ id, key, text }, at) => {
+        // What went meanwhile is not noted, and so not sent.
+        if (!isBegun.has(`${id}\n${key}`)) return [];
+        return [{ id, key, lexemes: lexemesOf(text), vector: vectors[at] ?? null }];
+      });
       await engine.put(tenantOf(space), embedder.id, entries);
       await run(space, [confirmEntries(begun, label)]);
-      if (performance.now() >= deadline) return { embedded, isSettled: false };
+      if (isOver()) return { ...done, isSettled: false };
     }
+    await run(space, [...settleEntries(space.space, label), releaseLease(holder)]);
+    return done;
+  }
+
+  async function drop(tenant: string): Promise<void> {
+    await engine.dropTenant(tenant);
+    await settleDropped(database, tenant);
   }
 
   return {
-    label,
     storing: async (_space, chunks) => ({ statements: [putChunks(chunks, null)], embedded: 0 }),
     async settle(space, deadline) {
       try {
         return await settle(space, deadline);
       } catch (error) {
-        // The space was deleted meanwhile, and what was sent last came after its end.
-        if (error instanceof Problem && error.code === 'unauthenticated') await engine.dropTenant(tenantOf(space));
+        unsure.set(space.slot, performance.now() + leaseSeconds * 1000);
+        // The space may have been deleted meanwhile, and what was sent last have come after its end.
+        const isGone = (one: unknown) => one instanceof Problem && one.code === 'unauthenticated';
+        const isThere = await needsEngine(database, requestOf(space), '').then(
+          () => true,
+          (reason) => !isGone(reason),
+        );
+        if (!isThere) await drop(tenantOf(space));
         throw error;
       }
     },
-    forget: async (space) => void (await forgetUntil(space, performance.now() + forgetMs)),
-    forgetSpace: (space) => engine.dropTenant(tenantOf(space)),
+    async forget(space, ids) {
+      for (const id of ids) {
+        const garbage = await listGarbage(database, requestOf(space), erasedMax, id);
+        if (garbage.length === 0) continue;
+        await engine.remove(tenantOf(space), garbage);
+        // What is being sent may arrive after this; who sends it removes it then.
+        await run(space, [removeEntries(garbage, false)]);
+      }
+    },
+    async forgetSpace(space) {
+      await noteDropped(database, tenantOf(space));
+      await drop(tenantOf(space));
+    },
+    async forgetDropped() {
+      for (const tenant of await listDropped(database)) await drop(tenant);
+    },
   };
 }
 

@@ -21,26 +21,38 @@ export async function needsEngine(database: Database, request: RequestContext, l
   const rows = await ask(
     database,
     request,
-    sql`select from search_state s where s.space_id = ${request.space} and s.vectors_of is distinct from ${label}
-      and (s.chunks > 0 or exists (select from vector_entry v where v.space_id = s.space_id))`,
+    sql`select from search_state s where s.space_id = ${request.space}
+      and (s.has_garbage or (s.chunks > 0 and s.vectors_of is distinct from ${label}))`,
   );
   return rows.length > 0;
 }
 
-/** Entries whose chunks are no more, in order, after one. */
+/** Whether it is this process that may speak to the engine, for so long. */
+export async function takeLease(
+  database: Database,
+  request: RequestContext,
+  holder: string,
+  seconds: number,
+): Promise<boolean> {
+  const [row] = await ask(database, request, sql`select take_lease(${holder}, ${seconds}::double precision) as taken`);
+  return row?.['taken'] === 't';
+}
+
+export const releaseLease = (holder: string): Statement => toStatement(sql`select release_lease(${holder})`);
+
+/** Entries whose chunks are no more, of all contexts or of one. */
 export async function listGarbage(
   database: Database,
   request: RequestContext,
-  after: Place | undefined,
   limit: number,
+  of?: string,
 ): Promise<Place[]> {
   const rows = await ask(
     database,
     request,
     sql`select v.context_id as id, v.key from vector_entry v
-      where v.space_id = ${request.space} and v.held_of is null and ${hasNoChunk}
-        and (v.context_id, v.key) > (${after?.id ?? ''}, ${after?.key ?? '0'.repeat(32)}::uuid)
-      order by v.context_id, v.key limit ${limit}`,
+      where v.space_id = ${request.space} and ${of === undefined ? sql`true` : sql`v.context_id = ${of}`} and ${hasNoChunk}
+      limit ${limit}`,
   );
   return rows.map(toPlace);
 }
@@ -76,15 +88,46 @@ export async function beginEntries(
 export const confirmEntries = (sent: readonly Sent[], label: string): Statement =>
   toStatement(sql`select confirm_entries(${JSON.stringify(sent)}::json, ${label})`);
 
-export const forgetEntries = (places: readonly Place[]): Statement =>
-  toStatement(sql`select forget_entries_of(${JSON.stringify(places)}::json)`);
+/** @param isLast whether what is on its way can no longer arrive. */
+export const removeEntries = (places: readonly Place[], isLast: boolean): Statement =>
+  toStatement(sql`select remove_entries(${JSON.stringify(places)}::json, ${isLast})`);
 
-/** Notes that the engine has all chunks and nothing else, unless something came in meanwhile. */
+/** Notes that nothing is left of chunks that went, unless there is. */
+export const settleGarbage = (space: string): Statement[] => [
+  toStatement(sql`select lock_search()`),
+  toStatement(sql`update search_state set has_garbage = false where space_id = ${space}
+    and not exists (select from vector_entry v where v.space_id = ${space} and ${hasNoChunk})`),
+];
+
+/** Notes that the engine has all chunks, unless one came in meanwhile. */
 export const settleEntries = (space: string, label: string): Statement[] => [
   toStatement(sql`select lock_search()`),
-  toStatement(sql`update search_state set vectors_of = ${label} where space_id = ${space}
-    and not exists (select from vector_entry v where v.space_id = ${space} and v.held_of is null and ${hasNoChunk})
-    and not exists (
-      select from chunk c where c.space_id = ${space} and not exists (
-        select from vector_entry v where v.space_id = c.space_id and v.context_id = c.context_id and v.key = c.key and v.held_of = ${label}))`),
+  toStatement(sql`update search_state set vectors_of = ${label} where space_id = ${space} and not exists (
+    select from chunk c where c.space_id = ${space} and not exists (
+      select from vector_entry v where v.space_id = c.space_id and v.context_id = c.context_id and v.key = c.key and v.held_of = ${label}))`),
 ];
+
+/** Notes a tenant that is dropped, for it to be dropped again. */
+export async function noteDropped(database: Database, tenant: string): Promise<void> {
+  await database.owner.run([
+    toStatement(
+      sql`insert into dropped_tenant (tenant) values (${tenant}) on conflict (tenant) do update set at = clock_timestamp()`,
+    ),
+  ]);
+}
+
+export async function listDropped(database: Database): Promise<string[]> {
+  const [rows = []] = await database.owner.run([
+    toStatement(sql`select tenant from dropped_tenant order by at limit 100`),
+  ]);
+  return rows.map((row) => String(row['tenant']));
+}
+
+/** Forgets a tenant of which nothing can be on its way any more. */
+export async function settleDropped(database: Database, tenant: string): Promise<void> {
+  await database.owner.run([
+    toStatement(
+      sql`delete from dropped_tenant where tenant = ${tenant} and at < clock_timestamp() - interval '5 minutes'`,
+    ),
+  ]);
+}

@@ -95,7 +95,17 @@ export async function countPending(database: Database, request: RequestContext):
   return Number(row['pending'] ?? 0);
 }
 
-/** The next live contexts of the rebuild under way, or of one that begins, in order of their ids. */
+/**
+ * Begins a rebuild, or goes on with the one under way unless the feed has forgotten what came since it began.
+ *
+ * @returns the clock when it began.
+ */
+export async function beginRebuild(database: Database, request: RequestContext): Promise<number> {
+  const [row] = await ask(database, request, sql`select begin_rebuild() as clock`);
+  return Number(row?.['clock'] ?? 0);
+}
+
+/** The next live contexts of the rebuild under way, in order of their ids. */
 export async function listToRebuild(database: Database, request: RequestContext, limit: number): Promise<string[]> {
   const rows = await ask(
     database,
@@ -163,6 +173,20 @@ export function settleVectors(space: string, embedder: string): Statement[] {
     toStatement(sql`delete from chunk_vector where space_id = ${space} and embedder <> ${embedder}
       and exists (select from search_state where space_id = ${space} and vectors_of = ${embedder})`),
   ];
+}
+
+/** Whether the vectors of the space are to be made as this process has them; see `claim_vectors`. */
+export async function claimVectors(
+  database: Database,
+  request: RequestContext,
+  { label, startedMs, isNamed }: { readonly label: string; readonly startedMs: number; readonly isNamed: boolean },
+): Promise<boolean> {
+  const [row] = await ask(
+    database,
+    request,
+    sql`select claim_vectors(${label}, ${startedMs}::bigint, ${isNamed}) as mine`,
+  );
+  return row?.['mine'] === 't';
 }
 
 /** Keeps an approximate index over the vectors of an embedder, where pgvector has it; before the first of them it costs nothing. */

@@ -7,6 +7,7 @@ import { retryLost } from '../postgres/retry.ts';
 import { analyze, toTerm } from './analysis.ts';
 import { type Chunk, type Chunked, chunkContext, toIndexed } from './chunk.ts';
 import {
+  beginRebuild,
   countPending,
   dropDocuments,
   followerName,
@@ -169,6 +170,10 @@ export function createIndexing(deps: {
       if (performance.now() >= deadline && hasMore) return { ...tally, isUnfinished: true };
       if (!hasMore) break;
     }
+    return settle(space, deadline, tally);
+  }
+
+  async function settle(space: SpaceRef, deadline: number, tally: Tally): Promise<IndexReport> {
     try {
       const { embedded, isSettled } = await vectors.settle(space, deadline);
       tally.embedded += embedded;
@@ -180,9 +185,11 @@ export function createIndexing(deps: {
     }
   }
 
-  async function rebuildAll(space: SpaceRef, deadline: number, tally: Tally): Promise<boolean> {
+  /** @returns the clock when what it did began; null where it is not done. */
+  async function rebuildAll(space: SpaceRef, deadline: number, tally: Tally): Promise<number | null> {
     const request = systemRequest(space, followerName);
     const run = (statements: readonly Statement[]) => retryLost(() => database.in(request).run(statements));
+    const began = await retryLost(() => beginRebuild(database, request));
     for (;;) {
       const ids = await listToRebuild(database, request, rebuiltMax);
       const [last] = ids.slice(-1);
@@ -192,16 +199,16 @@ export function createIndexing(deps: {
         return takeEach(request, ids, tally);
       });
       await run(markRebuilt(space.space, last));
-      if (performance.now() >= deadline) return false;
+      if (performance.now() >= deadline) return null;
     }
     for (;;) {
       const ids = await listDead(database, request, changesMax);
       if (ids.length === 0) break;
       await run([dropDocuments(ids)]);
-      if (performance.now() >= deadline) return false;
+      if (performance.now() >= deadline) return null;
     }
     await run(markRebuilt(space.space, null));
-    return true;
+    return began;
   }
 
   const index = (space: SpaceRef, budgetMs: number) => turns.take(space.slot, () => run(space, budgetMs));
@@ -217,8 +224,9 @@ export function createIndexing(deps: {
     rebuild: (space, budgetMs) =>
       turns.take(space.slot, async () => {
         const tally: Tally = { contexts: 0, chunks: 0, embedded: 0 };
-        const isDone = await rebuildAll(space, performance.now() + budgetMs, tally);
-        return { ...tally, isUnfinished: !isDone };
+        const deadline = performance.now() + budgetMs;
+        const began = await rebuildAll(space, deadline, tally);
+        return began === null ? { ...tally, isUnfinished: true } : settle(space, deadline, tally);
       }),
     pending: (request) => countPending(database, request),
     follow() {

@@ -34,6 +34,8 @@ export function readNodes(text: string): Node {
       at = start + 1;
       const closed = open.pop();
       if (closed !== undefined) closed.node.end = at;
+      // What is empty says nothing.
+      if (closed?.node.children?.length === 0 && typeof closed.node.key === 'number') open.at(-1)?.node.children?.pop();
       continue;
     }
     const parent = open.at(-1);

@@ -1,4 +1,4 @@
-import { splitWords, toLexeme } from './analysis.ts';
+import { splitWords, toLexeme, type Word } from './analysis.ts';
 
 /** A query as the index is asked. */
 export interface WordQuery {
@@ -12,6 +12,7 @@ export interface WordQuery {
   readonly mustNot: string | null;
 }
 
+// Of all kinds together: a query is read to here.
 const lexemesMax = 64;
 
 /**
@@ -23,15 +24,22 @@ export function readQuery(text: string): WordQuery {
   const must: string[] = [];
   const needed = new Set<string>();
   const mustNot: string[] = [];
+  let asked = 0;
+  const toWords = (phrase: string) => {
+    const words = splitWords(phrase, 'query').slice(0, lexemesMax - asked);
+    asked += words.length;
+    return words;
+  };
   const rest = text.replaceAll(/(?<=^|\s)(-?)"([^"]*)"|(?<=^|\s)-(?=[\p{L}\p{N}])(\S+)/gu, (_, minus, phrase, word) => {
-    const own = toPhrase(phrase ?? word);
+    const words = toWords(phrase ?? word);
+    const own = toPhrase(words);
     if (own === null) return ' ';
     if (minus === '-' || word !== undefined) {
       mustNot.push(own);
       return ' ';
     }
     must.push(own);
-    for (const { text: one } of toWords(phrase)) needed.add(toLexeme(one));
+    for (const one of words) needed.add(toLexeme(one.text));
     return ` ${phrase} `;
   });
   for (const word of splitWords(rest, 'query')) {
@@ -41,13 +49,11 @@ export function readQuery(text: string): WordQuery {
   return { lexemes: [...lexemes], needed: [...needed], must: join(must, ' & '), mustNot: join(mustNot, ' | ') };
 }
 
-const toWords = (phrase: string) => splitWords(phrase, 'query').slice(0, lexemesMax);
-
 /** Words at their distances; null where there are none. */
-function toPhrase(text: string): string | null {
+function toPhrase(words: readonly Word[]): string | null {
   let phrase = '';
   let before = 0;
-  for (const { text: word, position } of toWords(text)) {
+  for (const { text: word, position } of words) {
     // The parts of a name in camel case stand where the name does.
     if (phrase !== '' && position === before) continue;
     phrase += `${phrase === '' ? '' : ` <${position - before}> `}'${toLexeme(word)}'`;

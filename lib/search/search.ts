@@ -14,7 +14,7 @@ import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { Database } from '../postgres/database.ts';
 import { type Chunk, chunkContext } from './chunk.ts';
 import type { Embedding } from './embedding.ts';
-import { tenantOf } from './engine-vectors.ts';
+import { engineLabel, tenantOf } from './engine-vectors.ts';
 import { type Found, type FoundPage, findChunks, listAllowed, type Wanted } from './find.sql.ts';
 import type { Indexing } from './indexing.ts';
 import { readQuery } from './query.ts';
@@ -80,6 +80,8 @@ interface Attempt {
 const waitMs = 10_000;
 // How many chunks are asked for at most, and how much content is read to see whether a head still holds what was found.
 const askedMax = 1500;
+// Contexts that a filter names to the engine beside PostgreSQL; ten thousand take it 0.2 s.
+const idsMax = 10_000;
 const verifiedBytesMax = 16_777_216;
 
 export function createSearch(deps: {
@@ -90,14 +92,12 @@ export function createSearch(deps: {
   indexing: Indexing;
   /** Absent, vectors are in PostgreSQL. */
   engine: VectorEngine | undefined;
-  /** By which `search_state` tells that the engine has everything. */
-  label: string;
   /** Of the engine. */
   guard: Breaker;
   settings: Settings;
   onFailure: (error: unknown, space: string) => void;
 }): Search {
-  const { database, cache, contexts, embedding, indexing, engine, label, guard, settings, onFailure } = deps;
+  const { database, cache, contexts, embedding, indexing, engine, guard, settings, onFailure } = deps;
   const { layers, ttlSeconds } = settings.cache.kinds.vector;
   const queryVectors = createQueryVectors({
     database,
@@ -150,13 +150,22 @@ export function createSearch(deps: {
     return { read, isFull: found.length >= wanted.limit, isWhole: hasVectors && isFilled, isLacking };
   }
 
+  const labelOf = async (of: VectorEngine) => engineLabel(of, (await of.identity()) ?? '', embedder.id);
+
   /** By the engine beside PostgreSQL; where it is away, or may lack something, by words in PostgreSQL, too. */
   async function findBeside(request: LoadRequest, wanted: Wanted): Promise<Attempt> {
     const { words, vectors: asked, weight: counts, filter, limit, isByChunk } = wanted;
-    const ids = filter === null ? null : await listAllowed(database, request, filter);
+    // Many are narrowed down to by PostgreSQL.
+    const allowed = filter === null ? null : await listAllowed(database, request, filter);
+    const ids = allowed !== null && allowed.length > idsMax ? null : allowed;
     const { lexemes, needed } = words;
     const question = { lexemes, needed, vectors: asked, weight: counts, ids, limit, isByChunk };
-    const hits = (await guard.call(async () => engine?.find(tenantOf(request), question))) ?? null;
+    // Of a tenant that it does not know it has nothing, whatever PostgreSQL knows.
+    const answer = await guard.call(async () => {
+      const found = await engine?.find(tenantOf(request), question);
+      return { hits: found ?? null, label: found && engine && (await labelOf(engine)) };
+    });
+    const hits = answer?.hits ?? null;
     const ask = (isByWords: boolean) =>
       findChunks(database, request, {
         ...wanted,
@@ -166,9 +175,14 @@ export function createSearch(deps: {
       });
     let read = await ask(hits === null);
     const { vectorsOf } = read.value;
-    const isWhole = hits !== null && (vectorsOf === undefined || vectorsOf === label);
+    const isWhole = answer !== null && (vectorsOf === undefined || (hits !== null && vectorsOf === answer.label));
     if (hits !== null && !isWhole && lexemes !== null) read = await ask(true);
-    return { read, isFull: (hits ?? read.value.found).length >= limit, isWhole, isLacking: hits !== null && !isWhole };
+    return {
+      read,
+      isFull: (hits ?? read.value.found).length >= limit,
+      isWhole,
+      isLacking: answer !== null && !isWhole,
+    };
   }
 
   /** Asks again for more where too many of those found are not the heads' any more. */

@@ -43,13 +43,17 @@ export interface EngineHit extends Place {
  */
 export interface VectorEngine {
   readonly name: 'weaviate';
+  /** Tells what it keeps entries in from anything else that ever had its place; undefined before the first entry. */
+  identity(): Promise<string | undefined>;
+  /** Makes room for an embedder's vectors. @returns the identity. */
+  prepare(embedder: string): Promise<string>;
   /** Keeps the entries, over those of the same places; their vectors are the embedder's. */
   put(tenant: string, embedder: string, entries: readonly EngineEntry[]): Promise<void>;
   /** Forgets entries, whether they are there or not. */
   remove(tenant: string, places: readonly Place[]): Promise<void>;
   /** Forgets a tenant with all it has. */
   dropTenant(tenant: string): Promise<void>;
-  /** The best entries, the best first. */
-  find(tenant: string, query: EngineQuery): Promise<EngineHit[]>;
+  /** The best entries, the best first; null where it has nothing of the tenant. */
+  find(tenant: string, query: EngineQuery): Promise<EngineHit[] | null>;
   close(): Promise<void>;
 }

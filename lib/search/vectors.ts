@@ -5,6 +5,7 @@ import { toIndexed } from './chunk.ts';
 import type { Embedding } from './embedding.ts';
 import { toLiteral } from './find.sql.ts';
 import {
+  claimVectors,
   enableVectorIndex,
   enableVectors,
   followerName,
@@ -18,8 +19,6 @@ import {
 
 /** Where the vectors of chunks are kept, and how they come there. */
 export interface Vectors {
-  /** What is noted of a space where every chunk has its vector: by whom, and where. */
-  readonly label: string;
   /** What stores new chunks, with their vectors where those are to be had at once. */
   storing(space: SpaceRef, chunks: readonly NewChunk[]): Promise<{ statements: Statement[]; embedded: number }>;
   /**
@@ -29,15 +28,26 @@ export interface Vectors {
    * @returns how many texts were embedded, and whether nothing is left to do.
    */
   settle(space: SpaceRef, deadline: number): Promise<{ embedded: number; isSettled: boolean }>;
-  /** Lets go of what is too much alone. */
-  forget(space: SpaceRef): Promise<void>;
-  /** Lets go of all that a deleted space had. */
+  /** Lets go of what is left of contexts that were erased. @throws Problem `unavailable` */
+  forget(space: SpaceRef, ids: readonly string[]): Promise<void>;
+  /** Lets go of all that a closed space has. @throws Problem `unavailable` */
   forgetSpace(space: SpaceRef): Promise<void>;
+  /** Lets go, once more, of what spaces had that were deleted lately. */
+  forgetDropped(): Promise<void>;
+}
+
+/** By what right a process makes the vectors of a space as its own embedder has them. */
+export interface Claim {
+  /** When it began, in milliseconds since 1970: it takes nothing back from who began later. */
+  readonly startedMs: number;
+  /** Whether its embedder was chosen; the built-in one, there by default, takes over from nobody. */
+  readonly isNamed: boolean;
 }
 
 // Texts that are embedded at once.
 export const textsMax = 512;
-// How long new chunks wait for their vectors; without, they are found by words meanwhile.
+// Chunks that wait for the vectors of a remote embedder, at most, and how long new chunks wait for their vectors; without, they are found by words meanwhile.
+const inlineMax = 64;
 const embedderMs = 10_000;
 
 /** Vectors beside the chunks, where PostgreSQL has pgvector. */
@@ -46,9 +56,10 @@ export function createStoredVectors(deps: {
   embedding: Embedding;
   /** Whether an approximate index is kept, too. */
   isIndexed: boolean;
+  claim: Claim;
   onFailure: (error: unknown, space: string) => void;
 }): Vectors {
-  const { database, embedding, isIndexed, onFailure } = deps;
+  const { database, embedding, isIndexed, claim, onFailure } = deps;
   const [embedder] = embedding.embedders;
   // Asked of PostgreSQL once, unless it is told that there is no room for them.
   let hasVectors: Promise<boolean> | undefined;
@@ -68,10 +79,10 @@ export function createStoredVectors(deps: {
   }
 
   return {
-    label: embedder.id,
-
     async storing({ space }, chunks) {
       await vectorsEnabled();
+      // A provider takes its time: what is many is found by words first.
+      if (embedder.isRemote && chunks.length > inlineMax) return { statements: [putChunks(chunks, null)], embedded: 0 };
       const texts = chunks.map(toIndexed);
       const vectors = await embedding.documents(texts, AbortSignal.timeout(embedderMs)).catch((error) => {
         onFailure(error, space);
@@ -87,6 +98,8 @@ export function createStoredVectors(deps: {
       const run = (statements: Statement[]) => retryLost(() => database.in(request).run(statements));
       let embedded = 0;
       if (!(await lacksVectors(database, request, embedder.id)) || !(await vectorsEnabled()))
+        return { embedded, isSettled: true };
+      if (!(await claimVectors(database, request, { label: embedder.id, ...claim })))
         return { embedded, isSettled: true };
       for (;;) {
         const limit = Math.min(textsMax, embedder.batchMax);
@@ -105,6 +118,7 @@ export function createStoredVectors(deps: {
     // They go with the chunks.
     async forget() {},
     async forgetSpace() {},
+    async forgetDropped() {},
   };
 }
 

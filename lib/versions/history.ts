@@ -47,20 +47,23 @@ export interface History {
     pin: { readonly id: string; readonly version: number; readonly isPinned: boolean },
     idempotency?: Idempotency,
   ): Promise<{ version: VersionEntry; seq: number }>;
-  /** Removes every trace but the highest version number, for good; `cacheEntries` went from layer 3, `vectors` chunks from the search index. */
+  /**
+   * Removes every trace but the highest version number, for good; `cacheEntries` went from layer 3, `vectors` chunks from the
+   * search index; `isForgotten` where the search engine beside PostgreSQL has confirmed it, or there is none.
+   */
   erase(
     request: RequestContext,
     erase: Precondition & { readonly id: string; readonly children: ChildrenMode },
     idempotency?: Idempotency,
-  ): Promise<{ versions: number; cacheEntries: number; vectors: number; seq: number }>;
+  ): Promise<{ versions: number; cacheEntries: number; vectors: number; isForgotten: boolean; seq: number }>;
 }
 
 export function createHistory(deps: {
   database: Database;
   contexts: Contexts;
   reconciling: Pick<Reconciling, 'removeErased'>;
-  /** Has what is left of erased contexts removed from where vectors are kept. */
-  forgetVectors: (space: SpaceRef) => Promise<void>;
+  /** Has what is left of erased contexts removed from where vectors are kept. @throws Problem `unavailable` */
+  forgetVectors: (space: SpaceRef, ids: readonly string[]) => Promise<void>;
   ids: Ids;
   settings: Settings;
 }): History {
@@ -129,7 +132,7 @@ export function createHistory(deps: {
       if ('recorded' in answer) {
         if (answer.recorded === null) throw idempotencyMismatch();
         const { versions, entries = 0, chunks = 0 } = answer.recorded;
-        return { versions, cacheEntries: entries, vectors: chunks, seq: answer.clock };
+        return { versions, cacheEntries: entries, vectors: chunks, isForgotten: true, seq: answer.clock };
       }
       if (answer.outcome !== 'erased' && answer.outcome !== undefined) {
         const head = answer.head && toHead(answer.head);
@@ -138,8 +141,21 @@ export function createHistory(deps: {
       if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
       // Away, layer 2 is told again by the next reconciliation, which follows the feed.
       await reconciling.removeErased(request, changesOf(answer)).catch(() => 0);
-      await forgetVectors(request);
-      return { versions: answer.versions, cacheEntries: answer.entries, vectors: answer.chunks, seq: answer.clock };
+      // Likewise what the engine does not do now is done by the next run of the index.
+      const erased = changesOf(answer).flatMap(({ id, operation }) =>
+        operation === 'erase' && id !== null ? [id] : [],
+      );
+      const isForgotten = await forgetVectors(request, erased).then(
+        () => true,
+        () => false,
+      );
+      return {
+        versions: answer.versions,
+        cacheEntries: answer.entries,
+        vectors: answer.chunks,
+        isForgotten,
+        seq: answer.clock,
+      };
     },
   };
 }

@@ -147,6 +147,19 @@ begin
   return sweep_chunks(v_dead);
 end $$;
 
+-- Begins a rebuild, or goes on with the one under way unless the feed has forgotten what came since that began; answers with
+-- the clock when it began. Whoever rebuilds also makes all vectors that another engine holds, and whoever wants to.
+create or replace function begin_rebuild() returns bigint language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+begin
+  perform lock_search();
+  update search_state s set rebuilt_to = '', rebuilt_from = p.clock, owner = null, vectors_of = null
+  from space p where p.id = v_space and s.space_id = v_space and (s.rebuilt_to is null or s.rebuilt_from < p.feed_floor);
+  if found then update vector_entry set held_of = null where space_id = v_space and held_of is not null; end if;
+  return (select rebuilt_from from search_state where space_id = v_space);
+end $$;
+
 -- Writes that the index has not seen yet. Where the feed has forgotten some of them, contexts are counted that are not
 -- indexed as they stand.
 create or replace function pending_writes() returns bigint language plpgsql stable as $$
@@ -188,10 +201,9 @@ begin
   select count(*) into v_count from gone;
   if v_count > 0 then
     delete from chunk_term where space_id = v_space and chunks <= 0;
-    update vector_entry v set revision = nextval('vector_entry_revision'), held_of = null
-    where v.space_id = v_space and v.context_id = any (p_ids)
-      and not exists (select from chunk c where c.space_id = v_space and c.context_id = v.context_id and c.key = v.key);
-    if found then update search_state set vectors_of = null where space_id = v_space; end if;
+    update search_state set has_garbage = true where space_id = v_space and not has_garbage and exists (
+      select from vector_entry v where v.space_id = v_space and v.context_id = any (p_ids)
+        and not exists (select from chunk c where c.space_id = v_space and c.context_id = v.context_id and c.key = v.key));
     if to_regclass('chunk_vector') is not null then
       delete from chunk_vector v where v.space_id = v_space and v.context_id = any (p_ids)
         and not exists (select from chunk c where c.space_id = v_space and c.context_id = v.context_id and c.key = v.key);

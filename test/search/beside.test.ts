@@ -158,10 +158,10 @@ describe('a store with Weaviate beside it', () => {
       if (act === 3) await store.send('DELETE', `/v1/contexts/${id}${random(2) ? '?erase=true' : ''}`);
       if (act === 4) await other.manager.search.indexing.index(store.ref, 5000).catch(() => {});
     }
-    // A row whose sending was killed stays for five minutes: so long it may still arrive.
+    // Who was killed keeps the others waiting: so long what it sent may still arrive.
     await store.database
       .in(store.ref)
-      .run([{ text: `update vector_entry set sent_at = sent_at - interval '6 minutes'`, params: [] }]);
+      .run([{ text: `update search_state set leased_until = leased_until - interval '3 minutes'`, params: [] }]);
     expect((await index(store)).isUnfinished).toBe(false);
     const { held, chunks } = await places(store);
     expect(chunks.length).toBeGreaterThan(3);

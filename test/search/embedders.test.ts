@@ -47,7 +47,7 @@ describe('embedders behind an API', () => {
   const telemetry = { ...noTelemetry, engineCall: (call: EngineCall) => void seen.push(call) };
   const open = (name: string, without: readonly string[] = []) =>
     openEmbedders(
-      readEmbedders(name),
+      readEmbedders(name) ?? [],
       readProviderAccess((one) => (without.includes(one) ? undefined : variables()[one])),
       { settings: defaultSettings, telemetry },
     );

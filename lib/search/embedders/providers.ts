@@ -164,7 +164,8 @@ function bedrock({ model, dimensions: asked }: Choice, access: Access<'bedrock'>
     headers: {},
     sign: (url: string, init: { method: string; headers: Headers; body: string }) => client.sign(url, init),
   };
-  if (model.startsWith('cohere.'))
+  // Also by an inference profile, such as eu.cohere.embed-v4:0.
+  if (/(^|\.)cohere\./.test(model))
     return {
       ...common,
       textsMax: 96,

@@ -38,7 +38,8 @@ const documentsMs = 120_000;
 const retriesMax = 4;
 
 /**
- * An embedder behind an API. A text that the API refuses has no vector; what it refuses together is asked in halves.
+ * An embedder behind an API. A text that the API does not answer as it does others has no vector; what fails together is asked
+ * in halves.
  * Answers of 429 and 5xx are asked again, when `Retry-After` says so, else after a wait that doubles, until the deadline.
  */
 export function createRemoteEmbedder({ provider, telemetry }: { provider: Provider; telemetry: Telemetry }): Embedder {
@@ -83,12 +84,10 @@ export function createRemoteEmbedder({ provider, telemetry }: { provider: Provid
     try {
       return await ask(texts, purpose, signal);
     } catch (error) {
-      if (!isRefusal(error) || purpose === 'query') throw error;
-      if (texts.length === 1) {
-        // Whether this text is refused, or whatever is asked.
-        await ask(['text'], purpose, signal);
-        return [null];
-      }
+      if (signal.aborted) throw error;
+      // Whether it is a text that is refused, or answered as none should be, or all of them are.
+      await ask(['text'], purpose, signal);
+      if (texts.length === 1) return [null];
       const half = texts.length >> 1;
       const first = await embedTogether(texts.slice(0, half), purpose, signal);
       return [...first, ...(await embedTogether(texts.slice(half), purpose, signal))];

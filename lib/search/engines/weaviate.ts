@@ -1,6 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import pMap from 'p-map';
 import weaviate, {
-  type Collection,
   configure,
   type FilterValue,
   generateUuid5,
@@ -17,6 +17,12 @@ export interface WeaviateAddress {
   /** Where it speaks gRPC. */
   readonly grpcUrl: string;
   readonly apiKey?: string | undefined;
+}
+
+/** A collection, which is told from a later one of its name by an id of its own. */
+interface Described {
+  readonly id: string;
+  readonly vectors: ReadonlySet<string>;
 }
 
 type Properties = { contextId: string; key: string; lexemes: string };
@@ -45,8 +51,8 @@ export function createWeaviate(deps: {
 }): VectorEngine {
   const { address, k1, b, queryMs, writeMs, telemetry } = deps;
   let connecting: Promise<WeaviateClient> | undefined;
-  // Vectors that the collection is known to have.
-  const vectors = new Set<string>();
+  // What the collection is known to be; asked again after anything went wrong.
+  let known: Described | undefined;
 
   function connect(): Promise<WeaviateClient> {
     connecting ??= open(address, { queryMs, writeMs }).catch((error) => {
@@ -56,26 +62,45 @@ export function createWeaviate(deps: {
     return connecting;
   }
 
-  /** The collection with room for an embedder's vectors. */
-  async function collectionFor(embedder: string): Promise<Collection<Properties>> {
+  /** The collection as it is; undefined where there is none. */
+  async function describe(): Promise<Described | undefined> {
+    if (known !== undefined) return known;
     const client = await connect();
-    const collection = client.collections.get<Properties>(collectionName);
+    if (!(await client.collections.exists(collectionName))) return undefined;
+    const { description = '', vectorizers } = await client.collections.get(collectionName).config.get();
+    known = {
+      id: /\bid ([0-9a-f-]{36})$/.exec(description)?.[1] ?? 'unnamed',
+      vectors: new Set(Object.keys(vectorizers)),
+    };
+    return known;
+  }
+
+  /** The collection with room for an embedder's vectors. */
+  async function prepare(embedder: string): Promise<Described> {
     const name = vectorName(embedder);
-    if (vectors.has(name)) return collection;
-    if (!(await client.collections.exists(collectionName))) {
+    const found = await describe();
+    if (found?.vectors.has(name)) return found;
+    const client = await connect();
+    // Another instance may be faster.
+    const isNow = async () => {
+      known = undefined;
+      return (await describe())?.vectors.has(name) === true;
+    };
+    if (found === undefined) {
       await client.collections.create(schemaOf(name, { k1, b })).catch(async (error) => {
-        // Another instance was faster.
-        if (!(await client.collections.exists(collectionName))) throw error;
+        if ((await describe()) === undefined) throw error;
       });
     }
-    const { vectorizers } = await collection.config.get();
-    if (!(name in vectorizers)) {
-      await collection.config.addVector(configure.vectors.selfProvided({ name })).catch(async (error) => {
-        if (!(name in (await collection.config.get()).vectorizers)) throw error;
+    if (!(await isNow())) {
+      const { config } = client.collections.get(collectionName);
+      await config.addVector(configure.vectors.selfProvided({ name })).catch(async (error) => {
+        if (!(await isNow())) throw error;
       });
     }
-    vectors.add(name);
-    return collection;
+    known = undefined;
+    const made = await describe();
+    if (made === undefined) throw new Error('the collection is gone');
+    return made;
   }
 
   /** @param sent about how many bytes. */
@@ -87,8 +112,7 @@ export function createWeaviate(deps: {
       outcome = 'ok';
       return value;
     } catch (error) {
-      // It may have been set up anew, without what it is known to have.
-      vectors.clear();
+      known = undefined;
       throw new Problem('unavailable', 'Weaviate does not do what it is asked.', {}, error);
     } finally {
       const durationMs = performance.now() - started;
@@ -102,9 +126,9 @@ export function createWeaviate(deps: {
     limit: number,
   ): Promise<{ hits: EngineHit[]; isFull: boolean }[]> {
     const { lexemes, needed, weight, ids } = query;
-    const [current, ...others] = query.vectors;
+    const { vectors } = (await describe()) ?? { vectors: new Set() };
     // It refuses to look for a vector that it has no room for.
-    for (const { embedder } of query.vectors) await collectionFor(embedder);
+    const [current, ...others] = query.vectors.filter(({ embedder }) => vectors.has(vectorName(embedder)));
     const collection = (await connect()).collections.get<Properties>(collectionName).withTenant(tenant);
     const conditions: FilterValue[] = [
       ...(ids === null ? [] : [collection.filter.byProperty('contextId').containsAny([...ids])]),
@@ -151,9 +175,14 @@ export function createWeaviate(deps: {
   return {
     name: 'weaviate',
 
+    identity: () => watched(0, async () => (await describe())?.id),
+
+    prepare: (embedder) => watched(0, async () => (await prepare(embedder)).id),
+
     put: (tenant, embedder, entries) =>
       watched(entries.length * 2000, async () => {
-        const collection = (await collectionFor(embedder)).withTenant(tenant);
+        await prepare(embedder);
+        const collection = (await connect()).collections.get<Properties>(collectionName).withTenant(tenant);
         const batches = Array.from({ length: Math.ceil(entries.length / batchMax) }, (_, at) =>
           entries.slice(at * batchMax, (at + 1) * batchMax),
         );
@@ -194,7 +223,11 @@ export function createWeaviate(deps: {
         if (query.ids?.length === 0) return [];
         // More where a few contexts have taken all places.
         for (let limit = Math.max(100, 2 * query.limit); ; limit = Math.min(10 * limit, resultsMax)) {
-          const legs = (await search(tenant, query, limit).catch(passAbsent)) ?? [];
+          const legs = await search(tenant, query, limit).catch(passAbsent);
+          if (legs === undefined) {
+            known = undefined;
+            return null;
+          }
           const isCrowded = legs.some(
             ({ hits, isFull }) => isFull && new Set(hits.map(({ id }) => id)).size < query.limit,
           );
@@ -237,7 +270,7 @@ function passAbsent(error: unknown): undefined {
 function schemaOf(vector: string, bm25: { k1: number; b: number }) {
   return {
     name: collectionName,
-    description: 'Chunks of contexts, without their texts; Lamina makes and keeps it.',
+    description: `Chunks of contexts, without their texts; Lamina makes and keeps it, id ${randomUUID()}`,
     multiTenancy: configure.multiTenancy({ enabled: true, autoTenantCreation: true, autoTenantActivation: true }),
     // Words of the query that say nothing are left out before.
     invertedIndex: configure.invertedIndex({ bm25k1: bm25.k1, bm25b: bm25.b, stopwordsPreset: 'none' }),
