@@ -66,7 +66,7 @@ export function createEngineVectors(deps: {
     const label = engineLabel(engine, identity, embedder.id);
     const done = { embedded: 0, isSettled: true };
     if (!(await needsEngine(database, request, label))) return done;
-    if (!(await claimVectors(database, request, { label, ...claim }))) return done;
+    if (!(await claimVectors(database, request, { label: `${engine.name}/${embedder.id}`, ...claim }))) return done;
     const hold = () => retryLost(() => takeLease(database, request, holder, leaseSeconds));
     // Whoever holds it does what there is to do.
     if (!(await hold())) return { ...done, isSettled: false };

@@ -271,15 +271,14 @@ begin
   if v_type is not null then
     -- Without a sort the index is the only way, whatever the planner knows of it.
     perform set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', '200', true), set_config('enable_sort', 'off', true);
-    -- Twice as many, since some may be of the dead.
+    -- It looks on in the index until there are enough of the living, or hnsw.max_scan_tuples.
     return query execute format($query$
       select context_id, key, -distance from (
         select v.context_id, v.key, (v.embedding::%3$s <#> %1$L::%3$s) as distance from chunk_vector v
         where v.space_id = current_setting('lamina.space') and v.embedder = %2$L
-        order by v.embedding::%3$s <#> %1$L::%3$s limit 2 * $1
+        order by v.embedding::%3$s <#> %1$L::%3$s offset 0
       ) nearest where (select true from context c where c.space_id = current_setting('lamina.space') and c.id = nearest.context_id
-        and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
-      order by distance, context_id, key limit $1
+        and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())) limit $1
     $query$, p_vector, p_embedder, v_type) using p_count;
     perform set_config('enable_sort', 'on', true);
     return;

@@ -256,6 +256,141 @@ describe('a store with Weaviate beside it', () => {
     expect([both.degraded, idsOf(both).sort()]).toEqual([[], ['more', 'pets']]);
   });
 
+  test('another Weaviate, or one that was emptied, is known to have nothing', async () => {
+    const second = await startWeaviate();
+    const { url, grpcUrl, apiKey } = second;
+    const address = { url, grpcUrl, apiKey };
+    const elsewhere = createWeaviate({
+      address,
+      k1: 0.9,
+      b: 0.4,
+      queryMs: 1000,
+      writeMs: 3000,
+      telemetry: noTelemetry,
+    });
+    const store = await open();
+    await put(store, 'pets', 'Kittens need vaccines.');
+    await index(store);
+    const moved = await open({ engine: elsewhere, database: store.database, isBare: true });
+    const of = Object.assign(moved, { token: store.token, ref: store.ref });
+    for (let round = 0; round < 2; round++) {
+      const before = await search(of, 'vaccines', { limit: 10 + round });
+      expect([before.degraded, idsOf(before)]).toEqual([['semantic'], ['pets']]);
+      await index(of);
+      const after = await search(of, 'animals', { mode: 'semantic', limit: 10 + round });
+      expect([after.degraded, idsOf(after)]).toEqual([[], ['pets']]);
+      second.empty();
+      // The first search finds out.
+      await search(of, 'vaccines', { limit: 20 + round });
+    }
+    await elsewhere.close();
+    await second.stop();
+  });
+
+  test('what is erased while it is embedded is never sent', async () => {
+    const inner = createStaticEmbedder();
+    const during = { act: async () => {} };
+    const embedder: Embedder = {
+      ...inner,
+      id: 'slow:100',
+      async embed(...asked) {
+        if (asked[1].purpose === 'document') await during.act();
+        return inner.embed(...asked);
+      },
+    };
+    const store = await open({ embedders: [embedder] });
+    await put(store, 'kept', 'Kittens.');
+    await put(store, 'secret', 'The passphrase is swordfish.');
+    during.act = async () => {
+      during.act = async () => {};
+      await store.send('DELETE', '/v1/contexts/secret?erase=true');
+    };
+    await index(store);
+    await index(store);
+    expect(server.contents(tenantOf(store.ref)).join()).not.toContain('swordfish');
+    const { held, chunks } = await places(store);
+    expect(held).toEqual(chunks);
+  });
+
+  test('only one process at a time sends', async () => {
+    const store = await open();
+    await put(store, 'pets', 'Kittens need vaccines.');
+    const sent: string[] = [];
+    const other = await open({
+      engine: { ...engine, put: async () => void sent.push('other') },
+      database: store.database,
+      isBare: true,
+    });
+    const slow: VectorEngine = {
+      ...engine,
+      async put(...entries) {
+        sent.push('first');
+        expect((await other.manager.search.indexing.index(store.ref, 5000)).isUnfinished).toBe(true);
+        await engine.put(...entries);
+      },
+    };
+    const first = await open({ engine: slow, database: store.database, isBare: true });
+    expect((await first.manager.search.indexing.index(store.ref, 5000)).isUnfinished).toBe(false);
+    expect(sent).toEqual(['first']);
+  });
+
+  test('an erase says that Weaviate has not confirmed it, and the index makes up for that', async () => {
+    const store = await open();
+    await put(store, 'secret', 'The passphrase is swordfish.');
+    await index(store);
+    server.fail('hang');
+    const started = Date.now();
+    const { status, json } = await store.send('DELETE', '/v1/contexts/secret?erase=true');
+    expect([status, json.pendingEngines]).toEqual([200, ['weaviate']]);
+    expect(Date.now() - started).toBeLessThan(10_000);
+    expect(server.contents(tenantOf(store.ref)).join()).toContain('swordfish');
+    server.fail(undefined);
+    await index(store);
+    expect(server.contents(tenantOf(store.ref))).toEqual([]);
+    await put(store, 'other', 'The passphrase is pufferfish.');
+    await index(store);
+    expect((await store.send('DELETE', '/v1/contexts/other?erase=true')).json.pendingEngines).toEqual([]);
+    expect(server.contents(tenantOf(store.ref))).toEqual([]);
+  });
+
+  test('a space that is deleted while something is sent leaves nothing, however the sending ends', async () => {
+    const store = await open();
+    await put(store, 'pets', 'Kittens need vaccines.');
+    const late: VectorEngine = {
+      ...engine,
+      async put(...entries) {
+        const path = `/v1/spaces/${store.space}?erase=true`;
+        expect((await store.send('DELETE', path, { token: store.ownerToken })).status).toBe(200);
+        await engine.put(...entries);
+        throw new Error('no answer');
+      },
+    };
+    const other = await open({ engine: late, database: store.database, isBare: true });
+    await other.manager.search.indexing.index(store.ref, 5000).catch(() => {});
+    expect(server.contents(tenantOf(store.ref))).toEqual([]);
+    // Also what arrives when nobody is left to see it.
+    await engine.put(tenantOf(store.ref), 'static:glove-6b-30k:100:1', [
+      { id: 'pets', key: '0'.repeat(32), lexemes: 'kitten', vector: null },
+    ]);
+    await store.manager.index({ budgetMs: 10_000 });
+    expect(server.contents(tenantOf(store.ref))).toEqual([]);
+  });
+
+  test('a reindex sends everything anew', async () => {
+    const store = await open();
+    await put(store, 'pets', 'Kittens need vaccines.');
+    await index(store);
+    await engine.dropTenant(tenantOf(store.ref));
+    const lost = await search(store, 'vaccines');
+    expect([lost.degraded, idsOf(lost)]).toEqual([['semantic'], ['pets']]);
+    const { json } = await store.send('POST', '/v1/maintenance/run', { body: { task: 'reindex' } });
+    expect(json).toMatchObject({ unfinished: false, embedded: 1 });
+    expect(await search(store, 'animals', { mode: 'semantic' })).toMatchObject({
+      degraded: [],
+      hits: [{ id: 'pets' }],
+    });
+  });
+
   test('a space is deleted with what Weaviate has of it, or not yet', async () => {
     const store = await open();
     await put(store, 'pets', 'Kittens need vaccines.');

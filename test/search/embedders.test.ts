@@ -146,6 +146,31 @@ describe('embedders behind an API', () => {
     });
   }
 
+  test('one text that is answered as none should be has no vector, and keeps no other from its own', async () => {
+    const embedder = await one('openai:text-embedding-3-small:256');
+    const texts = ['kittens', 'BROKEN', 'ships', 'shares', 'BROKEN FORBIDDEN'];
+    const vectors = await embedder.embed(texts, { purpose: 'document' });
+    expect(vectors.map((vector) => vector !== null)).toEqual([true, false, true, true, false]);
+    expect(await embedder.embed(['FORBIDDEN'], { purpose: 'query' })).toEqual([null]);
+  });
+
+  test('an address may end with a slash, and a model be named by an inference profile', async () => {
+    const access = readProviderAccess((name) =>
+      name === 'OPENAI_BASE_URL' ? `${endpoint.url}/openai/` : variables()[name],
+    );
+    const choices =
+      readEmbedders(
+        'openai:text-embedding-3-small,openai:text-embedding-3-small:1536,bedrock:eu.cohere.embed-v4:0:1536',
+      ) ?? [];
+    const opened = await openEmbedders(choices, access, { settings: defaultSettings, telemetry });
+    expect(opened.map(({ id }) => id)).toEqual([
+      'openai:text-embedding-3-small:1536',
+      'bedrock:eu.cohere.embed-v4:0:1536',
+      'static:glove-6b-30k:100:1',
+    ]);
+    for (const embedder of opened) expect((await embedder.embed(['animals'], { purpose: 'query' }))[0]).not.toBeNull();
+  });
+
   test('a key that is refused is told without it', async () => {
     for (const name of names) {
       endpoint.failAlways({ status: 401, body: 'Incorrect API key provided: sk-test' });
@@ -177,6 +202,7 @@ describe('embedders behind an API', () => {
       'needs AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.',
     );
     expect((await open('static')).map(({ id }) => id)).toHaveLength(1);
+    expect(readEmbedders(undefined)).toBeUndefined();
     const both = await open('voyage:voyage-3.5, openai:text-embedding-3-small');
     expect(both.map(({ id }) => id)).toEqual([
       'voyage:voyage-3.5:1024',
@@ -226,6 +252,30 @@ describe('embedders behind an API', () => {
         .in(old.ref)
         .run([{ text: 'select distinct embedder from chunk_vector', params: [] }]);
       expect(rows).toEqual([{ embedder: 'openai:text-embedding-3-small:256' }]);
+    });
+
+    test('many new chunks are found by words before they are embedded, and each is embedded once', async () => {
+      const embedders = await open('voyage:voyage-3.5:512');
+      const store = await openStore(pgliteEngine, { embedders });
+      const operations = Array.from({ length: 100 }, (_, n) => ({
+        op: 'put',
+        id: `n${n}`,
+        ...text(`Kittens, ${n} of them.`),
+      }));
+      await store.send('POST', '/v1/batch/write', { body: { operations } });
+      endpoint.calls.length = 0;
+      await store.manager.index({ only: store.ref, budgetMs: 10_000 });
+      expect(endpoint.calls.reduce((sum, { body }) => sum + body.input.length, 0)).toBe(100);
+    });
+
+    test('queries that are refused keep no other from being embedded', async () => {
+      const embedders = await open('openai:text-embedding-3-small:256');
+      const store = await openStore(pgliteEngine, { embedders });
+      await store.send('PUT', '/v1/contexts/pets', { body: text('Kittens need vaccines.') });
+      await store.manager.index({ only: store.ref, budgetMs: 10_000 });
+      const search = async (query: string) => (await store.send('POST', '/v1/search', { body: { query } })).json;
+      for (let n = 0; n < 8; n++) expect(await search(`FORBIDDEN ${n}`)).toMatchObject({ degraded: [] });
+      expect(await search('animals')).toMatchObject({ degraded: [], hits: [{ id: 'pets' }] });
     });
 
     test('without it words are found, which is said; it comes back by itself', async () => {

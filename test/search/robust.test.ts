@@ -6,6 +6,8 @@ import { writeOne } from '../../lib/contexts/written.ts';
 import { type Database, databaseError } from '../../lib/postgres/database.ts';
 import { splitWords } from '../../lib/search/analysis.ts';
 import { chunkContext } from '../../lib/search/chunk.ts';
+import type { Embedder } from '../../lib/search/embedder.ts';
+import { createStaticEmbedder } from '../../lib/search/embedders/static.ts';
 import { readQuery } from '../../lib/search/query.ts';
 import { snippetOf } from '../../lib/search/snippet.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
@@ -389,6 +391,71 @@ describe('an index', () => {
       },
     ]);
     expect(rows?.[0]).toEqual({ n: '1200', dead: '0' });
+  });
+
+  test('a rebuild that was stopped stands for nothing that was written after it began', async () => {
+    const own = await openStore(pgliteEngine, { database: store.database });
+    const text = (content: string) => ({ content, contentType: 'text/plain' });
+    const operations = Array.from({ length: 600 }, (_, n) => ({
+      op: 'put',
+      id: `c${String(n).padStart(3, '0')}`,
+      ...text(`Ibis ${n}.`),
+    }));
+    await writeMany(operations, own);
+    expect((await own.manager.search.indexing.rebuild(own.ref, 0)).isUnfinished).toBe(true);
+    await own.send('PUT', '/v1/contexts/c000', { body: text('A new marabou.') });
+    await own.send('PUT', '/v1/contexts/a-new-one', { body: text('Another marabou.') });
+    await own.database.in(own.ref).run([{ text: 'select prune_feed(-1, 10000)', params: [] }]);
+    await own.manager.index({ only: own.ref, budgetMs: 30_000 });
+    const { json: answer } = await own.send('POST', '/v1/search', { body: { query: 'marabou', mode: 'keyword' } });
+    expect([answer.pending, idsOf(answer).sort()]).toEqual([0, ['a-new-one', 'c000']]);
+  });
+
+  test('two processes with embedders of their own do not take the vectors from each other', async () => {
+    const own = await openStore(pgliteEngine, { database: store.database });
+    const counted = { first: 0, second: 0 };
+    const named = (id: 'first' | 'second'): Embedder => {
+      const inner = createStaticEmbedder();
+      return {
+        ...inner,
+        id: `${id}:100`,
+        async embed(...asked) {
+          if (asked[1].purpose === 'document') counted[id] += asked[0].length;
+          return inner.embed(...asked);
+        },
+      };
+    };
+    for (let n = 0; n < 20; n++)
+      await own.send('PUT', `/v1/contexts/e${n}`, { body: { content: `Ibex ${n}.`, contentType: 'text/plain' } });
+    const first = await openStore(pgliteEngine, {
+      database: store.database,
+      embedders: [named('first')],
+      isBare: true,
+    });
+    await first.manager.search.indexing.index(own.ref, 30_000);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const second = await openStore(pgliteEngine, {
+      database: store.database,
+      embedders: [named('second')],
+      isBare: true,
+    });
+    for (let round = 0; round < 4; round++) {
+      await second.manager.search.indexing.index(own.ref, 30_000);
+      await first.manager.search.indexing.index(own.ref, 30_000);
+      // The built-in one, which nobody has named.
+      await own.manager.search.indexing.index(own.ref, 30_000);
+    }
+    expect(counted).toEqual({ first: 20, second: 20 });
+    const [rows] = await own.database
+      .in(own.ref)
+      .run([{ text: 'select embedder, count(*) as n from chunk_vector group by 1', params: [] }]);
+    expect(rows).toEqual([{ embedder: 'second:100', n: '20' }]);
+  });
+
+  test('a query of thousands of phrases and negations is read as far as 64 words', () => {
+    const query = readQuery(`${'"one two three" '.repeat(700)} ${'-no '.repeat(700)}`);
+    expect(query.must?.split('<1>')).toHaveLength(1 + 2 * 21);
+    expect(query.needed).toEqual(['on', 'two', 'three']);
   });
 
   test('compiles no statement: a door is without JIT', async () => {

@@ -294,6 +294,13 @@ for (const { engine, isBeside } of [...engines.map((one) => ({ engine: one, isBe
         const { status, json } = await store.send('POST', '/v1/search', { body });
         expect([status, json.code], JSON.stringify(body).slice(0, 80)).toEqual([400, 'invalid_request']);
       }
+      for (const number of ['1e-20000', '1e-999999999999', '0.0000e-17000', '0e99999999999999999999', '1e309']) {
+        for (const filter of [number, `{"gte":${number}}`]) {
+          const raw = `{"query":"a","filter":{"metadata":{"n":${filter}}}}`;
+          const { status, json } = await store.send('POST', '/v1/search', { raw });
+          expect([status, json.code], raw).toEqual([400, 'invalid_request']);
+        }
+      }
     });
 
     test('tells contents where they are asked for, and every chunk by itself', async () => {
@@ -554,6 +561,30 @@ describe('the index', () => {
       },
     ]);
     expect(Number(scans?.[0]?.['n'])).toBeGreaterThanOrEqual(queries.length);
+    // More of the dead than the index gives at a time hide nobody.
+    const operations = Array.from({ length: 300 }, (_, n) => ({
+      op: 'put',
+      id: `d${n}`,
+      content: 'bread',
+      contentType: 'text/plain',
+    }));
+    for (let at = 0; at < 300; at += 100)
+      expect(
+        (await store.send('POST', '/v1/batch/write', { body: { operations: operations.slice(at, at + 100) } })).status,
+      ).toBe(200);
+    await other.manager.index({ only: store.ref, budgetMs: 60_000 });
+    const deleting = operations.map(({ id }) => ({ op: 'delete', id }));
+    for (let at = 0; at < 300; at += 100)
+      expect(
+        (await store.send('POST', '/v1/batch/write', { body: { operations: deleting.slice(at, at + 100) } })).status,
+      ).toBe(200);
+    const living = await other.send('POST', '/v1/search', {
+      body: { query: 'bread', mode: 'semantic' },
+      token: store.token,
+      headers: { 'cache-control': 'no-cache' },
+    });
+    expect(living.json.pending).toBe(300);
+    expect(idsOf(living.json)).toHaveLength(10);
     await store.send('DELETE', '/v1/contexts/n5');
     const found = await other.send('POST', '/v1/search', {
       body: { query: 'kittens ships', mode: 'semantic' },

@@ -42,6 +42,7 @@ const built = createStaticEmbedder();
 /** The built-in vectors, repeated to the length that is asked for, so that likeness means what it does there. */
 async function embed(text: string, dimensions: number): Promise<number[]> {
   const [vector] = await built.embed([text], { purpose: 'document' });
+  if (text.includes('BROKEN')) return [1, 2, 3];
   return Array.from({ length: dimensions }, (_, at) => vector?.[at % 100] ?? (at === 0 ? 1e-3 : 0));
 }
 
@@ -164,7 +165,7 @@ async function answer(
   const [, model] = /^\/bedrock\/model\/([^/]+)\/invoke$/.exec(path) ?? [];
   require(model !== undefined, 'no such path', 404);
   requireSignature(request, path, text);
-  if (decodeURIComponent(model).startsWith('cohere.')) {
+  if (decodeURIComponent(model).includes('cohere.')) {
     requireMembers(body, ['texts', 'input_type', 'embedding_types', 'truncate', 'output_dimension']);
     requireTexts(body.texts, 96, 2048);
     const headers = { 'x-amzn-bedrock-input-token-count': String(tokensOf(body.texts)) };
