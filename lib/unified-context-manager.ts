@@ -4,7 +4,6 @@ import { createKeyKind } from './access/key-kind.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
 import { Problem } from './base/problem.ts';
-import { createBreaker } from './cache/breaker.ts';
 import { createCache } from './cache/cache.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
 import { type CachedReads, createCachedReads } from './contexts/cached-reads.ts';
@@ -25,12 +24,10 @@ import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
 import type { Embedder } from './search/embedder.ts';
 import { createStaticEmbedder } from './search/embedders/static.ts';
-import { createEmbedding } from './search/embedding.ts';
-import { createEngineVectors } from './search/engine-vectors.ts';
-import { createIndexing, type IndexReport } from './search/indexing.ts';
+import { createIndexer } from './search/indexer.ts';
+import type { IndexReport } from './search/indexing.ts';
 import { createSearch, type Search } from './search/search.ts';
 import type { VectorEngine } from './search/vector-engine.ts';
-import { createStoredVectors } from './search/vectors.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { createHistory, type History } from './versions/history.ts';
@@ -141,38 +138,18 @@ export async function createUnifiedContextManager(deps: {
   const redis = deps.redis?.(bounds) ?? createInProcessRedis({ bounds, clock });
   const onFailure = (error: unknown) => telemetry.log({ level: 'warn', event: 'cache.layer2', error });
   const breaker = { failures: limits.breakerFailures, withinMs: limits.breakerWithinMs, openMs: limits.breakerOpenMs };
-  const embedding = createEmbedding({
-    embedders: deps.embedders ?? [createStaticEmbedder()],
-    clock,
-    breaker,
-    queryMs: settings.search.embedderMs,
-    onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.embedder', error }),
-  });
-  const onIndexFailure = (error: unknown, space: string) =>
-    telemetry.log({ level: 'warn', event: 'search.index', facts: { space }, error });
-  const { engine } = deps;
-  const claim = { startedMs: clock(), isNamed: deps.embedders !== undefined || engine !== undefined };
-  const vectors =
-    engine === undefined
-      ? createStoredVectors({
-          database,
-          embedding,
-          isIndexed: settings.search.hnswChunks !== null,
-          claim,
-          onFailure: onIndexFailure,
-        })
-      : createEngineVectors({ database, embedding, engine, claim, nonce: () => ids.random(16) });
-  const indexing = createIndexing({
+  const indexer = createIndexer({
     database,
-    vectors,
-    delayMs: settings.search.delayMs,
-    async readContent(request, context) {
-      const pieces: Uint8Array[] = [];
-      for await (const piece of contexts.streamContent(request, context, 0, context.sizeBytes)) pieces.push(piece);
-      return Buffer.concat(pieces);
-    },
-    onFailure: onIndexFailure,
+    embedders: deps.embedders ?? [createStaticEmbedder()],
+    isNamed: deps.embedders !== undefined || deps.engine !== undefined,
+    engine: deps.engine,
+    streamContent: (request, context) => contexts.streamContent(request, context, 0, context.sizeBytes),
+    settings,
+    telemetry,
+    clock,
+    ids,
   });
+  const { indexing, vectors } = indexer;
   const cache = createCache({ redis, limits: { ...limits, breaker }, clock, nonce: () => ids.random(16), onFailure });
   const kinds = createContextKinds(settings);
   const keyKind = createKeyKind(settings);
@@ -197,23 +174,7 @@ export async function createUnifiedContextManager(deps: {
   };
   const revisions = createRevisions({ contexts, settings });
   const memory = createMemory({ database, cache, contexts, settings });
-  const search = createSearch({
-    database,
-    cache,
-    contexts,
-    embedding,
-    indexing,
-    engine,
-    guard: createBreaker({
-      clock,
-      ...breaker,
-      // One that hangs fails slowly.
-      withinMs: Math.max(breaker.withinMs, 2 * breaker.failures * settings.search.engineMs),
-      onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.engine', error }),
-    }),
-    settings,
-    onFailure: onIndexFailure,
-  });
+  const search = createSearch({ ...indexer, database, cache, contexts, settings });
   const feed = createFeed({ database, nudges });
   const { ownerToken } = deps;
   const access = createAccess({
@@ -274,14 +235,14 @@ export async function createUnifiedContextManager(deps: {
     reconcile: (options) => inSpaces('reconcile', options, (space, budgetMs) => reconciling.reconcile(space, budgetMs)),
 
     async index(options) {
-      if (options.only === undefined) await vectors.forgetDropped().catch((error) => onIndexFailure(error, ''));
+      if (options.only === undefined) await vectors.forgetDropped().catch((error) => indexer.onFailure(error, ''));
       return inSpaces('index', options, (space, budgetMs) => indexing.index(space, budgetMs));
     },
 
     reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => indexing.rebuild(space, budgetMs)),
 
     async close() {
-      await engine?.close();
+      await deps.engine?.close();
       await database.close();
     },
   };

@@ -187,7 +187,11 @@ describe.each(engines)('access on $name', (engine) => {
     await put(child, { content: 1, parentId: id });
     expect((await store.send('DELETE', `/v1/contexts/${id}?erase=true`)).json.code).toBe('has_children');
     const erased = await store.send('DELETE', `/v1/contexts/${id}?erase=true&children=orphan`);
-    expect(erased.json).toEqual({ erased: { versions: 2, cacheEntries: 0, vectors: 0 }, pendingPeers: [] });
+    expect(erased.json).toEqual({
+      erased: { versions: 2, cacheEntries: 0, vectors: 0 },
+      pendingPeers: [],
+      pendingEngines: [],
+    });
     expect((await store.send('GET', `/v1/contexts/${id}`)).json.code).toBe('context_not_found');
     expect((await store.send('GET', `/v1/contexts/${id}?version=1`)).json.code).toBe('context_not_found');
     expect((await store.send('GET', `/v1/contexts/${id}/versions`)).json.code).toBe('context_not_found');

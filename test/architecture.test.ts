@@ -18,7 +18,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/merge', 'lib/postgres', 'lib/redis', 'lib/cache'],
   'lib/versions': ['lib/base', 'lib/config', 'lib/postgres', 'lib/merge', 'lib/contexts'],
   'lib/memory': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
-  'lib/search': ['lib/base', 'lib/config', 'lib/merge', 'lib/postgres', 'lib/cache', 'lib/contexts'],
+  'lib/search': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/merge', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   'lib/search/embedders': ['lib/base', 'lib/telemetry', 'lib/search'],
   'lib/search/engines': ['lib/base', 'lib/telemetry', 'lib/search'],
   'lib/access': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],

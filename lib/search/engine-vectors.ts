@@ -1,5 +1,6 @@
 import { sha256 } from '../base/hash.ts';
 import { Problem } from '../base/problem.ts';
+import type { Breaker } from '../cache/breaker.ts';
 import { type SpaceRef, systemRequest } from '../contexts/request.ts';
 import type { Database, Statement } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
@@ -34,7 +35,7 @@ export const engineLabel = (engine: VectorEngine, identity: string, embedder: st
 // Longer than what was sent to the engine may be on its way: three batches of half a minute each. Where a process ends in the
 // midst of it, the others wait so long.
 const leaseSeconds = 120;
-// How many entries of an erased context are removed before the erase is answered.
+// How many entries of what is erased are removed before the erase is answered.
 const erasedMax = 20_000;
 
 /**
@@ -47,10 +48,12 @@ export function createEngineVectors(deps: {
   embedding: Embedding;
   engine: VectorEngine;
   claim: Claim;
+  /** Of the engine, which searches watch, too. */
+  guard: Breaker;
   /** Never gives the same text twice. */
   nonce: () => string;
 }): Vectors {
-  const { database, embedding, engine, claim, nonce } = deps;
+  const { database, embedding, engine, claim, guard, nonce } = deps;
   const [embedder] = embedding.embedders;
   const holder = nonce();
   // Until when what failed may still arrive, by the slot of its space.
@@ -62,7 +65,9 @@ export function createEngineVectors(deps: {
 
   async function settle(space: SpaceRef, deadline: number) {
     const request = requestOf(space);
-    const identity = await engine.prepare(embedder.id);
+    // Known to be away it is not waited for.
+    if (guard.state === 'open') throw new Problem('unavailable', `${engine.name} is away.`);
+    const identity = await guard.watch(() => engine.prepare(embedder.id));
     const label = engineLabel(engine, identity, embedder.id);
     const done = { embedded: 0, isSettled: true };
     if (!(await needsEngine(database, request, label))) return done;
@@ -70,14 +75,20 @@ export function createEngineVectors(deps: {
     const hold = () => retryLost(() => takeLease(database, request, holder, leaseSeconds));
     // Whoever holds it does what there is to do.
     if (!(await hold())) return { ...done, isSettled: false };
+    /** Nothing is on its way: another may go on. */
+    const end = async (isSettled: boolean, statements: Statement[] = []) => {
+      await run(space, [...statements, releaseLease(holder)]);
+      return { ...done, isSettled };
+    };
     const isOver = () => performance.now() >= deadline;
     for (;;) {
       const garbage = await listGarbage(database, request, textsMax);
       if (garbage.length === 0) break;
-      await engine.remove(tenantOf(space), garbage);
+      await guard.watch(() => engine.remove(tenantOf(space), garbage));
       const isSure = (unsure.get(space.slot) ?? 0) < performance.now();
       await run(space, [removeEntries(garbage, isSure)]);
-      if (isOver() || !(await hold())) return { ...done, isSettled: false };
+      if (isOver()) return end(false);
+      if (!(await hold())) return { ...done, isSettled: false };
       if (!isSure) break;
     }
     await run(space, settleGarbage(space.space));
@@ -95,12 +106,11 @@ export function createEngineVectors(deps: {
         if (!isBegun.has(`${id}\n${key}`)) return [];
         return [{ id, key, lexemes: lexemesOf(text), vector: vectors[at] ?? null }];
       });
-      await engine.put(tenantOf(space), embedder.id, entries);
+      await guard.watch(() => engine.put(tenantOf(space), embedder.id, entries));
       await run(space, [confirmEntries(begun, label)]);
-      if (isOver()) return { ...done, isSettled: false };
+      if (isOver()) return end(false);
     }
-    await run(space, [...settleEntries(space.space, label), releaseLease(holder)]);
-    return done;
+    return end(true, settleEntries(space.space, label));
   }
 
   async function drop(tenant: string): Promise<void> {
@@ -126,13 +136,11 @@ export function createEngineVectors(deps: {
       }
     },
     async forget(space, ids) {
-      for (const id of ids) {
-        const garbage = await listGarbage(database, requestOf(space), erasedMax, id);
-        if (garbage.length === 0) continue;
-        await engine.remove(tenantOf(space), garbage);
-        // What is being sent may arrive after this; who sends it removes it then.
-        await run(space, [removeEntries(garbage, false)]);
-      }
+      const garbage = await listGarbage(database, requestOf(space), erasedMax, ids);
+      if (garbage.length === 0) return;
+      await guard.watch(() => engine.remove(tenantOf(space), garbage));
+      // What is being sent may arrive after this; who sends it removes it then.
+      await run(space, [removeEntries(garbage, false)]);
     },
     async forgetSpace(space) {
       await noteDropped(database, tenantOf(space));

@@ -40,18 +40,18 @@ export async function takeLease(
 
 export const releaseLease = (holder: string): Statement => toStatement(sql`select release_lease(${holder})`);
 
-/** Entries whose chunks are no more, of all contexts or of one. */
+/** Entries whose chunks are no more, of all contexts or of these. */
 export async function listGarbage(
   database: Database,
   request: RequestContext,
   limit: number,
-  of?: string,
+  of?: readonly string[],
 ): Promise<Place[]> {
   const rows = await ask(
     database,
     request,
     sql`select v.context_id as id, v.key from vector_entry v
-      where v.space_id = ${request.space} and ${of === undefined ? sql`true` : sql`v.context_id = ${of}`} and ${hasNoChunk}
+      where v.space_id = ${request.space} and ${of === undefined ? sql`true` : sql`v.context_id in (select jsonb_array_elements_text(${JSON.stringify(of)}::jsonb))`} and ${hasNoChunk}
       limit ${limit}`,
   );
   return rows.map(toPlace);

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sha256 } from '../base/hash.ts';
 import type { Loaded } from '../cache/answers.ts';
-import type { Breaker } from '../cache/breaker.ts';
 import type { Cache } from '../cache/cache.ts';
 import type { Settings } from '../config/settings.ts';
 import type { ContextHead } from '../contexts/context.ts';
@@ -13,9 +12,9 @@ import type { LoadRequest, Read } from '../contexts/snapshot.ts';
 import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { Database } from '../postgres/database.ts';
 import { type Chunk, chunkContext } from './chunk.ts';
-import type { Embedding } from './embedding.ts';
 import { engineLabel, tenantOf } from './engine-vectors.ts';
 import { type Found, type FoundPage, findChunks, listAllowed, type Wanted } from './find.sql.ts';
+import type { Indexer } from './indexer.ts';
 import type { Indexing } from './indexing.ts';
 import { readQuery } from './query.ts';
 import { createQueryVectors, type QueryVectors } from './query-vectors.ts';
@@ -84,19 +83,9 @@ const askedMax = 1500;
 const idsMax = 10_000;
 const verifiedBytesMax = 16_777_216;
 
-export function createSearch(deps: {
-  database: Database;
-  cache: Cache;
-  contexts: Contexts;
-  embedding: Embedding;
-  indexing: Indexing;
-  /** Absent, vectors are in PostgreSQL. */
-  engine: VectorEngine | undefined;
-  /** Of the engine. */
-  guard: Breaker;
-  settings: Settings;
-  onFailure: (error: unknown, space: string) => void;
-}): Search {
+export function createSearch(
+  deps: Omit<Indexer, 'vectors'> & { database: Database; cache: Cache; contexts: Contexts; settings: Settings },
+): Search {
   const { database, cache, contexts, embedding, indexing, engine, guard, settings, onFailure } = deps;
   const { layers, ttlSeconds } = settings.cache.kinds.vector;
   const queryVectors = createQueryVectors({

@@ -263,6 +263,9 @@ create or replace function match_vectors(
 ) returns table (context_id text, key uuid, score double precision) language plpgsql stable as $$
 declare
   v_type text;
+  v_ids text[];
+  v_keys uuid[];
+  v_scores double precision[];
 begin
   if p_before = '{}' and p_must is null and p_must_not is null and p_ids is null and p_each is null then
     select obj_description(to_regclass(vector_index(p_embedder)), 'pg_class') into v_type
@@ -270,18 +273,24 @@ begin
   end if;
   if v_type is not null then
     -- Without a sort the index is the only way, whatever the planner knows of it.
-    perform set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', '200', true), set_config('enable_sort', 'off', true);
-    -- It looks on in the index until there are enough of the living, or hnsw.max_scan_tuples.
-    return query execute format($query$
-      select context_id, key, -distance from (
-        select v.context_id, v.key, (v.embedding::%3$s <#> %1$L::%3$s) as distance from chunk_vector v
-        where v.space_id = current_setting('lamina.space') and v.embedder = %2$L
-        order by v.embedding::%3$s <#> %1$L::%3$s offset 0
-      ) nearest where (select true from context c where c.space_id = current_setting('lamina.space') and c.id = nearest.context_id
-        and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())) limit $1
-    $query$, p_vector, p_embedder, v_type) using p_count;
+    perform set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', '400', true), set_config('enable_sort', 'off', true);
+    -- It looks on in the index until there are enough of the living. A crowd of equal vectors may shut it in: what it finds too
+    -- few of, comparing each finds.
+    execute format($query$
+      select array_agg(context_id order by distance), array_agg(key order by distance), array_agg(-distance order by distance) from (
+        select * from (
+          select v.context_id, v.key, (v.embedding::%3$s <#> %1$L::%3$s) as distance from chunk_vector v
+          where v.space_id = current_setting('lamina.space') and v.embedder = %2$L
+          order by v.embedding::%3$s <#> %1$L::%3$s offset 0
+        ) nearest where (select true from context c where c.space_id = current_setting('lamina.space') and c.id = nearest.context_id
+          and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())) limit 3 * $1
+      ) living
+    $query$, p_vector, p_embedder, v_type) into v_ids, v_keys, v_scores using p_count;
     perform set_config('enable_sort', 'on', true);
-    return;
+    if array_length(v_ids, 1) >= p_count then
+      return query select * from unnest(v_ids[1:p_count], v_keys[1:p_count], v_scores[1:p_count]);
+      return;
+    end if;
   end if;
   return query execute format($query$
     select context_id, key, -distance from (

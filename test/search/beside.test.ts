@@ -86,6 +86,11 @@ describe('a store with Weaviate beside it', () => {
       const found = await search(store, 'vaccines');
       expect(found).toMatchObject({ pending: 0, degraded: ['semantic'] });
       expect(idsOf(found).sort()).toEqual(['before', 'during']);
+      // Once it is known to be away nobody waits for it.
+      for (let n = 0; n < 5; n++) await index(store);
+      const before = server.calls();
+      expect((await search(store, 'vaccines', { consistency: 'indexed', limit: 8 })).degraded).toEqual(['semantic']);
+      expect(server.calls()).toBe(before);
       server.fail(undefined);
       nowMs += 60_000;
       // What the engine lacks is found by words meanwhile.
