@@ -108,13 +108,14 @@ export function meanOf(measured: readonly Measured[], name: string, figure: 'rec
 }
 
 /**
- * A table of the ways, over all collections and over either half, and what one of them gains over keywords: the one of
+ * A table of the ways, over all collections and over either half, and what one of them gains over some: the one of
  * `chosenFrom` whose four figures are the highest together in the first half, measured on the second.
  */
 export function measure(
   measured: readonly Measured[],
   names: readonly string[],
   chosenFrom: readonly [string, ...string[]],
+  bases: readonly string[],
 ): string {
   const half = Math.floor(Math.max(...measured.map(({ collection }) => collection + 1)) / 2);
   const first = measured.filter(({ collection }) => collection < half);
@@ -128,8 +129,11 @@ export function measure(
   const columns = (name: string) =>
     mean([recall5, recall10, recall20, ndcg10].map((of) => mean(first.map(({ ranks }) => of(ranks[name] ?? [])))));
   const [chosen] = chosenFrom.toSorted((left, right) => columns(right) - columns(left));
-  const gains = second.map(({ ranks }) => recall(ranks[chosen ?? ''] ?? [], 10) - recall(ranks['keyword'] ?? [], 10));
-  const [low, high] = bootstrap(gains);
+  const gainOver = (base: string) => {
+    const gains = second.map(({ ranks }) => recall(ranks[chosen ?? ''] ?? [], 10) - recall(ranks[base] ?? [], 10));
+    const [low, high] = bootstrap(gains);
+    return `over ${base} ${mean(gains).toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+  };
   return [
     '| questions | n | way | R@5 | R@10 | R@20 | nDCG@10 |',
     '|---|---|---|---|---|---|---|',
@@ -137,7 +141,7 @@ export function measure(
     ...lines('first half', first),
     ...lines('second half', second),
     '',
-    `${chosen}, the best in the first half, over keyword on the second: ${mean(gains).toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}] R@10, 95 % paired bootstrap`,
+    `${chosen}, the best in the first half, finds within ten on the second: ${bases.map(gainOver).join(', ')} (95 % paired bootstrap)`,
   ].join('\n');
 }
 

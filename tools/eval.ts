@@ -5,14 +5,15 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openEmbedded } from '../functions/embedded.ts';
 import { home, migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
-import { defaultSettings } from '../lib/config/settings.ts';
+import { defaultSettings, type Settings } from '../lib/config/settings.ts';
 import { systemRequest } from '../lib/contexts/request.ts';
 import { noTelemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager } from '../lib/unified-context-manager.ts';
 import { answerQuestions, type Collection, type Measured, measure, readLocomo, type Way } from './eval-measures.ts';
 
-// What the likeness of vectors counts; the built-in embedder's own is .2.
-const weights = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
+// What the likeness of vectors counts, and the turns beside a turn; those one further count three eighths of that.
+const weights = [0.1, 0.2, 0.3, 0.4];
+const nears = [0, 0.2, 0.4, 0.6];
 
 const path = process.argv[2];
 const own = join(home, 'test/search/questions.json');
@@ -24,22 +25,25 @@ const { database } = await openEmbedded({
   snapshots: snapshotsFolder,
   telemetry: noTelemetry,
 });
-const open = (weight: number | null) => {
-  const settings = { ...defaultSettings, search: { ...defaultSettings.search, weight } };
+const open = (search: Partial<Settings['search']>) => {
+  const settings = { ...defaultSettings, search: { ...defaultSettings.search, ...search } };
   return createUnifiedContextManager({ database, settings, ownerToken: 'lam_default_owner_0123456789' });
 };
-const manager = await open(null);
-const weighted = await Promise.all(
-  weights.map(async (weight) => ({
-    name: `hybrid, weight ${weight}`,
-    manager: await open(weight),
-    mode: 'hybrid' as const,
-  })),
+const manager = await open({});
+const grid = await Promise.all(
+  nears.flatMap((near) =>
+    weights.map(async (weight) => ({
+      name: `hybrid, likeness ${weight}, beside ${near}`,
+      manager: await open({ weight, near, far: near * 0.375 }),
+      mode: 'hybrid' as const,
+    })),
+  ),
 );
 const ways: readonly [Way, ...Way[]] = [
   { name: 'keyword', manager, mode: 'keyword' },
+  { name: 'keyword, beside 0', manager: await open({ near: 0, far: 0 }), mode: 'keyword' },
   { name: 'semantic', manager, mode: 'semantic' },
-  ...weighted,
+  ...grid,
   { name: 'hybrid', manager, mode: 'hybrid' },
 ];
 const measured: Measured[] = [];
@@ -61,6 +65,6 @@ await database.close();
 
 const sorted = times.toSorted((left, right) => left - right);
 const quantile = (share: number) => (sorted[Math.floor(sorted.length * share)] ?? 0).toFixed(1);
-const names = ways.map(({ name }) => name);
-console.log(measure(measured, names, weighted.map(({ name }) => name) as [string, ...string[]]));
+const [names, chosenFrom] = [ways, grid].map((of) => of.map(({ name }) => name)) as [string[], [string, ...string[]]];
+console.log(measure(measured, names, chosenFrom, ['keyword, beside 0', 'keyword']));
 console.log(`\nhybrid search: p50 ${quantile(0.5)} ms, p95 ${quantile(0.95)} ms over ${sorted.length} questions`);

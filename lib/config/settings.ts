@@ -343,6 +343,15 @@ export const settingsSchema = z
           .describe(
             "What the likeness of vectors counts beside that of words, 0 to 1; null takes what suits the embedder: 0.2 for the built-in one, 0.5 for a provider's.",
           ),
+        near: z
+          .number()
+          .min(0)
+          .max(1)
+          .default(0.4)
+          .describe(
+            'In transcripts of short turns: how much of its score a turn adds to those right before and after it.',
+          ),
+        far: z.number().min(0).max(1).default(0.15).describe('Likewise to those one further.'),
         usdPerMillionTokens: z
           .number()
           .min(0)

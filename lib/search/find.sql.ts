@@ -26,6 +26,9 @@ export interface Wanted {
   /** Of BM25: how soon more of a word says no more, and how much length counts. */
   readonly k1: number;
   readonly b: number;
+  /** What of its score a turn of a transcript adds to those beside it, and to those one further. */
+  readonly near: number;
+  readonly far: number;
   /** From how many chunks of the space on likeness is looked for by an approximate index, where there is one; null never. */
   readonly hnsw: number | null;
   /** How many chunks are scored by words at most, as far as the rarest word leaves a choice. */

@@ -94,7 +94,7 @@ export function createSearch(
     ttlSeconds: layers.length > 0 ? ttlSeconds : null,
     onFailure,
   });
-  const { k1, b, candidates, weight, hnswChunks: hnsw } = settings.search;
+  const { k1, b, candidates, near, far, weight, hnswChunks: hnsw } = settings.search;
   const [embedder] = embedding.embedders;
   const kind = createSearchKind(settings);
   const { throughOne } = createThrough({ cache, originMs: settings.cache.originMs });
@@ -112,6 +112,8 @@ export function createSearch(
       k1,
       b,
       candidates,
+      near,
+      far,
       hnsw,
     };
     const find = isSemantic && engine !== undefined ? findBeside : findInside;

@@ -80,15 +80,15 @@ export function createStoredVectors(deps: {
 
   return {
     async storing({ space }, chunks) {
-      await vectorsEnabled();
+      const words = { statements: [putChunks(chunks, null)], embedded: 0 };
       // A provider takes its time: what is many is found by words first.
-      if (embedder.isRemote && chunks.length > inlineMax) return { statements: [putChunks(chunks, null)], embedded: 0 };
+      if (!(await vectorsEnabled()) || (embedder.isRemote && chunks.length > inlineMax)) return words;
       const texts = chunks.map(toIndexed);
       const vectors = await embedding.documents(texts, AbortSignal.timeout(embedderMs)).catch((error) => {
         onFailure(error, space);
         return undefined;
       });
-      if (vectors === undefined) return { statements: [putChunks(chunks, null)], embedded: 0 };
+      if (vectors === undefined) return words;
       const statements = [putChunks(chunks, embedder.id), putVectors(toRows(chunks, vectors), embedder.id)];
       return { statements, embedded: texts.length };
     },

@@ -313,7 +313,7 @@ begin
 end $$;
 
 -- The best chunks by words and by likeness of vectors, and of those that another engine has found. p_query: {found: [{id,
--- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
+-- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight, near, far, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
 -- not. Each leg is cut to a hundred live chunks, or twice the limit, and normalised, words by their best, likeness between
 -- its best and its worst; weighted, they are added. Turns of a transcript take part in the scores of those around them. Of a
 -- context that is indexed of an older version three chunks are told, for one of them to be there still. Its plans are kept
@@ -330,6 +330,8 @@ declare
   v_vectors jsonb := case when to_regclass('chunk_vector') is null then '[]' else p_query -> 'vectors' end;
   v_weight double precision := (p_query ->> 'weight')::double precision;
   v_limit integer := (p_query ->> 'limit')::integer;
+  v_near double precision := (p_query ->> 'near')::double precision;
+  v_far double precision := (p_query ->> 'far')::double precision;
   v_by_chunk boolean := (p_query ->> 'isByChunk')::boolean;
   v_count integer := greatest(100, 2 * v_limit);
   v_each integer;
@@ -410,7 +412,7 @@ begin
   ), placed as (
     select l.context_id, l.version, l.is_behind, l.ordinal + n.distance as ordinal, l.keys[l.ordinal + n.distance] as key,
       l.starts[l.ordinal + n.distance] as start_byte, l.ends[l.ordinal + n.distance] as end_byte, sum(l.score * n.weight) as score
-    from located l cross join (values (0, 1.0), (-1, 0.4), (1, 0.4), (-2, 0.15), (2, 0.15)) as n (distance, weight)
+    from located l cross join (values (0, 1), (-1, v_near), (1, v_near), (-2, v_far), (2, v_far)) as n (distance, weight)
     where n.distance = 0 or l.is_transcript group by 1, 2, 3, 4, 5, 6, 7
   ), ranked as (
     select p.*, row_number() over (partition by p.context_id order by p.score desc, p.ordinal) as nth

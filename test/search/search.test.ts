@@ -229,13 +229,11 @@ for (const { engine, isBeside } of [...engines.map((one) => ({ engine: one, isBe
       const { status } = await store.send('POST', '/v1/batch/write', { body: { operations: items, atomic: true } });
       expect(status).toBe(200);
       const expectFound = async (filter: object, isChosen: (one: (typeof made)[number]) => boolean) => {
-        const found = await search('pangolin', { mode: 'keyword', limit: 100, filter });
-        expect(idsOf(found).sort()).toEqual(
-          made
-            .filter(isChosen)
-            .map(({ id }) => id)
-            .sort(),
-        );
+        const expected = made.filter(isChosen).map(({ id }) => id);
+        for (const mode of ['keyword', 'hybrid']) {
+          const found = await search('pangolin', { mode, limit: 100, filter });
+          expect(idsOf(found).sort()).toEqual(expected.sort());
+        }
       };
       await expectFound({ kind: 'task' }, ({ kind }) => kind === 'task');
       await expectFound({ parentId: 'f-0' }, ({ n }) => n >= 30);
@@ -266,6 +264,27 @@ for (const { engine, isBeside } of [...engines.map((one) => ({ engine: one, isBe
       await put(newId(), markdown('A pangolin in a window'));
       await store.manager.index({ only: store.ref, budgetMs: 10_000 });
       expect((await ask()).json.hits[0].snippet).toBe('A pangolin in a window');
+    });
+
+    test('embeds nothing where there is no place for vectors', async () => {
+      let texts = 0;
+      const inner = createStaticEmbedder();
+      const counted: Embedder = {
+        ...inner,
+        id: 'counted:100',
+        async embed(...asked) {
+          if (asked[1].purpose === 'document') texts += asked[0].length;
+          return inner.embed(...asked);
+        },
+      };
+      const other = await openStore(engine, { ...beside, embedders: [counted], database: store.database });
+      await other.send('PUT', '/v1/contexts/one', { body: markdown('A tarsier.') });
+      await other.manager.index({ only: other.ref, budgetMs: 10_000 });
+      const [rows] = await store.database
+        .in(store.ref)
+        .run([{ text: `select to_regclass('chunk_vector') as there`, params: [] }]);
+      expect(texts).toBe(rows?.[0]?.['there'] || isBeside ? 1 : 0);
+      expect(idsOf(await searching(other)('tarsier', { mode: 'keyword' }))).toEqual(['one']);
     });
 
     test('whatever is wrong with a request is a 400 that says what', async () => {
