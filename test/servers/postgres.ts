@@ -74,6 +74,16 @@ export async function startPostgres(programs: string): Promise<PostgresServer> {
     });
   }
 
+  // However this process ends, its end of the pipe closes, and the server with what it had goes.
+  const clean = 'cat >/dev/null; kill -QUIT "$0" 2>/dev/null; rm -rf "$1"';
+  function watch() {
+    const args = ['-c', clean, String(server.pid), folder];
+    const watcher = spawn('sh', args, { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+    watcher.unref();
+    return watcher;
+  }
+  let watcher = watch();
+
   const ended = (child: ReturnType<typeof spawn>) => new Promise((resolve) => child.once('exit', resolve));
   const { stdout } = await run(join(programs, 'postgres'), ['--version']);
   return {
@@ -82,12 +92,15 @@ export async function startPostgres(programs: string): Promise<PostgresServer> {
     url: (database) => `postgresql://postgres@127.0.0.1:${port}/${database}`,
     async crash() {
       const gone = ended(server);
+      watcher.kill();
       server.kill('SIGQUIT');
       await gone;
       server = await launch();
+      watcher = watch();
     },
     async stop() {
       const gone = ended(server);
+      watcher.kill();
       server.kill('SIGQUIT');
       await gone;
       await rm(folder, { recursive: true, force: true });
