@@ -2,10 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Problem } from '../lib/base/problem.ts';
-import { type Database, databaseError, databaseUnavailable, type Row, runOne } from '../lib/postgres/database.ts';
+import { type Database, databaseError, databaseUnavailable, runOne } from '../lib/postgres/database.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { newId, openStore, type Reply, type TestStore } from './support/client.ts';
 import { createDatabase, hasPostgres, realPostgres } from './support/engines.ts';
+import { intercept } from './support/intercept.ts';
 
 /** Lets every `nth` call fail, before its effect or after it. */
 function chaotic(
@@ -13,19 +14,14 @@ function chaotic(
   fail: (call: number) => 'none' | '40001' | '40P01' | 'before' | 'after',
 ): Database {
   let calls = 0;
-  return {
-    ...database,
-    in: (visitor) => ({
-      async run(statements, options): Promise<Row[][]> {
-        const how = fail(++calls);
-        if (how === '40001' || how === '40P01') throw databaseError({ message: 'chaos', sqlState: how });
-        if (how === 'before') throw databaseUnavailable(new Error('chaos'));
-        const answers = await database.in(visitor).run(statements, options);
-        if (how === 'after') throw databaseUnavailable(new Error('chaos'));
-        return answers;
-      },
-    }),
-  };
+  return intercept(database, async (run) => {
+    const how = fail(++calls);
+    if (how === '40001' || how === '40P01') throw databaseError({ message: 'chaos', sqlState: how });
+    if (how === 'before') throw databaseUnavailable(new Error('chaos'));
+    const answers = await run();
+    if (how === 'after') throw databaseUnavailable(new Error('chaos'));
+    return answers;
+  });
 }
 
 describe.skipIf(!hasPostgres)('many sessions on a real PostgreSQL', () => {
@@ -470,21 +466,14 @@ describe('an error nobody foresaw', () => {
     const database = await pgliteEngine.open();
     let isBroken = false;
     const logged: unknown[] = [];
-    const broken: Database = {
-      ...database,
-      in: (visitor) => ({
-        run: (statements, options) =>
-          isBroken
-            ? Promise.reject(
-                databaseError({
-                  message: 'relation "secret_table" does not exist',
-                  sqlState: '42P01',
-                  detail: 'secret detail',
-                }),
-              )
-            : database.in(visitor).run(statements, options),
-      }),
-    };
+    const broken = intercept(database, async (run) => {
+      if (!isBroken) return run();
+      throw databaseError({
+        message: 'relation "secret_table" does not exist',
+        sqlState: '42P01',
+        detail: 'secret detail',
+      });
+    });
     const store = await openStore(pgliteEngine, {
       database: broken,
       telemetry: { engineCall() {}, cacheRead() {}, log: (event) => logged.push(event) },

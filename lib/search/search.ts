@@ -77,10 +77,11 @@ interface Attempt {
 
 /** How long a search waits for the index. */
 const waitMs = 10_000;
-// How many chunks are asked for at most, and how much content is read to see whether a head still holds what was found.
+// How many chunks are asked for at most.
 const askedMax = 1500;
 // Contexts that a filter names to the engine beside PostgreSQL; ten thousand take it 0.2 s.
 const idsMax = 10_000;
+// How much content is read to see whether heads still hold what was found.
 const verifiedBytesMax = 16_777_216;
 
 export function createSearch(

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type Database, databaseUnavailable } from '../../lib/postgres/database.ts';
+import { databaseUnavailable } from '../../lib/postgres/database.ts';
 import { createInProcessRedis, type InProcessRedis } from '../../lib/redis/in-process.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
 import { pgliteEngine } from '../support/engines.ts';
+import { intercept } from '../support/intercept.ts';
 
 const graceMs = 60_000;
 
@@ -22,16 +23,11 @@ describe('with PostgreSQL away', () => {
     nowMs = Date.now();
     shared = undefined;
     const database = await pgliteEngine.open();
-    const flaky: Database = {
-      ...database,
-      in: (visitor) => ({
-        async run(statements, options) {
-          calls++;
-          if (isAway) throw databaseUnavailable(new Error('away'));
-          return database.in(visitor).run(statements, options);
-        },
-      }),
-    };
+    const flaky = intercept(database, async (run) => {
+      calls++;
+      if (isAway) throw databaseUnavailable(new Error('away'));
+      return run();
+    });
     const options: Parameters<typeof openStore>[1] = {
       database: flaky,
       clock: () => nowMs,

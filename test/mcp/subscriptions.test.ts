@@ -1,8 +1,8 @@
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Database } from '../../lib/postgres/database.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
 import { pgliteEngine } from '../support/engines.ts';
+import { intercept } from '../support/intercept.ts';
 import { carrierOf } from '../support/mcp.ts';
 
 const graph = 'memory://knowledge-graph';
@@ -14,19 +14,11 @@ describe('a subscriber', () => {
   let feedMs = 0;
   beforeAll(async () => {
     const database = await pgliteEngine.open();
-    const slow: Database = {
-      ...database,
-      in(visitor) {
-        const door = database.in(visitor);
-        return {
-          async run(statements, options) {
-            const isFeed = statements.some(({ text }) => text.includes('s.feed_floor'));
-            if (isFeed) await new Promise((resolve) => setTimeout(resolve, feedMs));
-            return door.run(statements, options);
-          },
-        };
-      },
-    };
+    const slow = intercept(database, async (run, statements) => {
+      const isFeed = statements.some(({ text }) => text.includes('s.feed_floor'));
+      if (isFeed) await new Promise((resolve) => setTimeout(resolve, feedMs));
+      return run();
+    });
     store = await openStore(pgliteEngine, { database: slow });
   });
   afterAll(async () => {

@@ -8,6 +8,7 @@ import { noTelemetry } from '../../lib/telemetry/telemetry.ts';
 import { startWeaviate, type WeaviateServer } from '../servers/weaviate.ts';
 import { openStore, type TestStore } from '../support/client.ts';
 import { pgliteEngine } from '../support/engines.ts';
+import { createGate, intercept } from '../support/intercept.ts';
 
 describe('a store with Weaviate beside it', () => {
   let server: WeaviateServer;
@@ -135,20 +136,12 @@ describe('a store with Weaviate beside it', () => {
       },
     };
     let requests = 0;
-    const losing: TestStore['database'] = {
-      ...store.database,
-      in: (visitor) => {
-        const door = store.database.in(visitor);
-        return {
-          async run(statements, options) {
-            if (++requests % 11 === 0) throw new Error('killed before');
-            const answer = await door.run(statements, options);
-            if (requests % 13 === 0) throw new Error('killed after');
-            return answer;
-          },
-        };
-      },
-    };
+    const losing = intercept(store.database, async (run) => {
+      if (++requests % 11 === 0) throw new Error('killed before');
+      const answer = await run();
+      if (requests % 13 === 0) throw new Error('killed after');
+      return answer;
+    });
     const other = await open({ engine: breaking, database: losing, isBare: true });
     let state = 7;
     const random = (below: number) => {
@@ -177,28 +170,20 @@ describe('a store with Weaviate beside it', () => {
   test('what arrives after it was erased is forgotten once more', async () => {
     const store = await open();
     await put(store, 'secret', 'The passphrase is swordfish.');
-    let release = () => {};
-    let reached = () => {};
-    const isReached = new Promise<void>((resolve) => {
-      reached = resolve;
-    });
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
+    const gate = createGate();
     const late: VectorEngine = {
       ...engine,
       async put(...sent) {
-        reached();
-        await held;
+        await gate.pass();
         await engine.put(...sent);
       },
     };
     const other = await open({ engine: late, database: store.database, isBare: true });
     const indexing = other.manager.search.indexing.index(store.ref, 30_000);
-    await isReached;
+    await gate.isReached;
     expect((await store.send('DELETE', '/v1/contexts/secret?erase=true')).json.erased.vectors).toBe(1);
     await index(store);
-    release();
+    gate.release();
     await indexing;
     await index(store);
     expect(await places(store)).toEqual({ held: [], chunks: [] });

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { ContextHead } from '../../lib/contexts/context.ts';
 import { systemRequest } from '../../lib/contexts/request.ts';
 import { writeOne } from '../../lib/contexts/written.ts';
-import { type Database, databaseError } from '../../lib/postgres/database.ts';
+import { databaseError } from '../../lib/postgres/database.ts';
 import { splitWords } from '../../lib/search/analysis.ts';
 import { chunkContext } from '../../lib/search/chunk.ts';
 import type { Embedder } from '../../lib/search/embedder.ts';
@@ -12,6 +12,7 @@ import { readQuery } from '../../lib/search/query.ts';
 import { snippetOf } from '../../lib/search/snippet.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
 import { pgliteEngine } from '../support/engines.ts';
+import { createGate, intercept } from '../support/intercept.ts';
 
 const json = 'application/json';
 const markdown = 'text/markdown';
@@ -158,21 +159,13 @@ describe('an index', () => {
   });
 
   test('goes on where PostgreSQL refuses one content, which is then not found', async () => {
-    const refusing: Database = {
-      ...store.database,
-      in(visitor) {
-        const door = store.database.in(visitor);
-        return {
-          run(statements, options) {
-            const isBad = statements.some(
-              ({ text, params }) => text.includes('put_chunks') && String(params[0]).includes('bandicoot bad'),
-            );
-            if (isBad) throw databaseError({ message: 'string is too long for tsvector', sqlState: '54000' });
-            return door.run(statements, options);
-          },
-        };
-      },
-    };
+    const refusing = intercept(store.database, async (run, statements) => {
+      const isBad = statements.some(
+        ({ text, params }) => text.includes('put_chunks') && String(params[0]).includes('bandicoot bad'),
+      );
+      if (isBad) throw databaseError({ message: 'string is too long for tsvector', sqlState: '54000' });
+      return run();
+    });
     const other = await openStore(pgliteEngine, { database: refusing, isBare: true });
     for (const id of ['bad-1', 'bad-2', 'bad-3'])
       await write(id, `A bandicoot ${id === 'bad-2' ? 'bad' : 'good'}.`, 'text/plain');
@@ -186,18 +179,10 @@ describe('an index', () => {
 
   test('that cannot go on is told by `pending`, not by an error', async () => {
     await write('waiting', 'A thylacine.', 'text/plain');
-    const broken: Database = {
-      ...store.database,
-      in(visitor) {
-        const door = store.database.in(visitor);
-        return {
-          async run(statements, options) {
-            if (statements.some(({ text }) => text.includes('put_documents'))) throw new Error('away');
-            return door.run(statements, options);
-          },
-        };
-      },
-    };
+    const broken = intercept(store.database, async (run, statements) => {
+      if (statements.some(({ text }) => text.includes('put_documents'))) throw new Error('away');
+      return run();
+    });
     const other = await openStore(pgliteEngine, { database: broken, isBare: true });
     const { status, json: answer } = await other.send('POST', '/v1/search', {
       body: { query: 'thylacine', consistency: 'indexed' },
@@ -209,30 +194,13 @@ describe('an index', () => {
 
   /** A store whose next indexing stops where it is about to store what it has read. */
   async function createHeld() {
-    let release = () => {};
-    let reached = () => {};
-    const isReached = new Promise<void>((resolve) => {
-      reached = resolve;
+    const gate = createGate();
+    const holding = intercept(store.database, async (run, statements) => {
+      if (statements.some(({ text }) => text.includes('put_chunks') || text.includes('put_documents')))
+        await gate.pass();
+      return run();
     });
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    const holding: Database = {
-      ...store.database,
-      in(visitor) {
-        const door = store.database.in(visitor);
-        return {
-          async run(statements, options) {
-            if (statements.some(({ text }) => text.includes('put_chunks') || text.includes('put_documents'))) {
-              reached();
-              await held;
-            }
-            return door.run(statements, options);
-          },
-        };
-      },
-    };
-    return { of: await openStore(pgliteEngine, { database: holding, isBare: true }), isReached, release };
+    return { of: await openStore(pgliteEngine, { database: holding, isBare: true }), ...gate };
   }
   const count = async (text: string) => {
     const [rows] = await store.database

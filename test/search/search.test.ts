@@ -12,6 +12,7 @@ import { noTelemetry } from '../../lib/telemetry/telemetry.ts';
 import { answerQuestions, type Collection, type Measured, meanOf } from '../../tools/eval-measures.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
 import { engines, pgliteEngine } from '../support/engines.ts';
+import { intercept } from '../support/intercept.ts';
 import { openWeaviate, type TestWeaviate } from '../support/weaviate.ts';
 
 const markdown = (content: string, rest: object = {}) => ({ content, contentType: 'text/markdown', ...rest });
@@ -630,20 +631,12 @@ describe('the index', () => {
     for (let n = 0; n < 30; n++)
       await store.send('PUT', `/v1/contexts/b${n}`, { body: markdown(`Tapir number ${n}.`) });
     let calls = 0;
-    const breaking: TestStore['database'] = {
-      ...store.database,
-      in: (visitor) => {
-        const door = store.database.in(visitor);
-        return {
-          async run(statements, options) {
-            if (++calls % 3 === 0) throw new Error('killed before');
-            const answer = await door.run(statements, options);
-            if (calls % 7 === 0) throw new Error('killed after');
-            return answer;
-          },
-        };
-      },
-    };
+    const breaking = intercept(store.database, async (run) => {
+      if (++calls % 3 === 0) throw new Error('killed before');
+      const answer = await run();
+      if (calls % 7 === 0) throw new Error('killed after');
+      return answer;
+    });
     const other = await openStore(pgliteEngine, { database: breaking, isBare: true });
     for (let attempt = 0; attempt < 60; attempt++)
       await other.manager.search.indexing.index(store.ref, 1000).catch(() => {});

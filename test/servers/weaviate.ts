@@ -63,7 +63,7 @@ export async function startWeaviate(): Promise<WeaviateServer> {
     if (failure === 'refuse') return void send(503, { error: [{ message: 'leader not found' }] });
     if (request.headers.authorization !== `Bearer ${apiKey}`)
       return void send(401, { code: 401, message: 'unauthorized' });
-    const [, , of, name, what, tenant] = (request.url ?? '').split('?')[0]?.split('/') ?? [];
+    const [, , of, name, what] = (request.url ?? '').split('?')[0]?.split('/') ?? [];
     if (of === 'meta') return void send(200, { version: '1.40.0', grpcMaxMessageSize: 104_858_000, modules: {} });
     const found = name === undefined ? undefined : collections.get(name);
     const body = text === '' ? undefined : JSON.parse(text);
@@ -81,8 +81,6 @@ export async function startWeaviate(): Promise<WeaviateServer> {
       for (const one of body) found.tenants.delete(one);
       return void send(200);
     }
-    if (what === 'tenants')
-      return found.tenants.has(tenant ?? '') ? void send(200, { name: tenant, activityStatus: 'HOT' }) : void send(404);
     if (request.method === 'GET') return void send(200, found.config);
     if (request.method === 'PUT') found.config = withDefaults(body);
     if (request.method === 'DELETE') collections.delete(name);

@@ -81,26 +81,25 @@ export function createWeaviate(deps: {
     const found = await describe();
     if (found?.vectors.has(name)) return found;
     const client = await connect();
-    // Another instance may be faster.
-    const isNow = async () => {
+    const look = () => {
       known = undefined;
-      return (await describe())?.vectors.has(name) === true;
+      return describe();
     };
+    // Another instance may be faster at either.
     if (found === undefined) {
       await client.collections.create(schemaOf(name, { k1, b })).catch(async (error) => {
-        if ((await describe()) === undefined) throw error;
+        if ((await look()) === undefined) throw error;
       });
     }
-    if (!(await isNow())) {
-      const { config } = client.collections.get(collectionName);
-      await config.addVector(configure.vectors.selfProvided({ name })).catch(async (error) => {
-        if (!(await isNow())) throw error;
-      });
-    }
-    known = undefined;
-    const made = await describe();
+    const made = await look();
     if (made === undefined) throw new Error('the collection is gone');
-    return made;
+    if (made.vectors.has(name)) return made;
+    const { config } = client.collections.get(collectionName);
+    await config.addVector(configure.vectors.selfProvided({ name })).catch(async (error) => {
+      if (!(await look())?.vectors.has(name)) throw error;
+    });
+    known = { ...made, vectors: new Set([...made.vectors, name]) };
+    return known;
   }
 
   /** @param sent about how many bytes. */
