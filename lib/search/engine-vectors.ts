@@ -21,7 +21,7 @@ import {
   settleGarbage,
   takeLease,
 } from './engine.sql.ts';
-import { claimVectors, followerName, putChunks } from './index.sql.ts';
+import { claimVectors, countPending, followerName, putChunks } from './index.sql.ts';
 import type { VectorEngine } from './vector-engine.ts';
 import { type Claim, textsMax, type Vectors } from './vectors.ts';
 
@@ -126,12 +126,11 @@ export function createEngineVectors(deps: {
       } catch (error) {
         unsure.set(space.slot, performance.now() + leaseSeconds * 1000);
         // The space may have been deleted meanwhile, and what was sent last have come after its end.
-        const isGone = (one: unknown) => one instanceof Problem && one.code === 'unauthenticated';
-        const isThere = await needsEngine(database, requestOf(space), '').then(
-          () => true,
-          (reason) => !isGone(reason),
+        const isGone = await countPending(database, requestOf(space)).then(
+          () => false,
+          (reason) => reason instanceof Problem && reason.code === 'unauthenticated',
         );
-        if (!isThere) await drop(tenantOf(space));
+        if (isGone) await drop(tenantOf(space));
         throw error;
       }
     },

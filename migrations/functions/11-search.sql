@@ -65,6 +65,12 @@ create or replace function is_head(p_id text, p_version integer, p_updated_ms bi
     and c.state = 'live' and c.version = p_version and to_ms(c.updated_at) = p_updated_ms)
 $$;
 
+-- Whether a context can be read as its head is, in the snapshot of the statement.
+create or replace function is_readable(p_id text) returns boolean language sql stable as $$
+  select exists (select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id
+    and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
+$$;
+
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
 -- words} each. They are found once put_documents names them. What is of no head by now is left out. p_embedder is the one
 -- whose vectors follow in the same transaction, null where they are still to come.
@@ -241,8 +247,7 @@ begin
           limit 50000
         ) counted
       ) scored where score > 0 order by score desc, context_id, key offset 0
-    ) ranked where %s (select true from context c where c.space_id = current_setting('lamina.space') and c.id = ranked.context_id
-      and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
+    ) ranked where %s is_readable(ranked.context_id)
     limit $8
   $query$,
     case when p_each is not null then ', row_number() over (partition by context_id order by score desc, key) as nth' end,
@@ -282,8 +287,7 @@ begin
           select v.context_id, v.key, (v.embedding::%3$s <#> %1$L::%3$s) as distance from chunk_vector v
           where v.space_id = current_setting('lamina.space') and v.embedder = %2$L
           order by v.embedding::%3$s <#> %1$L::%3$s offset 0
-        ) nearest where (select true from context c where c.space_id = current_setting('lamina.space') and c.id = nearest.context_id
-          and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())) limit 3 * $1
+        ) nearest where is_readable(nearest.context_id) limit 3 * $1
       ) living
     $query$, p_vector, p_embedder, v_type) into v_ids, v_keys, v_scores using p_count;
     perform set_config('enable_sort', 'on', true);
@@ -297,8 +301,7 @@ begin
       select v.context_id, v.key, v.embedding <#> %1$L::vector as distance%6$s from chunk_vector v
       where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
       order by v.embedding <#> %1$L::vector offset 0
-    ) ranked where %7$s (select true from context c where c.space_id = current_setting('lamina.space') and c.id = ranked.context_id
-      and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
+    ) ranked where %7$s is_readable(ranked.context_id)
     limit $5
   $query$, p_vector, p_embedder,
     case when p_ids is not null then 'and v.context_id = any ($1)' end,
