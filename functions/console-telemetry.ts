@@ -5,6 +5,7 @@ export function createConsoleTelemetry(): Telemetry {
   return {
     engineCall() {},
     cacheRead() {},
+    syncRun() {},
     log(event: LogEvent) {
       const { error, facts, ...rest } = event;
       const line = { at: new Date().toISOString(), ...rest, ...facts, ...(error === undefined ? {} : describe(error)) };

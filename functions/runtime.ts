@@ -44,6 +44,8 @@ export interface Environment {
   readonly serverUrl: string | undefined;
   /** Where clients reach a server that stands behind a name of its own. */
   readonly publicUrl: string | undefined;
+  /** Whether peers may be processes of this machine, wherever the server listens. */
+  readonly allowsCommands: boolean;
   readonly settingsPath: string;
 }
 
@@ -76,6 +78,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     ownerToken,
     serverUrl: text('LAMINA_URL'),
     publicUrl: readUrl('LAMINA_PUBLIC_URL', text('LAMINA_PUBLIC_URL')),
+    allowsCommands: text('LAMINA_ALLOW_COMMANDS') === '1',
     settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
   };
 }
@@ -138,6 +141,9 @@ export async function openRuntime(
       embedders,
       engine,
       ownerToken,
+      // Who can reach the server from elsewhere must not start programs here.
+      mayStartCommands:
+        environment.allowsCommands || (isLoopback(environment.host) && environment.databaseUrl === undefined),
     }).catch(async (error) => {
       await database.close();
       throw error;

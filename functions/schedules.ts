@@ -1,20 +1,22 @@
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../lib/unified-context-manager.ts';
 
-type Task = 'warm' | 'cleanup' | 'reconcile' | 'index';
+type Task = 'warm' | 'cleanup' | 'reconcile' | 'index' | 'synchronise';
 
 // Time to answer those who waited for the start before the caches are filled for the others.
 const firstWarmMs = 2000;
 const firstIndexMs = 500;
+const firstSyncMs = 1000;
 
 /**
- * Runs the schedules of a process that stays: cleanup, warming, reconciliation and indexing, each in its own period, and warming
- * and indexing once soon after the start; what is written here is indexed as it is written. A run that is still going when the next is due is not doubled.
+ * Runs the schedules of a process that stays: cleanup, warming, reconciliation, indexing and synchronisation, each in its own
+ * period, and the last two and warming once soon after the start; what is written here is indexed as it is written, and brought
+ * to the peers soon after. A run that is still going when the next is due is not doubled.
  *
  * @returns what stops them, and waits for the runs that are going on.
  */
 export function runSchedules(manager: UnifiedContextManager, telemetry: Telemetry): () => Promise<void> {
-  const { cleanupMinutes, warmMinutes, reconcileMinutes, indexMinutes } = manager.settings.schedules;
+  const { cleanupMinutes, warmMinutes, reconcileMinutes, indexMinutes, syncMinutes } = manager.settings.schedules;
   const running = new Map<Task, Promise<void>>();
   const timers: NodeJS.Timeout[] = [];
 
@@ -41,9 +43,10 @@ export function runSchedules(manager: UnifiedContextManager, telemetry: Telemetr
   every('warm', warmMinutes, firstWarmMs);
   every('reconcile', reconcileMinutes);
   every('index', indexMinutes, firstIndexMs);
-  const stopFollowing = manager.search.indexing.follow();
+  every('synchronise', syncMinutes, firstSyncMs);
+  const stops = [manager.search.indexing.follow(), manager.sync.follow()];
   return async () => {
     for (const timer of timers) clearTimeout(timer);
-    await Promise.all([...running.values(), stopFollowing()]);
+    await Promise.all([...running.values(), ...stops.map((stop) => stop())]);
   };
 }

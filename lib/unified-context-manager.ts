@@ -19,6 +19,7 @@ import { type CachingReport, readStatistics, reportCaching, type Statistics } fr
 import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
 import { createMemory, type Memory } from './memory/memory.ts';
+import { graphLens } from './memory/peer-lens.ts';
 import { type Database, runOne } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
@@ -28,7 +29,12 @@ import { createIndexer } from './search/indexer.ts';
 import type { IndexReport } from './search/indexing.ts';
 import { createSearch, type Search } from './search/search.ts';
 import type { VectorEngine } from './search/vector-engine.ts';
-import { createMetrics, type Metrics } from './telemetry/metrics.ts';
+import type { DueReport } from './sync/following.ts';
+import { openLaminaPeer } from './sync/lamina-peer.ts';
+import type { Connectors } from './sync/peer.ts';
+import { createSync, type Sync } from './sync/sync.ts';
+import { createWholeLens } from './sync/value.ts';
+import { createMetrics, type Metrics, tellAll } from './telemetry/metrics.ts';
 import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { createHistory, type History } from './versions/history.ts';
 import { type CleanupReport, cleanSpace } from './versions/maintenance.ts';
@@ -74,6 +80,8 @@ export interface UnifiedContextManager {
   readonly memory: Memory;
   /** Heads by what they say. */
   readonly search: Search;
+  /** Other stores that hold some of the same. */
+  readonly sync: Sync;
   /** What the caches hold, and how to make them forget it. */
   readonly caching: Caching;
   /** Every committed change, once, in order. */
@@ -98,6 +106,8 @@ export interface UnifiedContextManager {
   reconcile(options: TaskOptions): Promise<Record<string, { changes: number; isUnfinished: boolean }>>;
   /** Brings the search index of one space, or of all of them, up to what was written. */
   index(options: TaskOptions): Promise<Record<string, IndexReport>>;
+  /** Runs the peers of one space, or of all of them, whose time has come. */
+  synchronise(options: TaskOptions): Promise<Record<string, DueReport>>;
   /** Makes the search index of one space, or of all of them, anew, beside live traffic. */
   reindex(options: TaskOptions): Promise<Record<string, IndexReport>>;
   close(): Promise<void>;
@@ -123,6 +133,8 @@ export async function createUnifiedContextManager(deps: {
   clock?: Clock;
   ids?: Ids;
   ownerToken?: string | undefined;
+  /** Whether a peer may be a process of this machine; not when absent. */
+  mayStartCommands?: boolean;
 }): Promise<UnifiedContextManager> {
   const { database, settings = defaultSettings, telemetry = noTelemetry, clock = systemClock } = deps;
   const ids = deps.ids ?? createIds({ clock });
@@ -131,6 +143,7 @@ export async function createUnifiedContextManager(deps: {
   const onChanged = (of: SpaceRef) => {
     nudges.nudge(of.space);
     indexing.wake(of);
+    sync.wake(of);
   };
   const limits = settings.cache;
   const { touchedItems: items, marks, listedItems: listed, replyBytes } = limits;
@@ -176,6 +189,17 @@ export async function createUnifiedContextManager(deps: {
   const memory = createMemory({ database, cache, contexts, settings });
   const search = createSearch({ ...indexer, database, cache, contexts, settings });
   const feed = createFeed({ database, nudges });
+  const sync = createSync({
+    database,
+    contexts,
+    feed,
+    connectors,
+    mayStartCommands: deps.mayStartCommands ?? false,
+    settings,
+    telemetry: tellAll(telemetry, metrics),
+    clock,
+    ids,
+  });
   const { ownerToken } = deps;
   const access = createAccess({
     database,
@@ -196,6 +220,7 @@ export async function createUnifiedContextManager(deps: {
     revisions,
     memory,
     search,
+    sync,
     caching,
     feed,
     access,
@@ -239,9 +264,12 @@ export async function createUnifiedContextManager(deps: {
       return inSpaces('index', options, (space, budgetMs) => indexing.index(space, budgetMs));
     },
 
+    synchronise: (options) => inSpaces('synchronise', options, (space, budgetMs) => sync.runDue(space, budgetMs)),
+
     reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => indexing.rebuild(space, budgetMs)),
 
     async close() {
+      await sync.close();
       await deps.engine?.close();
       await database.close();
     },
@@ -257,7 +285,7 @@ export async function createUnifiedContextManager(deps: {
     const runIn = async (of: SpaceRef) => {
       done[of.space] = await run(of, Math.max(deadline - performance.now(), 0));
       // A run that found nothing to do is no news.
-      const { tookMs: _took, skipped: _skipped, ...counts } = done[of.space] as Record<string, unknown>;
+      const { tookMs: _took, skipped: _skipped, nextMs: _next, ...counts } = done[of.space] as Record<string, unknown>;
       if (Object.values(counts).some(Boolean))
         telemetry.log({ level: 'info', event: task, facts: { space: of.space, ...done[of.space] } });
     };
@@ -282,6 +310,15 @@ export async function createUnifiedContextManager(deps: {
     }
   }
 }
+
+// The types of peers. What speaks MCP is loaded by the first run of a memory server.
+const connectors: Connectors = {
+  lamina: { lensOf: createWholeLens, open: openLaminaPeer },
+  'mcp-memory': {
+    lensOf: () => graphLens,
+    open: async (definition, options) => (await import('./memory/peer.ts')).openMemoryPeer(definition, options),
+  },
+};
 
 // How long an erase waits for the engine beside PostgreSQL.
 const erasedMs = 5000;

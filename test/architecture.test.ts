@@ -17,7 +17,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/cache': ['lib/base', 'lib/config', 'lib/redis', 'lib/telemetry'],
   'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/merge', 'lib/postgres', 'lib/redis', 'lib/cache'],
   'lib/versions': ['lib/base', 'lib/config', 'lib/postgres', 'lib/merge', 'lib/contexts'],
-  'lib/memory': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts'],
+  'lib/sync': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/postgres', 'lib/merge', 'lib/contexts'],
+  'lib/memory': ['lib/base', 'lib/config', 'lib/postgres', 'lib/cache', 'lib/contexts', 'lib/sync'],
   'lib/search': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/merge', 'lib/postgres', 'lib/cache', 'lib/contexts'],
   'lib/search/embedders': ['lib/base', 'lib/telemetry', 'lib/search'],
   'lib/search/engines': ['lib/base', 'lib/telemetry', 'lib/search'],
@@ -34,6 +35,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/memory',
     'lib/search',
     'lib/search/embedders',
+    'lib/sync',
     'lib/access',
   ],
   'lib/http': [
@@ -46,6 +48,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/versions',
     'lib/memory',
     'lib/search',
+    'lib/sync',
     'lib/access',
     'lib',
   ],
@@ -57,6 +60,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/versions',
     'lib/memory',
     'lib/search',
+    'lib/sync',
     'lib/access',
     'lib/http',
     'lib',
@@ -98,7 +102,8 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   '@hono/node-server': ['functions'],
   '@redocly/openapi-core': ['tools'],
   '@modelcontextprotocol/server': ['lib/mcp'],
-  '@modelcontextprotocol/client': ['lib/mcp'],
+  '@modelcontextprotocol/client': ['lib/mcp', 'lib/memory'],
+  '@modelcontextprotocol/client/stdio': ['lib/memory'],
   '@modelcontextprotocol/server/stdio': ['functions'],
   hono: ['lib/http'],
   'prom-client': ['lib/telemetry'],
@@ -195,7 +200,8 @@ describe('the architecture', () => {
       }
     }
     expect(eager.size).toBeGreaterThan(80);
-    const late = /^@modelcontextprotocol\/|^@electric-sql\/|^lib\/mcp\/|^(aws4fetch|ky|p-map|weaviate-client)$/;
+    const late =
+      /^@modelcontextprotocol\/|^@electric-sql\/|^lib\/mcp\/|^lib\/memory\/peer\.ts$|^(aws4fetch|ky|p-map|weaviate-client)$/;
     expect([...eager].filter((one) => late.test(one))).toEqual([]);
   });
 

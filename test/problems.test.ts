@@ -1,3 +1,6 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
 import { type ProblemCode, problemTable } from '../lib/base/problem.ts';
 import { databaseUnavailable } from '../lib/postgres/database.ts';
@@ -49,6 +52,21 @@ const ways: Record<ProblemCode, () => Promise<Reply>> = {
     const headers = { 'idempotency-key': newId() };
     await put(newId(), { content: 1 }, headers);
     return put(newId(), { content: 1 }, headers);
+  },
+  sync_running: async () => {
+    // A peer that does not answer holds its run.
+    const silent = createServer(() => {});
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const { port } = silent.address() as AddressInfo;
+    const transport = { url: `http://127.0.0.1:${port}` };
+    await store.send('PUT', '/v1/peers/silent', { body: { type: 'lamina', transport } });
+    const run = store.send('POST', '/v1/peers/silent/sync');
+    while ((await store.send('GET', '/v1/peers/silent')).json.running === null) await sleep(10);
+    const second = await store.send('POST', '/v1/peers/silent/sync');
+    silent.closeAllConnections();
+    silent.close();
+    await run;
+    return second;
   },
   gone: async () => {
     const id = newId();

@@ -15,6 +15,7 @@ const table = {
   has_children: { status: 409, title: 'The context has children', retry: false },
   parent_cycle: { status: 409, title: 'A context cannot be its own ancestor', retry: false },
   idempotency_mismatch: { status: 409, title: 'The idempotency key was used for another request', retry: false },
+  sync_running: { status: 409, title: 'The peer is being synchronised already', retry: true },
   gone: { status: 410, title: 'The context was deleted or has expired', retry: false },
   cursor_expired: { status: 410, title: 'The feed no longer reaches back that far', retry: false },
   version_conflict: { status: 412, title: 'The context has another version', retry: false },

@@ -395,7 +395,49 @@ export const settingsSchema = z
       })
       .prefault({})
       .describe('Search by words and by meaning.'),
-    sync: z.strictObject({}).prefault({}).describe('No setting yet.'),
+    sync: z
+      .strictObject({
+        brakeShare: z
+          .number()
+          .min(0)
+          .max(1)
+          .default(0.3)
+          .describe(
+            'A run is halted, and changes nothing, where more than this share of the items agreed on with a peer is gone at once on one side.',
+          ),
+        brakeItems: z.int().min(0).max(1_000_000).default(20).describe('No run is halted for fewer items than this.'),
+        answerMs: z
+          .int()
+          .min(100)
+          .max(600_000)
+          .default(30_000)
+          .describe('How long a peer may take for one answer, in milliseconds.'),
+        leaseMs: z
+          .int()
+          .min(1000)
+          .max(3_600_000)
+          .default(60_000)
+          .describe(
+            'How long a run that says nothing keeps its peer, in milliseconds; it must be longer than `answerMs`. After that another run takes over.',
+          ),
+        delayMs: z
+          .int()
+          .min(0)
+          .max(60_000)
+          .default(200)
+          .describe(
+            'How long `npm start` gathers writes before it runs the peers that have an interval, in milliseconds.',
+          ),
+        idleSeconds: z
+          .int()
+          .min(0)
+          .max(86_400)
+          .default(300)
+          .describe('How long a connection to a peer is kept open after a run, in seconds.'),
+      })
+      .refine(({ answerMs, leaseMs }) => leaseMs > answerMs, { error: 'is more than answerMs', path: ['leaseMs'] })
+      .prefault({})
+      .describe('Synchronisation with peers.'),
     factory: z.strictObject({}).prefault({}).describe('No setting yet.'),
     schedules: z
       .strictObject({
@@ -426,6 +468,14 @@ export const settingsSchema = z
           .default(5)
           .describe(
             'Minutes between comparisons of layer 2 with PostgreSQL, which also remove the bytes of what was erased while layer 2 was away; 0 runs none.',
+          ),
+        syncMinutes: z
+          .number()
+          .min(0)
+          .max(1440)
+          .default(1)
+          .describe(
+            'Minutes between looks for peers that are due and that no other process has run; what `npm start` knows of is run on time, and soon after a write. 0 looks never.',
           ),
       })
       .prefault({})

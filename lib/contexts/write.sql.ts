@@ -63,6 +63,8 @@ export interface WriteOptions {
   readonly idempotency?: { readonly key: string; readonly fingerprint: string } | undefined;
   /** Kept with the idempotency key for the replay, such as a merge's report. */
   readonly extra?: unknown;
+  /** Runs after the write in its transaction, refused or not: it has to look for itself what was written. */
+  readonly beside?: Statement | undefined;
 }
 
 export interface WriteLimits {
@@ -120,9 +122,11 @@ export async function writeContexts(
   const statement = toStatement(
     sql`select write_contexts(${joinOperations(sent, operations)}::jsonb, ${literal}::text[], ${JSON.stringify(sentOptions)}::jsonb)::text as answer`,
   );
-  const { report } = options;
+  const { beside, report } = options;
   try {
-    const [rows = []] = await database.in(request).run([statement, ...(report ? [report] : [])], request);
+    const [rows = []] = await database
+      .in(request)
+      .run([statement, ...(beside ? [beside] : []), ...(report ? [report] : [])], request);
     const row = spaceRow(rows, request);
     return toAnswer(jsonColumn<AnswerJson>(row, 'answer') as AnswerJson);
   } catch (error) {

@@ -27,7 +27,7 @@ export async function writeOne(
   contexts: Contexts,
   request: RequestContext,
   operation: Operation,
-  options: { readonly idempotency?: Idempotency | undefined; readonly extra?: unknown } = {},
+  options: Omit<WriteOptions, 'atomic'> = {},
 ): Promise<Written> {
   const answer = await contexts.write(request, [operation], { atomic: true, ...options });
   const written = await toWritten(contexts, request, operation, answer);
@@ -61,7 +61,7 @@ export async function writeMany(
   contexts: Contexts,
   request: RequestContext,
   operations: readonly Operation[],
-  options: { readonly atomic: boolean; readonly idempotency?: Idempotency | undefined },
+  options: Omit<WriteOptions, 'extra'>,
 ): Promise<{ seq: number; results: (Omit<Written, 'seq' | 'extra'> | Problem)[] }> {
   const settled = await settle(contexts, request, operations, await contexts.write(request, operations, options));
   const [refusal] = settled.results;

@@ -296,16 +296,10 @@ export const contextRoutes: readonly Route[] = [
       if (query.erase) {
         if (!reaches(principal.scopes, 'admin'))
           throw new Problem('forbidden', 'Erasing needs the scope admin.', { needed: 'admin' });
-        const { versions, cacheEntries, vectors, isForgotten, seq } = await manager.history.erase(
-          request,
-          { id, children, ...precondition },
-          idempotency,
-        );
+        const erase = { id, children, ...precondition };
+        const { isForgotten, peers, seq, ...erased } = await manager.history.erase(request, erase, idempotency);
         const pendingEngines = isForgotten ? [] : [manager.search.engine];
-        return {
-          seq,
-          body: printPlain({ erased: { versions, cacheEntries, vectors }, pendingPeers: [], pendingEngines }),
-        };
+        return { seq, body: printPlain({ erased, pendingPeers: peers, pendingEngines }) };
       }
       const written = await writeOne(
         manager.contexts,

@@ -4,6 +4,7 @@ import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import { toTime } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
+import { pageAnswer } from './pages.ts';
 import { requireFuture } from './put.ts';
 import { type Route, route } from './route.ts';
 import { flag, keyAnswer, keyBody, pageOf, pageQuery, spaceBody, spaceName } from './schemas.ts';
@@ -197,17 +198,4 @@ export const keyRoutes: readonly Route[] = [
 function keyMembers(key: ApiKey): Record<string, unknown> {
   const { createdMs, expiresMs, revokedMs, ...rest } = key;
   return { ...rest, createdAt: toTime(createdMs), expiresAt: toTime(expiresMs), revokedAt: toTime(revokedMs) };
-}
-
-/** One page of what was read with one item more than `limit`, to know whether another follows. */
-function pageAnswer<Item>(
-  { items: found, seq }: { readonly items: readonly Item[]; readonly seq?: number },
-  limit: number,
-  members: (item: Item) => Record<string, unknown>,
-  cursorAt: (item: Item) => string,
-) {
-  const items = found.slice(0, limit);
-  const last = items.at(-1);
-  const nextCursor = found.length > limit && last ? cursorAt(last) : null;
-  return { seq, body: printPlain({ items: items.map(members), nextCursor }) };
 }

@@ -27,6 +27,7 @@ export function createTiming(): Timing {
     cacheRead(_kind, of) {
       read = of;
     },
+    syncRun() {},
     log() {},
     cacheStatus() {
       if (read === undefined) return undefined;

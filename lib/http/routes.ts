@@ -1,11 +1,13 @@
 import { batchRoutes } from './batch.ts';
 import { cacheRoutes } from './cache.ts';
 import { changeRoutes } from './changes.ts';
+import { conflictRoutes } from './conflicts.ts';
 import { contextRoutes } from './contexts.ts';
 import { keyRoutes } from './keys.ts';
 import { memoryRoutes } from './memory.ts';
 import { mergeRoutes } from './merge.ts';
 import { operationRoutes } from './operations.ts';
+import { peerRoutes } from './peers.ts';
 import type { Route } from './route.ts';
 import { searchRoutes } from './search.ts';
 import { treeRoutes } from './trees.ts';
@@ -27,6 +29,8 @@ const confirming = [
 export const routes: readonly Route[] = [
   ...confirming.map((route) => ({ ...route, isConfirming: true })),
   ...cacheRoutes,
+  ...peerRoutes,
+  ...conflictRoutes,
   ...keyRoutes,
   ...operationRoutes,
 ];

@@ -95,6 +95,20 @@ export function createMetrics(): Metrics {
     labelNames: ['engine'] as const,
     registers,
   });
+  const runs = new Histogram({
+    name: 'lamina_sync_run_seconds',
+    help: 'What runs of synchronisation took, by type of peer and how they ended',
+    labelNames: ['type', 'outcome'] as const,
+    buckets,
+    registers,
+  });
+  const lags = new Histogram({
+    name: 'lamina_sync_lag_seconds',
+    help: 'How long the oldest change that a run brought on had waited since it was committed here',
+    labelNames: ['type'] as const,
+    buckets: [...buckets, 60, 600, 3600, 86_400],
+    registers,
+  });
   const sums = new Map<string, { calls: number; failures: number; ms: number }>();
 
   return {
@@ -113,6 +127,10 @@ export function createMetrics(): Metrics {
       sums.set(engine, sum);
     },
     cacheRead() {},
+    syncRun({ type, outcome, durationMs, lagMs }) {
+      runs.observe({ type, outcome }, durationMs / 1000);
+      if (lagMs !== undefined) lags.observe({ type }, lagMs / 1000);
+    },
     log() {},
 
     // The caches count for themselves, since a hit must not cost a look at a label; here their counts are only shown.
@@ -148,6 +166,9 @@ export function tellAll(...listeners: readonly Telemetry[]): Telemetry {
     },
     cacheRead(kind, read) {
       for (const one of listeners) one.cacheRead(kind, read);
+    },
+    syncRun(run) {
+      for (const one of listeners) one.syncRun(run);
     },
     log(event) {
       for (const one of listeners) one.log(event);

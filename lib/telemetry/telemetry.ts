@@ -35,16 +35,28 @@ export interface CacheRead {
   readonly detail?: 'bypass' | 'unavailable' | 'stale' | undefined;
 }
 
+/** A run of synchronisation that came to its end. */
+export interface SyncRun {
+  readonly type: string;
+  readonly outcome: 'done' | 'halted' | 'failed';
+  /** Wall time in milliseconds. */
+  readonly durationMs: number;
+  /** How long the oldest change it brought to the peer, or from here, had waited; absent where it brought none. */
+  readonly lagMs?: number | undefined;
+}
+
 /** Where engines and verbs report; never throws and never waits. */
 export interface Telemetry {
   engineCall(call: EngineCall): void;
   /** @param kind what was read, such as `head`. */
   cacheRead(kind: string, read: CacheRead): void;
+  syncRun(run: SyncRun): void;
   log(event: LogEvent): void;
 }
 
 export const noTelemetry: Telemetry = {
   engineCall() {},
   cacheRead() {},
+  syncRun() {},
   log() {},
 };

@@ -29,6 +29,7 @@ export const kinds = [
   'contents',
   'idempotencyKeys',
   'changes',
+  'conflicts',
   'cacheEntries',
   'cacheReports',
 ] as const;
@@ -47,6 +48,7 @@ export async function removeBatch(
     versions: sql`trim_versions(${bounds.retained}, ${bounds.retainedDays}::double precision, ${limit})`,
     contents: sql`collect_garbage(${limit})`,
     idempotencyKeys: sql`forget_keys(${limit})`,
+    conflicts: sql`forget_conflicts(${bounds.tombstoneDays}::double precision, ${limit})`,
     cacheEntries: sql`forget_entries(${limit})`,
     cacheReports: sql`forget_reports(${bounds.reportDays}::double precision, ${limit})`,
     changes: bounds.feedDays === null ? null : sql`prune_feed(${bounds.feedDays}::double precision, ${limit})`,

@@ -74,11 +74,23 @@ export type EraseAnswer = {
   readonly head?: HeadJson;
   readonly changes?: ChangeJson[];
 } & (
-  | { readonly outcome: 'erased'; readonly versions: number; readonly entries: number; readonly chunks: number }
+  | {
+      readonly outcome: 'erased';
+      readonly versions: number;
+      readonly entries: number;
+      readonly chunks: number;
+      readonly peers: string[];
+    }
   | { readonly outcome: 'not_found' | 'has_children' | 'stale' | 'cascade_too_large' }
   | {
       readonly outcome?: undefined;
-      readonly recorded: { outcome: 'erased'; versions: number; entries?: number; chunks?: number } | null;
+      readonly recorded: {
+        outcome: 'erased';
+        versions: number;
+        entries?: number;
+        chunks?: number;
+        peers?: string[];
+      } | null;
     }
 );
 

@@ -49,13 +49,21 @@ export interface History {
   ): Promise<{ version: VersionEntry; seq: number }>;
   /**
    * Removes every trace but the highest version number, for good; `cacheEntries` went from layer 3, `vectors` chunks from the
-   * search index; `isForgotten` where the search engine beside PostgreSQL has confirmed it, or there is none.
+   * search index; `isForgotten` where the search engine beside PostgreSQL has confirmed it, or there is none. `peers` held it
+   * and have not confirmed the delete yet.
    */
   erase(
     request: RequestContext,
     erase: Precondition & { readonly id: string; readonly children: ChildrenMode },
     idempotency?: Idempotency,
-  ): Promise<{ versions: number; cacheEntries: number; vectors: number; isForgotten: boolean; seq: number }>;
+  ): Promise<{
+    versions: number;
+    cacheEntries: number;
+    vectors: number;
+    isForgotten: boolean;
+    peers: readonly string[];
+    seq: number;
+  }>;
 }
 
 export function createHistory(deps: {
@@ -131,8 +139,8 @@ export function createHistory(deps: {
       const answer = await contexts.committing(request, () => retryLost(run), changesOf);
       if ('recorded' in answer) {
         if (answer.recorded === null) throw idempotencyMismatch();
-        const { versions, entries = 0, chunks = 0 } = answer.recorded;
-        return { versions, cacheEntries: entries, vectors: chunks, isForgotten: true, seq: answer.clock };
+        const { versions, entries = 0, chunks = 0, peers = [] } = answer.recorded;
+        return { versions, cacheEntries: entries, vectors: chunks, isForgotten: true, peers, seq: answer.clock };
       }
       if (answer.outcome !== 'erased' && answer.outcome !== undefined) {
         const head = answer.head && toHead(answer.head);
@@ -154,6 +162,7 @@ export function createHistory(deps: {
         cacheEntries: answer.entries,
         vectors: answer.chunks,
         isForgotten,
+        peers: answer.peers,
         seq: answer.clock,
       };
     },

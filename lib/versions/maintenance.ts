@@ -36,6 +36,7 @@ export async function cleanSpace(
     contents: 0,
     idempotencyKeys: 0,
     changes: 0,
+    conflicts: 0,
     cacheEntries: 0,
     cacheReports: 0,
   };

@@ -28,13 +28,17 @@ end $$;
 
 -- Removes all that is known of one locked context; what stays is its highest version number, one change and one audit
 -- line. Answers with the hashes whose bytes may go and how many versions went.
-create or replace function erase_one(p_head context, p_actor jsonb, out hashes bytea[], out versions integer) language plpgsql as $$
+create or replace function erase_one(p_head context, p_actor jsonb, out hashes bytea[], out versions integer, out peers text[])
+language plpgsql as $$
 declare
   v_next context := next_head(p_head, p_head.id, p_actor);
+  v_held bytea[];
 begin
   with deleted as (
     delete from context_version where space_id = p_head.space_id and id = p_head.id returning hash
   ) select coalesce(array_agg(hash) filter (where hash is not null), '{}'), count(*) into hashes, versions from deleted;
+  select e.peers, e.hashes into peers, v_held from erase_from_peers(p_head.id) e;
+  hashes := hashes || v_held;
   delete from context_term where space_id = p_head.space_id and id = p_head.id;
   delete from memory_node where space_id = p_head.space_id and id = p_head.id;
   update change set kind = 'erased', id = null, version = null, hash = null, actor_kind = null, actor_id = null, origin = null
@@ -70,6 +74,7 @@ declare
   v_hash bytea;
   v_changes change[] := '{}';
   v_versions integer := 0;
+  v_peers text[] := '{}';
   v_entries integer;
   v_chunks integer;
   v_ticked jsonb;
@@ -108,13 +113,14 @@ begin
     select * into v_one from erase_one(v_child, p_options -> 'actor');
     v_versions := v_versions + v_one.versions;
     v_hashes := v_hashes || v_one.hashes;
+    v_peers := v_peers || v_one.peers;
     v_changes := v_changes || erase_change(v_child, p_options);
   end loop;
   v_chunks := drop_documents(v_erased);
   for v_hash in select distinct hash from unnest(v_hashes) hash order by hash loop
     perform from content where space_id = v_space and hash = v_hash and part = 0 for update;
     delete from content where space_id = v_space and hash = v_hash
-      and not exists (select from context_version where space_id = v_space and hash = v_hash);
+      and not is_content_held(v_hash);
   end loop;
   -- A request that is sent again must not write again what was erased, so its key stays, without an answer.
   update idempotency set answer = null, ids = '{}' where space_id = v_space and ids && v_erased;
@@ -124,7 +130,8 @@ begin
   -- After the tick: see keep_entry.
   delete from cache_entry where space_id = v_space and deps <> '{}';
   get diagnostics v_entries = row_count;
-  v_answer := jsonb_build_object('outcome', 'erased', 'versions', v_versions, 'entries', v_entries, 'chunks', v_chunks);
+  v_answer := jsonb_build_object('outcome', 'erased', 'versions', v_versions, 'entries', v_entries, 'chunks', v_chunks,
+    'peers', array(select distinct peer from unnest(v_peers) peer order by peer));
   perform keep_answer(p_options, v_answer);
   return v_answer || v_ticked;
 end $$;

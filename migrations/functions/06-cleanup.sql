@@ -11,7 +11,11 @@ declare
 begin
   for v_id in
     select id from context where space_id = v_space and state = 'deleted'
-      and updated_at < clock_timestamp() - make_interval(secs => p_days * 86400) order by updated_at limit p_limit for update skip locked
+      and updated_at < clock_timestamp() - make_interval(secs => p_days * 86400)
+      -- A peer that has not passed it yet would take the context for one of its own.
+      and not exists (select from follower f join change h on h.space_id = v_space and h.id = context.id and h.tick > f.cursor
+        where f.space_id = v_space and f.name like 'peer:%')
+      order by updated_at limit p_limit for update skip locked
   loop
     delete from context where space_id = v_space and id = v_id;
     with deleted as (
@@ -70,7 +74,7 @@ begin
     perform from content where space_id = v_space and hash = v_hash and part = 0 for update skip locked;
     if found then
       delete from content where space_id = v_space and hash = v_hash
-        and not exists (select from context_version where space_id = v_space and hash = v_hash);
+        and not is_content_held(v_hash);
       if found then removed := removed + 1; end if;
     else
       select exists (select from content where space_id = v_space and hash = v_hash) into v_is_there;

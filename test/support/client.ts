@@ -63,6 +63,8 @@ export async function openStore(
     engine?: VectorEngine;
     /** Makes layer 2; in the process when absent. */
     redis?: (bounds: Bounds) => Redis;
+    /** Whether peers may be processes of this machine. */
+    mayStartCommands?: boolean;
     /** Makes no space of its own. */
     isBare?: boolean;
   } = {},
@@ -71,6 +73,7 @@ export async function openStore(
   const counted: Telemetry = {
     engineCall: (call) => calls.push(call),
     cacheRead() {},
+    syncRun() {},
     log: (options.telemetry ?? noTelemetry).log,
   };
   const database = options.database ?? (await engine.open(counted));
@@ -84,6 +87,7 @@ export async function openStore(
     ...(options.metrics ? { metrics: options.metrics } : {}),
     embedders: options.embedders,
     engine: options.engine,
+    mayStartCommands: options.mayStartCommands ?? false,
     ownerToken,
     clock,
   });

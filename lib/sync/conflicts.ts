@@ -1,0 +1,184 @@
+import { Problem } from '../base/problem.ts';
+import { type Context, isLive } from '../contexts/context.ts';
+import type { Contexts } from '../contexts/contexts.ts';
+import type { Operation } from '../contexts/operation.ts';
+import type { RequestContext } from '../contexts/request.ts';
+import { writeMany } from '../contexts/written.ts';
+import { type Database, isDatabaseError } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
+import { readContents, type StoredValue } from './bases.sql.ts';
+import { readConflicts, runSettlement, type StoredConflict, settleConflict } from './conflicts.sql.ts';
+import { join } from './join.ts';
+import type { Connectors } from './peer.ts';
+import { readPeers } from './peers.sql.ts';
+import type { Value } from './value.ts';
+
+/** A conflict, its sides with their contents: null for a side that has nothing; undefined for a content that is not at hand. */
+export interface Conflict extends Omit<StoredConflict, 'base' | 'ours' | 'theirs'> {
+  readonly base: Side | null;
+  readonly ours: Side | null;
+  readonly theirs: Side | null;
+}
+
+/** A side of a conflict. */
+export interface Side extends StoredValue {
+  readonly content?: Uint8Array | undefined;
+}
+
+/** How a conflict is to be settled: as one side has it, as both of them together, or as a content says. */
+export type Settlement =
+  | { readonly choose: 'ours' | 'theirs' | 'both' }
+  | { readonly content: { readonly bytes: Uint8Array; readonly contentType: string } };
+
+/** Changes of both sides that no strategy could join. Both are kept until somebody settles them. */
+export interface Conflicts {
+  list(
+    request: RequestContext,
+    page: {
+      readonly peer?: string | undefined;
+      readonly isOpen: boolean;
+      readonly after?: string | undefined;
+      readonly limit: number;
+    },
+  ): Promise<{ items: readonly StoredConflict[]; seq: number }>;
+  /** @throws Problem `not_found`. */
+  get(request: RequestContext, id: string): Promise<{ conflict: Conflict; seq: number }>;
+  /**
+   * Makes the context what was chosen, as a new version where that is another, and has the next run make the peer hold the
+   * same. What a side has changed since is joined with it then.
+   *
+   * @returns the context; null where what was chosen is a delete.
+   * @throws Problem `not_found`, or `version_conflict` where the context was changed since the conflict was noted: the next
+   *   run looks at it again.
+   */
+  resolve(
+    request: RequestContext,
+    id: string,
+    settlement: Settlement,
+  ): Promise<{ context: Context | null; seq: number }>;
+}
+
+// What an answer holds of the contents of a conflict.
+const shownBytes = 4_194_304;
+
+export function createConflicts(deps: { database: Database; contexts: Contexts; connectors: Connectors }): Conflicts {
+  const { database, contexts, connectors } = deps;
+
+  async function find(request: RequestContext, id: string) {
+    const { items, seq } = await readConflicts(database, request, { id });
+    const [conflict] = items;
+    if (conflict === undefined) throw new Problem('not_found', `There is no conflict ${id}.`, { id });
+    return { conflict, seq };
+  }
+
+  const settled = (id: string) => new Problem('not_found', `Conflict ${id} was settled already.`, { id });
+
+  async function contentsOf(request: RequestContext, { base, ours, theirs }: StoredConflict, bytesMax: number) {
+    let left = bytesMax;
+    const wanted = [ours, theirs, base].filter((side): side is StoredValue => {
+      left -= side?.sizeBytes ?? 0;
+      return side !== null && left >= 0;
+    });
+    return wanted.length === 0
+      ? new Map<string, Uint8Array>()
+      : readContents(
+          database,
+          request,
+          wanted.map(({ hash }) => hash),
+        );
+  }
+
+  return {
+    list: (request, page) => readConflicts(database, request, page),
+
+    async get(request, id) {
+      const { conflict, seq } = await find(request, id);
+      const contents = await contentsOf(request, conflict, shownBytes);
+      const show = (side: StoredValue | null) => side && { ...side, content: contents.get(side.hash) };
+      return {
+        conflict: { ...conflict, base: show(conflict.base), ours: show(conflict.ours), theirs: show(conflict.theirs) },
+        seq,
+      };
+    },
+
+    async resolve(request, id, settlement) {
+      const { conflict } = await find(request, id);
+      if (conflict.settledMs !== null) throw settled(id);
+      const { contextId, peer: name } = conflict;
+      const [{ value: heads, nowMs, seq }, { items: peers }, contents] = await Promise.all([
+        contexts.readExact(request, [{ id: contextId }]),
+        readPeers(database, request, { name }),
+        contentsOf(request, conflict, Number.POSITIVE_INFINITY),
+      ]);
+      const [head = null] = heads;
+      const definition = peers[0]?.definition;
+      if (definition === undefined) throw settled(id);
+      const { subtree } = definition;
+      const lens = connectors[definition.type].lensOf(subtree);
+      const print = (value: Value | null) => value && lens.fingerprint(value);
+      const side = (stored: StoredValue | null) => stored && toValue(stored, contents.get(stored.hash));
+
+      // Ours is what is here now; whatever else is chosen, was chosen by who saw the version that the conflict names.
+      const isOurs = 'choose' in settlement && settlement.choose === 'ours';
+      const ifVersion = isOurs ? (head?.version ?? 0) : conflict.oursVersion;
+      const now = head !== null && isLive(head, nowMs) ? (lens.view(head) ?? null) : null;
+      const theirs = side(conflict.theirs);
+      const wanted = isOurs
+        ? now
+        : choose(settlement, { base: side(conflict.base), ours: side(conflict.ours), theirs });
+
+      const put = (value: Value, more: object): Operation => ({
+        ...lens.toPut(contextId, value, head, subtree),
+        ...more,
+      });
+      const operations: Operation[] = [];
+      // What is not chosen is not lost: it becomes a version that another one follows.
+      const isKept = theirs === null || print(theirs) === print(wanted) || ('choose' in settlement && !isOurs);
+      if (!isKept) operations.push(put(theirs, { ifVersion, message: `from peer ${name}, not chosen in a conflict` }));
+      if (print(wanted) !== print(isKept ? now : theirs)) {
+        const last = { ifVersion: ifVersion + operations.length };
+        const message = `a conflict with peer ${name} was settled`;
+        if (wanted === null) operations.push({ op: 'delete', id: contextId, children: 'fail', ...last });
+        else operations.push(put(wanted, { ...last, operation: 'merge', message }));
+      }
+
+      const choice = 'choose' in settlement ? settlement.choose : 'content';
+      const settle = settleConflict(id, { choose: choice, actor: request.actor }, operations.length > 0);
+      try {
+        if (operations.length === 0) {
+          await retryLost(() => runSettlement(database, request, settle));
+          return { context: wanted && head, seq };
+        }
+        const written = await writeMany(contexts, request, operations, { atomic: true, beside: settle });
+        const last = written.results.at(-1);
+        if (last === undefined || last instanceof Problem) throw last ?? settled(id);
+        return { context: wanted && last.context, seq: written.seq };
+      } catch (error) {
+        if (isDatabaseError(error) && error.sqlState === 'LM007') throw settled(id);
+        throw error;
+      }
+    },
+  };
+}
+
+function choose(
+  settlement: Settlement,
+  { base, ours, theirs }: { base: Value | null; ours: Value | null; theirs: Value | null },
+): Value | null {
+  if ('content' in settlement) {
+    const like = ours ?? theirs;
+    const nothing = { kind: 'note', metadata: '{}', parentId: null, expiresMs: null };
+    return { ...(like ?? nothing), ...settlement.content };
+  }
+  if (settlement.choose === 'ours') return ours;
+  if (settlement.choose === 'theirs') return theirs;
+  const held = (value: Value | null, updatedMs: number) => value && { value, updatedMs };
+  const joined = join('union', { base, ours: held(ours, 1), theirs: held(theirs, 0), goneMs: { ours: 1, theirs: 0 } });
+  return 'value' in joined ? joined.value : ours;
+}
+
+function toValue(side: StoredValue, bytes: Uint8Array | undefined): Value {
+  if (bytes === undefined) throw new Problem('internal', 'A content that a conflict holds is gone.');
+  const { hash: _hash, sizeBytes: _size, ...rest } = side;
+  return { ...rest, bytes };
+}

@@ -1,0 +1,285 @@
+import type { Clock } from '../base/clock.ts';
+import { sha256 } from '../base/hash.ts';
+import type { Ids } from '../base/id.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Contexts } from '../contexts/contexts.ts';
+import type { Feed } from '../contexts/feed.ts';
+import type { Operation } from '../contexts/operation.ts';
+import { toProblem } from '../contexts/outcomes.ts';
+import type { OperationResult } from '../contexts/write.sql.ts';
+import { type Database, isDatabaseError } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
+import { type RunRef, runSettling, type Settling, settleBases } from './bases.sql.ts';
+import { createInspecting, type Left, type Look } from './inspect.ts';
+import { brake, type Passing, survey } from './survey.ts';
+import type { Held, Value } from './value.ts';
+
+/** What a run did, in items. */
+export interface Counts {
+  /** Contexts changed here as the peer had changed them. */
+  readonly pulled: number;
+  /** Items changed at the peer as they had been changed here, and read back there. */
+  readonly pushed: number;
+  /** Items that both sides had changed, and that were joined. */
+  readonly merged: number;
+  /** Items whose changes collide, those included that were left as they were. */
+  readonly conflicts: number;
+  /** Items that could not be synchronised: the next run looks at each again. */
+  readonly skipped: number;
+}
+
+/** What came of a run, and from where the next one goes on. */
+export interface Passage {
+  readonly counts: Counts;
+  /** Why it was halted before it changed anything; it has no cursors then. */
+  readonly halted?: string;
+  readonly cursor?: number;
+  readonly remoteCursor?: string;
+  /** When the oldest of our changes was made that the peer had not seen; absent where there was none. */
+  readonly oldestMs?: number | undefined;
+  /** Up to a hundred items that could not be synchronised, and why. */
+  readonly left: readonly Left[];
+}
+
+/** Synchronises; see SPEC.md for the states, the table and the invariants. */
+export interface Engine {
+  /**
+   * Brings both sides together: surveys both, and item by item joins, applies, pushes, reads back and notes.
+   *
+   * @param options.run null changes nothing on either side, and only says what would be done.
+   * @param options.isForced goes on although much is gone at once.
+   * @throws Problem `unavailable` where the peer or PostgreSQL does not answer.
+   */
+  pass(passing: Passing, options: { readonly run: RunRef | null; readonly isForced: boolean }): Promise<Passage>;
+}
+
+// Items looked at together, with a request for each thing that is read or written of them.
+const chunkItems = 200;
+// How often a run looks again at what was not settled: parents come before children, lost writes are written again.
+const passesMax = 8;
+const notedMax = 1000;
+const shownMax = 100;
+
+type Counting = { -readonly [Name in keyof Counts]: number };
+
+export function createEngine(deps: {
+  database: Database;
+  contexts: Contexts;
+  feed: Feed;
+  settings: Settings;
+  clock: Clock;
+  ids: Ids;
+}): Engine {
+  const { database, contexts, ids } = deps;
+  const { inspect } = createInspecting(deps);
+
+  /**
+   * Notes what was found out, in the transaction of `operations` where there are any. Contents that are here already are
+   * not sent again, unless they have gone meanwhile.
+   */
+  async function note(
+    { request, run }: Passing & { readonly run: RunRef },
+    settlings: readonly Settling[],
+    { stored = new Set(), operations = [] }: { stored?: ReadonlySet<string>; operations?: readonly Operation[] } = {},
+  ): Promise<readonly OperationResult[]> {
+    if (settlings.length + operations.length === 0) return [];
+    const attempt = async (isStored: (hash: string) => boolean) => {
+      const beside = await settleBases(run, settlings, isStored);
+      if (operations.length > 0) {
+        const answer = await contexts.write(request, operations, { atomic: false, beside });
+        return answer.outcome === 'done' ? answer.results : [];
+      }
+      await retryLost(() => runSettling(database, request, beside));
+      return [];
+    };
+    return attempt((hash) => stored.has(hash)).catch((error) => {
+      if (!isDatabaseError(error) || error.sqlState !== 'LM006') throw error;
+      return attempt(() => false);
+    });
+  }
+
+  /** What a run notes of an item that the peer need not hear of. */
+  function toSettling(look: Look, { session }: Passing): Settling {
+    const { id, step, known, ours, theirs, head } = look;
+    const print = (value: Value | null | undefined) => (value ? session.lens.fingerprint(value) : undefined);
+    if (step.conflicts !== undefined) {
+      const sideOf = (held: Held | null) => held?.value ?? null;
+      const fingerprints = { ours: print(ours?.value) ?? null, theirs: print(theirs?.value) ?? null };
+      const seen = known.conflict?.fingerprints;
+      if (seen?.ours === fingerprints.ours && seen.theirs === fingerprints.theirs) return { id };
+      const sides = {
+        base: look.agreedValue,
+        ours: sideOf(ours),
+        theirs: sideOf(theirs),
+        oursVersion: head?.version ?? 0,
+      };
+      return {
+        id,
+        conflict: { id: known.conflict?.id ?? ids.sortable(), ...sides, fingerprints, paths: step.conflicts },
+      };
+    }
+    if (step.agree === undefined) return { id, isSettled: true };
+    const isApplied = step.apply === undefined ? undefined : true;
+    return { id, isApplied, agree: step.agree, fingerprint: print(step.agree) };
+  }
+
+  /** Has the peer make what it lacks, and notes what it holds then. */
+  async function push(
+    passing: Passing & { readonly run: RunRef },
+    looks: readonly Look[],
+    stored: ReadonlySet<string>,
+  ) {
+    const { session } = passing;
+    const print = (value: Value | null) => value && session.lens.fingerprint(value);
+    const changes = looks.map(({ id, theirs, step }) => ({ id, from: theirs?.value ?? null, to: step.push ?? null }));
+    const pushed = await session.push(changes);
+    const left: Left[] = [];
+    const done: Settling[] = [];
+    for (const { id, step } of looks) {
+      const answer = pushed.get(id);
+      if (answer === undefined) left.push({ id, reason: 'The peer has not told what became of it.' });
+      else if ('refused' in answer) left.push({ id, reason: answer.refused, isPlace: answer.isPlace });
+      else if (print(answer.value) !== print(step.push ?? null)) {
+        left.push({ id, reason: 'The peer says that it took it, but does not hold it.' });
+      } else done.push({ id, agree: step.agree, fingerprint: print(step.agree ?? null) ?? undefined });
+    }
+    await note(passing, done, { stored });
+    return { left, done: new Set(done.map(({ id }) => id)) };
+  }
+
+  /** Settles some items, and answers with those it could not settle, and how many it had room for. */
+  async function settle(
+    passing: Passing & { readonly run: RunRef | null },
+    wanted: readonly string[],
+    counts: Counting,
+    displaced: ReadonlySet<string>,
+  ) {
+    const { start, run } = passing;
+    const looks = await inspect(passing, wanted, displaced);
+    const left: Left[] = [];
+    const actual = looks.filter(({ id, step: { refused, isPlace } }) => {
+      if (refused !== undefined) left.push({ id, reason: refused, isPlace });
+      return refused === undefined;
+    });
+    const count = ({ step }: Look, as: 'pulled' | 'pushed') => counts[step.isJoined ? 'merged' : as]++;
+    counts.conflicts += actual.filter(({ step }) => step.conflicts !== undefined).length;
+    const toApply = actual.filter(({ step }) => step.apply !== undefined || step.overruled !== undefined);
+    const toPush = actual.filter(({ step }) => step.push !== undefined);
+    if (run === null) {
+      for (const look of toApply) count(look, 'pulled');
+      for (const look of toPush) if (look.step.apply === undefined) count(look, 'pushed');
+      return { left, taken: looks.length };
+    }
+    const writes = toApply.flatMap((look) => toOperations(look, passing).map((operation) => ({ look, operation })));
+    const operations = writes.map(({ operation }) => operation);
+    const settlings = actual
+      .filter(({ step }) => step.push === undefined)
+      .map((look) => ({ look, settling: toSettling(look, passing) }))
+      .filter(({ look, settling }) => start.due.has(look.id) || !isIdle(look, settling))
+      .map(({ settling }) => settling);
+    const stored = new Set(
+      operations.flatMap((one) => (one.op === 'put' && one.content ? [sha256(one.content.bytes)] : [])),
+    );
+    for (const { head, known } of looks) for (const hash of [head?.hash, known.value?.hash]) if (hash) stored.add(hash);
+    const writing = { ...passing, run };
+    const unwritten = new Set<string>();
+    for (const result of await note(writing, settlings, { stored, operations })) {
+      const { look } = writes[result.index] as (typeof writes)[number];
+      const refusal = refusalOf(result);
+      if (refusal === undefined || unwritten.has(look.id)) continue;
+      unwritten.add(look.id);
+      left.push({ id: look.id, ...refusal });
+    }
+    for (const look of toApply) if (look.step.push === undefined && !unwritten.has(look.id)) count(look, 'pulled');
+    const sent = toPush.filter(({ id }) => !unwritten.has(id));
+    if (sent.length > 0) {
+      const pushed = await push(writing, sent, stored);
+      left.push(...pushed.left);
+      for (const look of sent) if (pushed.done.has(look.id)) count(look, 'pushed');
+    }
+    return { left, taken: looks.length };
+  }
+
+  /** Settles all items, again and again as long as that settles more of them. */
+  async function settleAll(
+    passing: Passing & { readonly run: RunRef | null },
+    wanted: readonly string[],
+    counts: Counting,
+  ): Promise<readonly Left[]> {
+    let left: Left[] = wanted.map((id) => ({ id, reason: 'It was not looked at.' }));
+    let displaced: ReadonlySet<string> = new Set();
+    for (let pass = 0; left.length > 0 && pass < passesMax; pass++) {
+      const queue = left.map(({ id }) => id);
+      left = [];
+      for (let at = 0; at < queue.length; ) {
+        const done = await settle(passing, queue.slice(at, at + chunkItems), counts, displaced);
+        left.push(...done.left);
+        at += done.taken;
+      }
+      if (passing.run === null) break;
+      if (left.length < queue.length) continue;
+      // Nothing more can be settled where it stands. What has no place is given one.
+      const stuck = left.filter(({ id, isPlace }) => isPlace && !displaced.has(id)).map(({ id }) => id);
+      if (stuck.length === 0) break;
+      displaced = new Set([...displaced, ...stuck]);
+    }
+    return left;
+  }
+
+  return {
+    async pass(passing, { run, isForced }) {
+      const { wanted, gone, refused, ...cursors } = await survey(deps, passing);
+      const counts: Counting = { pulled: 0, pushed: 0, merged: 0, conflicts: 0, skipped: 0 };
+      const halted = isForced ? undefined : await brake(deps, passing, gone);
+      if (halted !== undefined) return { counts, halted, left: [] };
+      const refusedIds = new Set(refused.map(({ id }) => id));
+      const queue = [...wanted].filter((id) => !refusedIds.has(id)).sort();
+      const left = [...refused, ...(await settleAll({ ...passing, run }, queue, counts))];
+      counts.skipped = left.length;
+      const due = left.map(({ id, reason }): Settling => ({ id, isDue: true, note: reason }));
+      for (let at = 0; run !== null && at < due.length; at += notedMax) {
+        await note({ ...passing, run }, due.slice(at, at + notedMax));
+      }
+      return { counts, ...cursors, left: left.slice(0, shownMax) };
+    },
+  };
+}
+
+/** The writes of a step, each on condition that nobody has written before it. What is overruled comes first, and stays in the history. */
+function toOperations({ id, head, ours, step }: Look, { session, start }: Passing): Operation[] {
+  const { name, definition } = start.peer;
+  const { lens } = session;
+  const put = (value: Value, more: object): Operation => ({
+    ...lens.toPut(id, value, head, definition.subtree),
+    ...more,
+  });
+  const message = `from peer ${name}`;
+  // What was erased counts as never written.
+  const ifVersion = head?.version ?? 0;
+  const { overruled, isJoined } = step;
+  const first = overruled && put(overruled, { ifVersion, message: `${message}, overruled by ${definition.strategy}` });
+  const last = { ifVersion: first ? ifVersion + 1 : ifVersion };
+  const value = step.apply === undefined ? (ours?.value ?? null) : step.apply;
+  const second: Operation =
+    value === null
+      ? { op: 'delete', id, children: 'fail', ...last }
+      : put(value, { ...last, message, operation: isJoined ? 'merge' : 'put' });
+  return first ? [first, second] : [second];
+}
+
+/** Whether nothing would change by noting it. */
+function isIdle({ known, base, agreed }: Look, settling: Settling): boolean {
+  if (settling.conflict !== undefined || settling.isApplied) return false;
+  if (known.conflict !== null) return settling.agree === undefined && settling.isSettled === undefined;
+  if (settling.agree === undefined) return true;
+  return settling.agree === null ? base === 'none' : agreed === settling.fingerprint;
+}
+
+/** Why an operation was not carried out; undefined where it was. */
+function refusalOf(result: OperationResult): Omit<Left, 'id'> | undefined {
+  const { outcome } = result;
+  if (outcome === 'created' || outcome === 'updated' || outcome === 'deleted') return undefined;
+  if (outcome === 'unchanged' || outcome === 'stale') return { reason: 'Somebody else has just written it.' };
+  const isPlace = outcome === 'parent_not_found' || outcome === 'parent_cycle' || outcome === 'tree_too_deep';
+  return { reason: toProblem(result).message, isPlace };
+}

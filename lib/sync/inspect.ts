@@ -1,0 +1,147 @@
+import type { Clock } from '../base/clock.ts';
+import type { Settings } from '../config/settings.ts';
+import { type Context, isLive } from '../contexts/context.ts';
+import type { Contexts } from '../contexts/contexts.ts';
+import type { RequestContext } from '../contexts/request.ts';
+import type { Database } from '../postgres/database.ts';
+import { type KnownItem, readContents, readItems } from './bases.sql.ts';
+import type { PeerDefinition, Reading } from './peer.ts';
+import { type Item, needsBase, plan, type Step } from './plan.ts';
+import type { Passing } from './survey.ts';
+import { faultOf, type Held, type Value } from './value.ts';
+
+/** An item with all that is known of it, and what is to be done about it. */
+export interface Look extends Item {
+  readonly id: string;
+  /** Our head, tombstones included; null where nothing ever was. */
+  readonly head: Context | null;
+  readonly known: KnownItem;
+  readonly step: Step;
+}
+
+/** Why an item cannot be synchronised now; `isPlace` where that is its place in the tree. */
+export interface Left {
+  readonly id: string;
+  readonly reason: string;
+  readonly isPlace?: boolean | undefined;
+}
+
+/** Looks at items on both sides and in what was agreed on. */
+export interface Inspecting {
+  /**
+   * As many of the items as one answer has room for, the first at least: four requests at most.
+   *
+   * @param displaced items whose place nobody can give them: they come to stand right below the root of the peer's subtree,
+   *   or below nothing.
+   */
+  inspect(passing: Passing, ids: readonly string[], displaced: ReadonlySet<string>): Promise<readonly Look[]>;
+}
+
+export function createInspecting(deps: {
+  database: Database;
+  contexts: Contexts;
+  settings: Settings;
+  clock: Clock;
+}): Inspecting {
+  const { database, contexts, settings, clock } = deps;
+  const { inlineBytes, contextBytes } = settings.limits;
+
+  /** Heads with their contents. */
+  async function readHeads(request: RequestContext, wanted: readonly string[]) {
+    const references = wanted.map((id) => ({ id }));
+    const all = await contexts.readExact(request, references, { inlineBytes });
+    const cut = all.value.findIndex((head) => head?.state === 'live' && head.content === undefined);
+    if (cut !== 0) return { ids: cut < 0 ? wanted : wanted.slice(0, cut), heads: all.value, nowMs: all.nowMs };
+    const one = await contexts.readExact(request, references.slice(0, 1), { inlineBytes: contextBytes });
+    return { ids: wanted.slice(0, 1), heads: one.value, nowMs: one.nowMs };
+  }
+
+  /** What was agreed on, where a step depends on it. */
+  async function readAgreedValues(request: RequestContext, known: readonly KnownItem[]) {
+    const values = known.flatMap(({ value }) => (value ? [value] : []));
+    const hashes = values.map(({ hash }) => hash);
+    const contents = values.length === 0 ? undefined : await readContents(database, request, hashes);
+    return ({ value }: KnownItem): Value | null => {
+      const bytes = value && contents?.get(value.hash);
+      if (!bytes) return null;
+      const { hash: _hash, sizeBytes: _size, ...rest } = value;
+      return { ...rest, bytes };
+    };
+  }
+
+  return {
+    async inspect({ request, session, start }, wanted, displaced) {
+      const { lens } = session;
+      const { name: peer, definition } = start.peer;
+      const { subtree } = definition;
+      const { ids, heads, nowMs } = await readHeads(request, wanted);
+      const readings = await session.read(ids);
+      const parents = [...readings.values()].flatMap((one) => ('held' in one ? (one.held?.value.parentId ?? []) : []));
+      const { items, within } = await readItems(database, request, {
+        peer,
+        ids,
+        within: [...ids, ...parents],
+        subtree,
+      });
+
+      /** Why an item is left alone. */
+      const refuse = (
+        id: string,
+        live: Context | null,
+        ours: Held | null,
+        reading: Reading | undefined,
+      ): string | undefined => {
+        if (reading === undefined) return 'The peer has not told what it holds.';
+        if ('refused' in reading) return reading.refused;
+        if (reading.held === null) return undefined;
+        const fault = faultOf(reading.held.value, settings.limits);
+        if (fault !== undefined || live === null) return fault;
+        if (!within.has(id)) return 'A context of this id lies here, outside the subtree of the peer.';
+        return ours === null ? 'The context of this id is one here that the peer cannot hold.' : undefined;
+      };
+      const seen = ids.map((id, at) => {
+        const head = heads[at] ?? null;
+        const reading = readings.get(id);
+        const live = head !== null && isLive(head, nowMs) ? head : null;
+        const value = live && within.has(id) ? lens.view(live) : undefined;
+        const ours = live && value ? { value, updatedMs: live.updatedMs } : null;
+        const theirs = reading && 'held' in reading ? reading.held : null;
+        const known = items.get(id) ?? { base: 'none', fingerprint: null, value: null, conflict: null };
+        const theirGoneMs = reading && 'goneMs' in reading ? reading.goneMs : undefined;
+        const goneMs = { ours: head?.updatedMs ?? 0, theirs: theirGoneMs ?? clock() };
+        const facts = { base: known.base, agreed: known.fingerprint, ours, theirs, goneMs };
+        return { id, head, known, ...facts, refused: refuse(id, live, ours, reading) };
+      });
+      const joined = seen.filter((one) => one.refused === undefined && needsBase(one, lens));
+      const agreedOf = await readAgreedValues(
+        request,
+        joined.map(({ known }) => known),
+      );
+
+      /** Whether a value can be put where it says. */
+      const hasPlace = (id: string, { parentId }: Value) => {
+        if (!lens.hasPlace || id === subtree) return true;
+        return parentId === null ? subtree === undefined : within.has(parentId);
+      };
+      return seen.map(({ refused, ...rest }) => {
+        const item: Item = { ...rest, agreedValue: agreedOf(rest.known) };
+        const step = refused === undefined ? plan(item, { ...definition, lens }) : { refused };
+        return { ...rest, ...item, step: displaced.has(rest.id) ? displace(step, definition) : place(rest.id, step) };
+      });
+
+      function place(id: string, step: Step): Step {
+        if (!step.apply || hasPlace(id, step.apply)) return step;
+        return { refused: 'Its parent is not here, or lies outside the subtree of the peer.', isPlace: true };
+      }
+    },
+  };
+}
+
+/** The step with its value moved to right below the root of the subtree, on each side that is written to. */
+function displace(step: Step, { subtree, direction }: PeerDefinition): Step {
+  const value = step.apply ?? step.push;
+  if (!value) return step;
+  const moved = { ...value, parentId: subtree ?? null };
+  if (direction === 'pull') return { ...step, apply: moved };
+  return direction === 'push' ? { ...step, push: moved } : { ...step, apply: moved, push: moved, agree: moved };
+}

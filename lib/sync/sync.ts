@@ -1,0 +1,322 @@
+import type { Clock } from '../base/clock.ts';
+import { sha256 } from '../base/hash.ts';
+import type { Ids } from '../base/id.ts';
+import { Problem } from '../base/problem.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Contexts } from '../contexts/contexts.ts';
+import type { Feed } from '../contexts/feed.ts';
+import { type RequestContext, type SpaceRef, systemRequest } from '../contexts/request.ts';
+import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
+import { type Database, isDatabaseError } from '../postgres/database.ts';
+import { retryLost } from '../postgres/retry.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+import { type Conflicts, createConflicts } from './conflicts.ts';
+import { type Counts, createEngine, type Passage } from './engine.ts';
+import { createFollowing, type DueReport, type Following } from './following.ts';
+import type { Left } from './inspect.ts';
+import type { Connectors, PeerDefinition } from './peer.ts';
+import {
+  beginRun,
+  endRun,
+  putPeer,
+  type RunEntry,
+  type RunStart,
+  readDue,
+  readPeers,
+  readRun,
+  readRuns,
+  readWaiting,
+  removePeer,
+  type StoredPeer,
+} from './peers.sql.ts';
+import { createSessions } from './sessions.ts';
+
+/** A peer without its secrets: the headers and the environment of its transport by name alone. */
+export type Peer = Omit<StoredPeer, 'remoteCursor'>;
+
+/** An item that waits for the next run; without a reason where it only has to be looked at again. */
+export interface Waiting {
+  readonly id: string;
+  readonly reason: string | null;
+}
+
+/** What a run did. */
+export interface RunReport extends Counts {
+  readonly runId: string;
+  /** Why it stopped before it changed anything; absent where it did not. */
+  readonly halted?: string;
+  /** Up to which tick it has seen our side; null where it was halted. */
+  readonly cursor: number | null;
+  /** Up to a hundred items that could not be synchronised, and why. */
+  readonly left: readonly Left[];
+  readonly tookMs: number;
+}
+
+/** Synchronisation with peers: stores of other programs that hold some of the same. */
+export interface Sync {
+  readonly conflicts: Conflicts;
+  /**
+   * Names a peer or changes it. A header or variable that is null keeps its value.
+   *
+   * @throws Problem `forbidden` for a command where the server may not start any.
+   */
+  putPeer(
+    request: RequestContext,
+    name: string,
+    definition: PeerDefinition,
+    idempotency?: Idempotency,
+  ): Promise<{ peer: Peer; isCreated: boolean }>;
+  /** With up to a hundred items that wait for its next run, and why. @throws Problem `not_found`. */
+  getPeer(request: RequestContext, name: string): Promise<Peer & { readonly waiting: readonly Waiting[] }>;
+  listPeers(
+    request: RequestContext,
+    page: { readonly after?: string | undefined; readonly limit: number },
+  ): Promise<{ items: readonly Peer[]; seq: number }>;
+  /** Forgets a peer and what was agreed on with it. What either side holds stays. @throws Problem `not_found`. */
+  removePeer(request: RequestContext, name: string, idempotency?: Idempotency): Promise<void>;
+  /**
+   * Runs a peer now. Stopped anywhere, the next run goes on.
+   *
+   * @param options.isDry says what would be done, and does nothing.
+   * @param options.isForced goes on although much is gone on one side.
+   * @throws Problem `not_found`, `sync_running`, or `unavailable` where the peer does not answer.
+   */
+  run(
+    request: RequestContext,
+    name: string,
+    options: {
+      readonly isDry?: boolean;
+      readonly isForced?: boolean;
+      readonly trigger: string;
+      readonly runId?: string;
+    },
+  ): Promise<RunReport>;
+  /** Newest first. @throws Problem `not_found`. */
+  runs(
+    request: RequestContext,
+    page: { readonly peer: string; readonly before?: string | undefined; readonly limit: number },
+  ): Promise<readonly RunEntry[]>;
+  /** Runs the peers of a space whose time has come; no new run begins after the budget. */
+  runDue(space: SpaceRef, budgetMs: number): Promise<DueReport>;
+  /** From now on the peers that have an interval are run when they are due and soon after a write, for a process that stays. */
+  follow: Following['follow'];
+  /** Hears that something was written. */
+  wake(space: SpaceRef): void;
+  close(): Promise<void>;
+}
+
+/**
+ * @param deps.mayStartCommands whether a peer may be a process of this machine.
+ */
+export function createSync(deps: {
+  database: Database;
+  contexts: Contexts;
+  feed: Feed;
+  connectors: Connectors;
+  mayStartCommands: boolean;
+  settings: Settings;
+  telemetry: Telemetry;
+  clock: Clock;
+  ids: Ids;
+}): Sync {
+  const { database, connectors, mayStartCommands, settings, telemetry, clock, ids } = deps;
+  const { answerMs, leaseMs, idleSeconds } = settings.sync;
+  const options = { answerMs, contextBytes: settings.limits.contextBytes };
+  const sessions = createSessions({ connectors, options, idleMs: idleSeconds * 1000 });
+  const engine = createEngine(deps);
+
+  const changing = (request: RequestContext, idempotency: Idempotency | undefined) => ({
+    ...idempotency,
+    actor: request.actor,
+    auditId: ids.sortable(),
+  });
+
+  async function find(request: RequestContext, name: string): Promise<Peer> {
+    const { items } = await readPeers(database, request, { name });
+    if (items[0] === undefined) throw peerNotFound(name);
+    return toPeer(items[0]);
+  }
+
+  function refuseCommand({ transport }: PeerDefinition): void {
+    if (!('command' in transport) || mayStartCommands) return;
+    const message =
+      'A peer that is a command is started only by a server on the loopback address with embedded engines, or where LAMINA_ALLOW_COMMANDS is 1.';
+    throw new Problem('forbidden', message);
+  }
+
+  async function run(request: RequestContext, name: string, wanted: Parameters<Sync['run']>[2]): Promise<RunReport> {
+    const startedMs = performance.now();
+    const writing: RequestContext = { ...request, actor: { kind: 'sync', id: name }, seq: 0 };
+    const runId = wanted.runId ?? ids.sortable();
+    const ref = { peer: name, runId, leaseMs };
+    const { isDry = false, isForced = false, trigger } = wanted;
+    const start = isDry
+      ? await readRun(database, request, name)
+      : await retryLost(() => beginRun(database, request, { ...ref, trigger }));
+    if (start === null) throw peerNotFound(name);
+    if ('running' in start)
+      throw new Problem('sync_running', `Peer ${name} is being run already.`, { runId: start.running });
+    const { definition } = start.peer;
+    const pass = (on: RunStart) => {
+      refuseCommand(definition);
+      return sessions.using(`${request.slot} ${name}`, definition, (session) =>
+        engine.pass({ request: writing, session, start: on }, { run: isDry ? null : ref, isForced }),
+      );
+    };
+    const passage = await pass(start).catch(async (error) => {
+      const problem = toRunProblem(error, name);
+      if (!isDry) await end(request, start, ref, { startedMs, problem });
+      throw problem;
+    });
+    if (!isDry) await end(request, start, ref, { startedMs, passage });
+    const { counts, halted, cursor = null, left } = passage;
+    const report = { runId, ...counts, ...(halted === undefined ? {} : { halted }), cursor, left };
+    const tookMs = performance.now() - startedMs;
+    return { ...report, tookMs };
+  }
+
+  /** Notes how a run ended, and when the next one is due. A failed one is tried again later and later. */
+  async function end(
+    request: RequestContext,
+    { peer }: RunStart,
+    ref: { readonly peer: string; readonly runId: string },
+    {
+      startedMs,
+      passage,
+      problem,
+    }: { readonly startedMs: number; readonly passage?: Passage; readonly problem?: Problem },
+  ): Promise<void> {
+    const { intervalSeconds } = peer.definition;
+    const backOff = problem === undefined ? 1 : 2 ** Math.min(peer.failures + 1, 6);
+    const nextSeconds =
+      intervalSeconds === undefined ? undefined : Math.min(intervalSeconds * backOff, Math.max(3600, intervalSeconds));
+    const { halted, counts = {}, cursor, remoteCursor, oldestMs } = passage ?? {};
+    const outcome = problem !== undefined ? 'failed' : halted !== undefined ? 'halted' : 'done';
+    const lagMs = oldestMs === undefined ? undefined : clock() - oldestMs;
+    telemetry.syncRun({ type: peer.definition.type, outcome, durationMs: performance.now() - startedMs, lagMs });
+    if (problem)
+      telemetry.log({
+        level: 'warn',
+        event: 'sync.failed',
+        facts: { space: request.space, peer: peer.name },
+        error: problem,
+      });
+    const reason = problem?.message ?? halted;
+    await retryLost(() =>
+      endRun(database, request, ref, { outcome, reason, counts, cursor, remoteCursor, nextSeconds }),
+    ).catch((error) => {
+      // Whoever has taken over the peer has ended this run as well.
+      if (!isDatabaseError(error) || error.sqlState !== 'LM005') throw error;
+    });
+  }
+
+  async function runDue(
+    space: SpaceRef,
+    of: { readonly isNudged: boolean; readonly budgetMs: number },
+  ): Promise<DueReport> {
+    const deadline = performance.now() + of.budgetMs;
+    const request = systemRequest(space, 'sync');
+    const { names, nextMs } = await readDue(database, request, of.isNudged);
+    const done = { runs: 0, failed: 0 };
+    for (const name of names) {
+      if (performance.now() >= deadline) break;
+      await run(request, name, { trigger: of.isNudged ? 'change' : 'schedule' }).then(
+        () => done.runs++,
+        (error) => {
+          if (!(error instanceof Problem && error.code === 'sync_running')) done.failed++;
+        },
+      );
+    }
+    if (names.length === 0) return { ...done, nextMs };
+    const after = await readDue(database, request, false);
+    return { ...done, nextMs: after.names.length > 0 ? 0 : after.nextMs };
+  }
+  const following = createFollowing({
+    delayMs: settings.sync.delayMs,
+    runDue: (space, isNudged) => runDue(space, { isNudged, budgetMs: Number.POSITIVE_INFINITY }),
+    onFailure: (error, { space }) => telemetry.log({ level: 'error', event: 'sync.failed', facts: { space }, error }),
+  });
+
+  return {
+    conflicts: createConflicts(deps),
+
+    async putPeer(request, name, definition, idempotency) {
+      refuseCommand(definition);
+      const peer = { name, definition, otherSide: otherSideOf(definition) };
+      const answer = await retryLost(() => putPeer(database, request, peer, changing(request, idempotency)));
+      if (answer.recorded === null) throw idempotencyMismatch();
+      following.wake(request, true);
+      if (answer.peer) return { peer: toPeer(answer.peer), isCreated: answer.created === true };
+      return { peer: await find(request, name), isCreated: answer.recorded?.created === true };
+    },
+
+    async getPeer(request, name) {
+      const peer = await find(request, name);
+      const waiting = peer.due === 0 ? [] : await readWaiting(database, request, { peer: name, limit: waitingMax });
+      return { ...peer, waiting };
+    },
+
+    async listPeers(request, page) {
+      const { items, seq } = await readPeers(database, request, page);
+      return { items: items.map(toPeer), seq };
+    },
+
+    async removePeer(request, name, idempotency) {
+      const answer = await retryLost(() => removePeer(database, request, name, changing(request, idempotency)));
+      if (answer.recorded === null) throw idempotencyMismatch();
+      if (answer.removed === false) throw peerNotFound(name);
+    },
+
+    run,
+
+    async runs(request, page) {
+      const runs = await readRuns(database, request, page);
+      if (runs === null) throw peerNotFound(page.peer);
+      return runs;
+    },
+
+    async runDue(space, budgetMs) {
+      const report = await runDue(space, { isNudged: false, budgetMs });
+      following.note(space, report);
+      return report;
+    },
+    follow: following.follow,
+    wake: (space) => following.wake(space),
+
+    close: () => sessions.close(),
+  };
+}
+
+// What an answer tells of the items that wait.
+const waitingMax = 100;
+
+const peerNotFound = (name: string) => new Problem('not_found', `There is no peer ${name}.`, { name });
+
+/** What a run failed by, as a caller may know it. */
+function toRunProblem(error: unknown, name: string): Problem {
+  if (isDatabaseError(error) && error.sqlState === 'LM005') {
+    return new Problem('sync_running', `Another run has taken over peer ${name}.`, {}, error);
+  }
+  if (error instanceof Problem) return error;
+  return new Problem('unavailable', `The run of peer ${name} failed; the next one goes on.`, {}, error);
+}
+
+/** What tells the store on the other side from any other: not how it is spoken to, such as by which token. */
+function otherSideOf({ type, transport, subtree }: PeerDefinition): string {
+  const place =
+    'url' in transport
+      ? { url: transport.url }
+      : { command: transport.command, args: transport.args, env: transport.env };
+  return sha256(JSON.stringify({ type, ...place, subtree }));
+}
+
+function toPeer({ remoteCursor: _, definition, ...rest }: StoredPeer): Peer {
+  const { transport } = definition;
+  const hide = (secrets: Readonly<Record<string, string>> | undefined) =>
+    secrets && Object.fromEntries(Object.keys(secrets).map((name) => [name, null as unknown as string]));
+  const shown =
+    'url' in transport
+      ? { url: transport.url, headers: hide(transport.headers) }
+      : { ...transport, env: hide(transport.env) };
+  return { ...rest, definition: { ...definition, transport: shown } };
+}

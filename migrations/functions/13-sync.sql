@@ -1,0 +1,287 @@
+-- Synchronisation with peers; see lib/sync/SPEC.md. A run holds its peer by a lease. Whatever it writes goes through
+-- hold_peer in the same transaction, so a run that froze and lost its lease can write nothing more.
+
+-- A peer as those may know it who may know its secrets: the code that speaks to it.
+create or replace function to_peer(p_peer peer) returns jsonb language sql as $$
+  select jsonb_build_object('name', p_peer.name, 'definition', p_peer.definition, 'remoteCursor', p_peer.remote_cursor,
+    'createdMs', to_ms(p_peer.created_at), 'updatedMs', to_ms(p_peer.updated_at), 'nextMs', to_ms(p_peer.next_at),
+    'failures', p_peer.failures, 'runId', case when p_peer.run_until > clock_timestamp() then p_peer.run_id end,
+    'cursor', (select cursor from follower where space_id = p_peer.space_id and name = 'peer:' || p_peer.name),
+    'due', (select count(*) from peer_base b where b.space_id = p_peer.space_id and b.peer = p_peer.name and b.is_due),
+    'conflicts', (select count(*) from conflict c where c.space_id = p_peer.space_id and c.peer = p_peer.name and c.settled_at is null));
+$$;
+
+create or replace function audit_peer(p_action text, p_target text, p_options jsonb) returns void language sql as $$
+  insert into audit (space_id, id, actor_kind, actor_id, action, target) values (current_setting('lamina.space'),
+    p_options ->> 'auditId', p_options -> 'actor' ->> 'kind', p_options -> 'actor' ->> 'id', p_action, p_target);
+$$;
+
+-- What was agreed on with a peer is forgotten; bytes that nothing else holds go with the next cleanup.
+create or replace function forget_bases(p_name text) returns void language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+begin
+  insert into garbage (space_id, hash) select distinct v_space, hash from peer_base
+    where space_id = v_space and peer = p_name and hash is not null;
+  insert into garbage (space_id, hash) select distinct v_space, decode(value ->> 'hash', 'hex') from conflict c
+    cross join lateral (values (c.base), (c.ours), (c.theirs)) held (value)
+    where c.space_id = v_space and c.peer = p_name and value ->> 'hash' is not null;
+  delete from conflict where space_id = v_space and peer = p_name;
+  delete from peer_base where space_id = v_space and peer = p_name;
+end $$;
+
+-- Names a peer, or changes it. A secret that is sent as null keeps what it was. Where the other side is another store
+-- than before (p_other_side), both sides are looked at anew and nothing counts as agreed on.
+create or replace function put_peer(p_name text, p_definition jsonb, p_other_side text, p_options jsonb) returns jsonb language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_before peer;
+  v_peer peer;
+  v_part text;
+  v_recorded jsonb;
+begin
+  v_recorded := take_key(p_options, array[]::text[]);
+  if v_recorded is not null then return v_recorded; end if;
+  insert into peer (space_id, name, definition, other_side) values (v_space, p_name, '{}', p_other_side) on conflict do nothing;
+  select * into v_before from peer where space_id = v_space and name = p_name for update;
+  foreach v_part in array array['headers', 'env'] loop
+    if p_definition -> 'transport' ? v_part then
+      p_definition := jsonb_set(p_definition, array['transport', v_part], coalesce((
+        select jsonb_object_agg(key, coalesce(nullif(value, 'null'), v_before.definition -> 'transport' -> v_part -> key))
+        from jsonb_each(p_definition -> 'transport' -> v_part)
+        where value <> 'null' or v_before.definition -> 'transport' -> v_part ? key), '{}'));
+    end if;
+  end loop;
+  update peer set definition = p_definition, other_side = p_other_side, updated_at = clock_timestamp(), failures = 0,
+      next_at = case when p_definition ? 'intervalSeconds' then clock_timestamp() end,
+      remote_cursor = case when other_side = p_other_side then remote_cursor end
+    where space_id = v_space and name = p_name returning * into v_peer;
+  if v_before.other_side <> p_other_side then
+    perform forget_bases(p_name);
+    -- Whoever is at work for the store that was there before writes nothing more.
+    update peer set run_id = null, run_until = null where space_id = v_space and name = p_name returning * into v_peer;
+  end if;
+  -- The feed is kept from here on until a run has seen it.
+  insert into follower (space_id, name, cursor) values (v_space, 'peer:' || p_name, space_clock())
+    on conflict (space_id, name) do nothing;
+  perform audit_peer('peer.put', p_name, p_options);
+  perform keep_answer(p_options, jsonb_build_object('created', v_before.definition = '{}'));
+  return jsonb_build_object('clock', space_clock(), 'created', v_before.definition = '{}', 'peer', to_peer(v_peer));
+end $$;
+
+create or replace function remove_peer(p_name text, p_options jsonb) returns jsonb language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_recorded jsonb;
+begin
+  v_recorded := take_key(p_options, array[]::text[]);
+  if v_recorded is not null then return v_recorded; end if;
+  delete from peer where space_id = v_space and name = p_name;
+  if not found then
+    perform release_key(p_options);
+    return jsonb_build_object('clock', space_clock(), 'removed', false);
+  end if;
+  perform forget_bases(p_name);
+  delete from peer_run where space_id = v_space and peer = p_name;
+  delete from follower where space_id = v_space and name = 'peer:' || p_name;
+  perform audit_peer('peer.remove', p_name, p_options);
+  perform keep_answer(p_options, '{"removed": true}');
+  return jsonb_build_object('clock', space_clock(), 'removed', true);
+end $$;
+
+-- Takes the peer for a run, or answers with the run that has it. Answers null where there is no such peer.
+create or replace function begin_run(p_name text, p_run text, p_lease_ms integer, p_trigger text) returns jsonb language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_peer peer;
+begin
+  select * into v_peer from peer where space_id = v_space and name = p_name for update;
+  if not found then return null; end if;
+  if v_peer.run_until > clock_timestamp() then return jsonb_build_object('running', v_peer.run_id); end if;
+  update peer_run set outcome = 'lost', finished_at = clock_timestamp()
+    where space_id = v_space and peer = p_name and outcome = 'running';
+  update peer set run_id = p_run, run_until = clock_timestamp() + make_interval(secs => p_lease_ms / 1000.0)
+    where space_id = v_space and name = p_name;
+  insert into peer_run (space_id, id, peer, trigger, outcome) values (v_space, p_run, p_name, p_trigger, 'running');
+  delete from peer_run where space_id = v_space and peer = p_name and id <= (
+    select id from peer_run where space_id = v_space and peer = p_name order by id desc offset 100 limit 1);
+  return read_run(p_name);
+end $$;
+
+-- What a run begins from: the peer, where the feed stands, and which items are due whatever has changed.
+create or replace function read_run(p_name text) returns jsonb language sql as $$
+  select jsonb_build_object('peer', to_peer(p), 'clock', s.clock, 'floor', s.feed_floor,
+    'items', (select count(*) from peer_base b where b.space_id = p.space_id and b.peer = p.name and b.state = 'known'),
+    'due', coalesce((select jsonb_agg(b.id) from peer_base b where b.space_id = p.space_id and b.peer = p.name and b.is_due), '[]'))
+  from peer p join space s on s.id = p.space_id where p.space_id = current_setting('lamina.space') and p.name = p_name;
+$$;
+
+-- Breaks the transaction of a run that no longer holds its peer, and holds the peer for longer otherwise.
+create or replace function hold_peer(p_name text, p_run text, p_lease_ms integer) returns void language plpgsql as $$
+begin
+  update peer set run_until = clock_timestamp() + make_interval(secs => p_lease_ms / 1000.0)
+    where space_id = current_setting('lamina.space') and name = p_name and run_id = p_run;
+  if not found then raise exception 'another run has taken over the peer' using errcode = 'LM005'; end if;
+end $$;
+
+-- Keeps the content of a value: its parts where they were sent, else those that are there, which must not have gone.
+create or replace function keep_value(p_value jsonb, p_parts text[]) returns void language plpgsql as $$
+begin
+  if p_value ? 'parts' then
+    perform keep_content(decode(p_value ->> 'hash', 'hex'), p_value, p_parts);
+  else
+    perform from content where space_id = current_setting('lamina.space') and hash = decode(p_value ->> 'hash', 'hex')
+      and part = 0 for key share;
+    if not found then raise exception 'a content is gone' using errcode = 'LM006'; end if;
+  end if;
+end $$;
+
+create or replace function stored_value(p_value jsonb) returns jsonb language sql immutable as $$
+  select nullif(p_value, 'null') - array['encoding', 'first', 'parts'];
+$$;
+
+-- Notes what a run found out, item by item:
+-- {id, state: known | none | gone, fingerprint?, value?, isDue, note?}: what is agreed on now; absent state keeps it.
+--   isApplied: only where this very transaction has written the context for the peer.
+--   conflict: {id, base, ours, theirs, oursVersion, fingerprints, paths}: it cannot be joined.
+--   isSettled: whatever conflict was open is none any more.
+create or replace function settle_bases(p_name text, p_run text, p_lease_ms integer, p_items jsonb, p_parts text[]) returns void
+language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_item jsonb;
+  v_value jsonb;
+  v_old bytea[] := '{}';
+  v_conflict jsonb;
+begin
+  perform hold_peer(p_name, p_run, p_lease_ms);
+  for v_item in select i from jsonb_array_elements(p_items) i loop
+    continue when v_item ? 'isApplied' and not exists (
+      select from context where space_id = v_space and id = v_item ->> 'id' and actor_kind = 'sync' and actor_id = p_name
+        and updated_at >= date_trunc('milliseconds', now()));
+    for v_value in select v from (values (v_item -> 'value'), (v_item -> 'conflict' -> 'base'), (v_item -> 'conflict' -> 'ours'),
+      (v_item -> 'conflict' -> 'theirs')) held (v) where jsonb_typeof(v) = 'object'
+    loop
+      perform keep_value(v_value, p_parts);
+    end loop;
+    if v_item ? 'state' or v_item ? 'isSettled' then
+      v_old := v_old || array(select decode(v ->> 'hash', 'hex') from conflict c
+        cross join lateral (values (c.base), (c.ours), (c.theirs)) held (v)
+        where c.space_id = v_space and c.peer = p_name and c.context_id = v_item ->> 'id' and c.settled_at is null and v ->> 'hash' is not null);
+      update conflict set settled_at = clock_timestamp(), base = null, ours = null, theirs = null, settlement = '{"choose": null}'
+        where space_id = v_space and peer = p_name and context_id = v_item ->> 'id' and settled_at is null;
+    end if;
+    v_old := v_old || array(select hash from peer_base where space_id = v_space and peer = p_name and id = v_item ->> 'id' and hash is not null);
+    if v_item ->> 'state' = 'gone' then
+      delete from peer_base where space_id = v_space and peer = p_name and id = v_item ->> 'id';
+    else
+      insert into peer_base (space_id, peer, id, state, fingerprint, value, is_due, note)
+      values (v_space, p_name, v_item ->> 'id', coalesce(v_item ->> 'state', 'none'), v_item ->> 'fingerprint',
+        stored_value(v_item -> 'value'), coalesce((v_item ->> 'isDue')::boolean, false), v_item ->> 'note')
+      on conflict (space_id, peer, id) do update set
+        state = case when v_item ? 'state' then excluded.state else peer_base.state end,
+        fingerprint = case when v_item ? 'state' then excluded.fingerprint else peer_base.fingerprint end,
+        value = case when v_item ? 'state' then excluded.value else peer_base.value end,
+        is_due = excluded.is_due, note = excluded.note;
+    end if;
+    v_conflict := v_item -> 'conflict';
+    continue when jsonb_typeof(v_conflict) is distinct from 'object';
+    v_old := v_old || array(select decode(v ->> 'hash', 'hex') from conflict c
+      cross join lateral (values (c.base), (c.ours), (c.theirs)) held (v)
+      where c.space_id = v_space and c.peer = p_name and c.context_id = v_item ->> 'id' and c.settled_at is null and v ->> 'hash' is not null);
+    insert into conflict (space_id, id, peer, context_id, base, ours, theirs, ours_version, fingerprints, paths)
+    values (v_space, v_conflict ->> 'id', p_name, v_item ->> 'id', stored_value(v_conflict -> 'base'), stored_value(v_conflict -> 'ours'),
+      stored_value(v_conflict -> 'theirs'), (v_conflict ->> 'oursVersion')::integer, v_conflict -> 'fingerprints', v_conflict -> 'paths')
+    on conflict (space_id, peer, context_id) where settled_at is null do update set base = excluded.base, ours = excluded.ours,
+      theirs = excluded.theirs, ours_version = excluded.ours_version, fingerprints = excluded.fingerprints, paths = excluded.paths,
+      updated_at = clock_timestamp();
+  end loop;
+  -- What nothing holds any more is found by cleanup.
+  perform note_garbage(v_old);
+end $$;
+
+-- Ends a run and lets the peer go. p_end: {outcome, reason?, counts, cursor?, remoteCursor?, nextSeconds?}
+create or replace function end_run(p_name text, p_run text, p_end jsonb) returns void language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+begin
+  perform hold_peer(p_name, p_run, 0);
+  update peer set run_id = null, run_until = null,
+      remote_cursor = coalesce(p_end ->> 'remoteCursor', remote_cursor),
+      failures = case p_end ->> 'outcome' when 'done' then 0 else failures + 1 end,
+      next_at = case when p_end ? 'nextSeconds' then clock_timestamp() + make_interval(secs => (p_end ->> 'nextSeconds')::double precision) end
+    where space_id = v_space and name = p_name;
+  if p_end ? 'cursor' then
+    insert into follower (space_id, name, cursor) values (v_space, 'peer:' || p_name, (p_end ->> 'cursor')::bigint)
+    on conflict (space_id, name) do update set cursor = excluded.cursor, updated_at = clock_timestamp();
+  end if;
+  update peer_run set finished_at = clock_timestamp(), outcome = p_end ->> 'outcome', reason = p_end ->> 'reason',
+      counts = p_end -> 'counts'
+    where space_id = v_space and id = p_run;
+end $$;
+
+-- Settles a conflict: what the other side had becomes what both sides agreed on, so that the next run sends it what our
+-- side holds now. The context itself is written by the same transaction, where it is to change at all (p_is_applied).
+create or replace function settle_conflict(p_id text, p_settlement jsonb, p_is_applied boolean) returns void language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_conflict conflict;
+begin
+  select * into v_conflict from conflict where space_id = v_space and id = p_id and settled_at is null for update;
+  if not found then raise exception 'the conflict was settled' using errcode = 'LM007'; end if;
+  if p_is_applied and not exists (select from context where space_id = v_space and id = v_conflict.context_id
+      and updated_at >= date_trunc('milliseconds', now())) then return; end if;
+  insert into peer_base (space_id, peer, id, state, fingerprint, value, is_due) values (v_space, v_conflict.peer, v_conflict.context_id,
+    case when v_conflict.theirs is null then 'none' else 'known' end, v_conflict.fingerprints ->> 'theirs', v_conflict.theirs, true)
+  on conflict (space_id, peer, id) do update set state = excluded.state, fingerprint = excluded.fingerprint, value = excluded.value,
+    is_due = true, note = null;
+  perform note_garbage(array[decode(v_conflict.base ->> 'hash', 'hex'), decode(v_conflict.ours ->> 'hash', 'hex')]);
+  update conflict set settled_at = clock_timestamp(), settlement = p_settlement, base = null, ours = null, theirs = null
+    where space_id = v_space and id = p_id;
+  update peer set next_at = clock_timestamp() where space_id = v_space and name = v_conflict.peer and next_at is not null;
+end $$;
+
+-- Contents that what was agreed on or could not be joined holds, beside the versions.
+create or replace function is_content_held(p_hash bytea) returns boolean language sql as $$
+  select exists (select from context_version where space_id = current_setting('lamina.space') and hash = p_hash)
+    or exists (select from peer_base where space_id = current_setting('lamina.space') and hash = p_hash)
+    or exists (select from conflict where space_id = current_setting('lamina.space') and settled_at is null
+      and encode(p_hash, 'hex') in (base ->> 'hash', ours ->> 'hash', theirs ->> 'hash'));
+$$;
+
+-- An erased context leaves no trace but that each peer which held it has to confirm the delete. Answers with those.
+create or replace function erase_from_peers(p_id text, out peers text[], out hashes bytea[]) language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+begin
+  hashes := array(select hash from peer_base where space_id = v_space and id = p_id and hash is not null)
+    || array(select decode(v ->> 'hash', 'hex') from conflict c cross join lateral (values (c.base), (c.ours), (c.theirs)) held (v)
+      where c.space_id = v_space and c.context_id = p_id and v ->> 'hash' is not null);
+  delete from conflict where space_id = v_space and context_id = p_id;
+  with erased as (
+    update peer_base set state = 'erased', fingerprint = null, value = null, is_due = true, note = null
+    where space_id = v_space and id = p_id returning peer
+  ) select coalesce(array_agg(peer order by peer), '{}') into peers from erased;
+end $$;
+
+-- Which of these contexts are alive and lie in the subtree of p_root, the root included; anywhere where there is no root.
+create or replace function ids_within(p_ids text[], p_root text) returns text[] language sql as $$
+  with recursive up (id, at, parent_id, depth) as (
+    select c.id, c.id, c.parent_id, 0 from context c
+      where c.space_id = current_setting('lamina.space') and c.id = any (p_ids) and is_live(c)
+    union all
+    select up.id, c.id, c.parent_id, up.depth + 1 from up
+      join context c on c.space_id = current_setting('lamina.space') and c.id = up.parent_id and is_live(c)
+    where p_root is not null and up.at <> p_root and up.depth < 64
+  )
+  select coalesce(array_agg(distinct id), '{}') from up where p_root is null or at = p_root;
+$$;
+
+create or replace function forget_conflicts(p_days double precision, p_limit integer) returns integer language sql as $$
+  with deleted as (
+    delete from conflict where space_id = current_setting('lamina.space') and id in (
+      select id from conflict where space_id = current_setting('lamina.space')
+        and settled_at < clock_timestamp() - make_interval(secs => p_days * 86400) limit p_limit for update skip locked)
+    returning 1
+  ) select count(*)::integer from deleted;
+$$;
