@@ -27,6 +27,7 @@ export interface KnownItem {
   /** The open conflict, and the fingerprints of the sides it is between; null for a side that has nothing. */
   readonly conflict: {
     readonly id: string;
+    readonly oursVersion: number;
     readonly fingerprints: { readonly ours: string | null; readonly theirs: string | null };
   } | null;
 }
@@ -47,7 +48,7 @@ export async function readItems(
   const rows = await runOne(
     database.in(request),
     toStatement(sql`select (
-        select jsonb_agg(jsonb_build_array(asked.id, b.state, b.fingerprint, b.value, c.id, c.fingerprints))
+        select jsonb_agg(jsonb_build_array(asked.id, b.state, b.fingerprint, b.value, c.id, c.ours_version, c.fingerprints))
         from unnest(${list(wanted.ids)}) asked (id)
         left join peer_base b on b.space_id = s.id and b.peer = ${peer} and b.id = asked.id
         left join conflict c on c.space_id = s.id and c.peer = ${peer} and c.context_id = asked.id and c.settled_at is null
@@ -57,10 +58,13 @@ export async function readItems(
   );
   const row = spaceRow(rows, request);
   type Sides = { ours: string | null; theirs: string | null };
-  type Found = [string, Base | null, string | null, StoredValue | null, string | null, Sides];
+  type Found = [string, Base | null, string | null, StoredValue | null, string | null, number, Sides];
   const items = new Map<string, KnownItem>();
-  for (const [id, base, fingerprint, value, conflictId, fingerprints] of jsonColumn<Found[]>(row, 'items') ?? []) {
-    const conflict = conflictId === null ? null : { id: conflictId, fingerprints };
+  for (const [id, base, fingerprint, value, conflictId, oursVersion, fingerprints] of jsonColumn<Found[]>(
+    row,
+    'items',
+  ) ?? []) {
+    const conflict = conflictId === null ? null : { id: conflictId, oursVersion, fingerprints };
     items.set(id, { base: base ?? 'none', fingerprint, value, conflict });
   }
   return { items, within: new Set(jsonColumn<string[]>(row, 'within')) };

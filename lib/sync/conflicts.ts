@@ -123,28 +123,28 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
       const ifVersion = isOurs ? (head?.version ?? 0) : conflict.oursVersion;
       const now = head !== null && isLive(head, nowMs) ? (lens.view(head) ?? null) : null;
       const theirs = side(conflict.theirs);
-      const wanted = isOurs
-        ? now
-        : choose(settlement, { base: side(conflict.base), ours: side(conflict.ours), theirs });
+      const sides = { base: side(conflict.base), ours: isOurs ? now : side(conflict.ours), theirs };
+      const { value: wanted, isLossy } = choose(settlement, sides);
 
-      const put = (value: Value, more: object): Operation => ({
-        ...lens.toPut(contextId, value, head, subtree),
-        ...more,
-      });
-      const operations: Operation[] = [];
       // What is not chosen is not lost: it becomes a version that another one follows.
-      const isKept = theirs === null || print(theirs) === print(wanted) || ('choose' in settlement && !isOurs);
-      if (!isKept) operations.push(put(theirs, { ifVersion, message: `from peer ${name}, not chosen in a conflict` }));
-      if (print(wanted) !== print(isKept ? now : theirs)) {
-        const last = { ifVersion: ifVersion + operations.length };
+      const isKept = theirs === null || print(theirs) === print(wanted) || !isLossy;
+      const toOperations = (move: (value: Value) => Value): Operation[] => {
+        const put = (value: Value, more: object): Operation => ({
+          ...lens.toPut(contextId, move(value), head, subtree),
+          ...more,
+        });
+        const first = isKept
+          ? []
+          : [put(theirs, { ifVersion, message: `from peer ${name}, not chosen in a conflict` })];
+        if (print(wanted) === print(isKept ? now : theirs)) return first;
+        const last = { ifVersion: ifVersion + first.length };
         const message = `a conflict with peer ${name} was settled`;
-        if (wanted === null) operations.push({ op: 'delete', id: contextId, children: 'fail', ...last });
-        else operations.push(put(wanted, { ...last, operation: 'merge', message }));
-      }
-
+        if (wanted === null) return [...first, { op: 'delete', id: contextId, children: 'fail', ...last }];
+        return [...first, put(wanted, { ...last, operation: 'merge', message })];
+      };
       const choice = 'choose' in settlement ? settlement.choose : 'content';
-      const settle = settleConflict(id, { choose: choice, actor: request.actor }, operations.length > 0);
-      try {
+      const write = async (operations: readonly Operation[]) => {
+        const settle = settleConflict(id, { choose: choice, actor: request.actor }, operations.length > 0);
         if (operations.length === 0) {
           await retryLost(() => runSettlement(database, request, settle));
           return { context: wanted && head, seq };
@@ -153,6 +153,13 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
         const last = written.results.at(-1);
         if (last === undefined || last instanceof Problem) throw last ?? settled(id);
         return { context: wanted && last.context, seq: written.seq };
+      };
+      try {
+        return await write(toOperations((value) => value)).catch((error) => {
+          // Where the parent that a side names is gone meanwhile, the context comes to stand at the root of what is synchronised.
+          if (!(error instanceof Problem) || !['parent_not_found', 'parent_cycle'].includes(error.code)) throw error;
+          return write(toOperations((value) => ({ ...value, parentId: subtree ?? null })));
+        });
       } catch (error) {
         if (isDatabaseError(error) && error.sqlState === 'LM007') throw settled(id);
         throw error;
@@ -161,20 +168,20 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
   };
 }
 
+/** What a settlement comes to, and whether something that a side has changed is not in it. */
 function choose(
   settlement: Settlement,
   { base, ours, theirs }: { base: Value | null; ours: Value | null; theirs: Value | null },
-): Value | null {
+): { readonly value: Value | null; readonly isLossy: boolean } {
   if ('content' in settlement) {
-    const like = ours ?? theirs;
     const nothing = { kind: 'note', metadata: '{}', parentId: null, expiresMs: null };
-    return { ...(like ?? nothing), ...settlement.content };
+    return { value: { ...(ours ?? theirs ?? nothing), ...settlement.content }, isLossy: true };
   }
-  if (settlement.choose === 'ours') return ours;
-  if (settlement.choose === 'theirs') return theirs;
+  if (settlement.choose === 'ours') return { value: ours, isLossy: true };
+  if (settlement.choose === 'theirs') return { value: theirs, isLossy: true };
   const held = (value: Value | null, updatedMs: number) => value && { value, updatedMs };
   const joined = join('union', { base, ours: held(ours, 1), theirs: held(theirs, 0), goneMs: { ours: 1, theirs: 0 } });
-  return 'value' in joined ? joined.value : ours;
+  return 'value' in joined ? joined : { value: ours, isLossy: true };
 }
 
 function toValue(side: StoredValue, bytes: Uint8Array | undefined): Value {

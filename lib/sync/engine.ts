@@ -105,18 +105,13 @@ export function createEngine(deps: {
     if (step.conflicts !== undefined) {
       const sideOf = (held: Held | null) => held?.value ?? null;
       const fingerprints = { ours: print(ours?.value) ?? null, theirs: print(theirs?.value) ?? null };
-      const seen = known.conflict?.fingerprints;
-      if (seen?.ours === fingerprints.ours && seen.theirs === fingerprints.theirs) return { id };
-      const sides = {
-        base: look.agreedValue,
-        ours: sideOf(ours),
-        theirs: sideOf(theirs),
-        oursVersion: head?.version ?? 0,
-      };
-      return {
-        id,
-        conflict: { id: known.conflict?.id ?? ids.sortable(), ...sides, fingerprints, paths: step.conflicts },
-      };
+      const sides = { base: look.agreedValue, ours: sideOf(ours), theirs: sideOf(theirs) };
+      const seen = known.conflict;
+      const oursVersion = head?.version ?? 0;
+      const isSame = seen?.fingerprints.ours === fingerprints.ours && seen.fingerprints.theirs === fingerprints.theirs;
+      if (isSame && seen.oursVersion === oursVersion) return { id };
+      const conflictId = seen?.id ?? ids.sortable();
+      return { id, conflict: { id: conflictId, ...sides, oursVersion, fingerprints, paths: step.conflicts } };
     }
     if (step.agree === undefined) return { id, isSettled: true };
     const isApplied = step.apply === undefined ? undefined : true;

@@ -8,7 +8,7 @@ import { type KnownItem, readContents, readItems } from './bases.sql.ts';
 import type { PeerDefinition, Reading } from './peer.ts';
 import { type Item, needsBase, plan, type Step } from './plan.ts';
 import type { Passing } from './survey.ts';
-import { faultOf, type Held, type Value } from './value.ts';
+import { faultOf, type Held, type Lens, type Value } from './value.ts';
 
 /** An item with all that is known of it, and what is to be done about it. */
 export interface Look extends Item {
@@ -126,7 +126,8 @@ export function createInspecting(deps: {
       return seen.map(({ refused, ...rest }) => {
         const item: Item = { ...rest, agreedValue: agreedOf(rest.known) };
         const step = refused === undefined ? plan(item, { ...definition, lens }) : { refused };
-        return { ...rest, ...item, step: displaced.has(rest.id) ? displace(step, definition) : place(rest.id, step) };
+        const look = { ...rest, ...item, step };
+        return { ...look, step: displaced.has(rest.id) ? displace(look, definition, lens) : place(rest.id, step) };
       });
 
       function place(id: string, step: Step): Step {
@@ -137,11 +138,15 @@ export function createInspecting(deps: {
   };
 }
 
-/** The step with its value moved to right below the root of the subtree, on each side that is written to. */
-function displace(step: Step, { subtree, direction }: PeerDefinition): Step {
+/** The step with its value moved to right below the root of the subtree, on each side that is written to and has it elsewhere. */
+function displace({ step, ours, theirs }: Look, { subtree, direction }: PeerDefinition, { fingerprint }: Lens): Step {
   const value = step.apply ?? step.push;
   if (!value) return step;
-  const moved = { ...value, parentId: subtree ?? null };
-  if (direction === 'pull') return { ...step, apply: moved };
-  return direction === 'push' ? { ...step, push: moved } : { ...step, apply: moved, push: moved, agree: moved };
+  const move = (one: Value): Value => ({ ...one, parentId: subtree ?? null });
+  const moved = move(value);
+  const where = (held: Held | null) => (held && fingerprint(held.value) === fingerprint(moved) ? undefined : moved);
+  const rest = { ...step, overruled: step.overruled && move(step.overruled) };
+  if (direction === 'pull') return { ...rest, apply: where(ours) };
+  if (direction === 'push') return { ...rest, push: where(theirs) };
+  return { ...rest, apply: where(ours), push: where(theirs), agree: moved };
 }

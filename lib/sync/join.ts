@@ -11,7 +11,13 @@ export const syncStrategies = ['three-way', 'union', 'latest', 'intersection', '
 export type SyncStrategy = (typeof syncStrategies)[number];
 
 /** What comes of two changes: one value for both sides (null: none of them is to have it), or that they collide. */
-export type Joined = { readonly value: Value | null } | { readonly conflicts: readonly PrintedConflict[] };
+export type Joined =
+  | {
+      readonly value: Value | null;
+      /** Whether something that a side has changed is not in it. */
+      readonly isLossy: boolean;
+    }
+  | { readonly conflicts: readonly PrintedConflict[] };
 
 /**
  * Joins what both sides have made of what was agreed on. Absent (null) is a state like any other: a delete that meets a
@@ -32,11 +38,11 @@ export function join(
   const { base, ours, theirs } = sides;
   if (strategy === 'latest') {
     const later = (theirs?.updatedMs ?? sides.goneMs.theirs) >= (ours?.updatedMs ?? sides.goneMs.ours) ? theirs : ours;
-    return { value: later?.value ?? null };
+    return { value: later?.value ?? null, isLossy: true };
   }
   if (ours === null || theirs === null) {
-    if (strategy === 'union') return { value: (ours ?? theirs)?.value ?? null };
-    return strategy === 'intersection' ? { value: null } : collision;
+    if (strategy === 'union') return { value: (ours ?? theirs)?.value ?? null, isLossy: false };
+    return strategy === 'intersection' ? { value: null, isLossy: true } : collision;
   }
   if (strategy === 'manual') return collision;
   return strategy === 'three-way' ? joinChanges(base, ours.value, theirs.value) : joinValues(strategy, ours, theirs);
@@ -50,13 +56,19 @@ const text = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, 
 function joinValues(strategy: 'union' | 'intersection', ours: Held, theirs: Held): Joined {
   const later = theirs.updatedMs >= ours.updatedMs ? theirs : ours;
   const source = ({ updatedMs }: Held, document: Document): Source => ({ ...document, updatedMs, version: 0 });
-  const both = (of: (value: Value) => Document) =>
-    merge({ strategy, sources: [source(ours, of(ours.value)), source(theirs, of(theirs.value))], prefer: 'latest' })
-      .document;
+  const both = (of: (value: Value) => Document, by: 'union' | 'intersection') => {
+    const sources = [source(ours, of(ours.value)), source(theirs, of(theirs.value))];
+    return merge({ strategy: by, sources, prefer: 'latest' });
+  };
+  const isEntity = [ours, theirs].every(({ value }) => readSet(contentOf(value)) !== undefined);
   try {
-    const document = both(contentOf);
-    const metadata = text(both(metadataOf).bytes);
-    return { value: { ...later.value, contentType: document.contentType, bytes: document.bytes, metadata } };
+    // Without its name or type an entity would be none: only its observations are cut to what both have.
+    const content = both(contentOf, isEntity ? 'union' : strategy);
+    const metadata = both(metadataOf, strategy);
+    const cut = isEntity && strategy === 'intersection' ? both(observationsOf, strategy).document : undefined;
+    const { contentType, bytes } = cut === undefined ? content.document : withObservations(content.document, cut);
+    const isLossy = strategy === 'intersection' || content.conflicts.length + metadata.conflicts.length > 0;
+    return { value: { ...later.value, contentType, bytes, metadata: text(metadata.document.bytes) }, isLossy };
   } catch (error) {
     // What has nothing in common has no intersection.
     if (!(error instanceof Problem)) throw error;
@@ -83,7 +95,7 @@ function joinChanges(base: Value | null, ours: Value, theirs: Value): Joined {
   const metadata = text(join(metadataOf, '/metadata').bytes);
   const rest = { kind: pick('kind'), parentId: pick('parentId'), expiresMs: pick('expiresMs') };
   if (conflicts.length > 0) return { conflicts: printConflicts(conflicts).map(shorten) };
-  return { value: { ...rest, contentType: document.contentType, bytes: document.bytes, metadata } };
+  return { value: { ...rest, contentType: document.contentType, bytes: document.bytes, metadata }, isLossy: false };
 }
 
 // What is longer is in the conflict itself, which keeps both sides whole.
@@ -132,6 +144,18 @@ function joinSets(base: Document, ours: Document, theirs: Document): ReturnType<
   const joined = new Map(document.kind === 'json' && isJsonObject(document.value) ? document.value : []);
   joined.set('observations', [...kept, ...added]);
   return { document: fromJson(joined, [ours, theirs]), conflicts };
+}
+
+/** An entity's observations alone, as a document. */
+function observationsOf(value: Value): Document {
+  const observations = readSet(contentOf(value))?.observations ?? [];
+  return toDocument(Buffer.from(printJson(observations)), jsonType);
+}
+
+function withObservations(entity: Document, observations: Document): Document {
+  const members = entity.kind === 'json' && isJsonObject(entity.value) ? entity.value : new Map<string, Json>();
+  const joined = new Map(members).set('observations', observations.kind === 'json' ? observations.value : []);
+  return fromJson(joined, []);
 }
 
 function readSet(document: Document): { rest: JsonObject; observations: Json[] } | undefined {

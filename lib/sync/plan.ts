@@ -72,8 +72,8 @@ export function plan(
       const push = is === print.theirs || direction === 'pull' ? undefined : value;
       // A side that is never written is agreed on as it was seen: what it changes next counts from there.
       const agree = direction === 'both' ? value : direction === 'pull' ? yours : mine;
-      const isKept = strategy === 'three-way' || strategy === 'union' || is === print.theirs;
-      return { apply, push, agree, isJoined: true, overruled: isKept ? undefined : (theirs?.value ?? undefined) };
+      const overruled = joined.isLossy && is !== print.theirs ? theirs?.value : undefined;
+      return { apply, push, agree, isJoined: true, overruled };
     }
   }
 }
