@@ -55,5 +55,7 @@ export interface VectorEngine {
   dropTenant(tenant: string): Promise<void>;
   /** The best entries, the best first; null where it has nothing of the tenant. */
   find(tenant: string, query: EngineQuery): Promise<EngineHit[] | null>;
+  /** Asks whether it answers searches, and finds nothing. */
+  ping(): Promise<void>;
   close(): Promise<void>;
 }

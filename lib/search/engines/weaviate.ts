@@ -234,6 +234,13 @@ export function createWeaviate(deps: {
         }
       }),
 
+    ping: () =>
+      watched(0, async () => {
+        // The way a search goes, for a tenant that nobody is.
+        const collection = (await connect()).collections.get(collectionName).withTenant('nobody');
+        await collection.query.fetchObjects({ limit: 1 }).catch(passAbsent);
+      }),
+
     async close() {
       await (await connecting)?.close();
     },
