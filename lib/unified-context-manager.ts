@@ -196,7 +196,11 @@ export async function createUnifiedContextManager(deps: {
     settings,
 
     statistics: (request) =>
-      readStatistics({ database, reports, settings }, request, { stats: cache.stats(), engines: metrics.engines() }),
+      readStatistics({ database, reports, settings }, request, {
+        stats: cache.stats(),
+        engines: metrics.engines(),
+        search: { engine: search.engine, embedder: search.embedder },
+      }),
 
     async printMetrics() {
       return { text: await metrics.print(cache.stats()), contentType: metrics.contentType };

@@ -44,6 +44,19 @@ const statsAnswer = z.strictObject({
       }),
     ),
   }),
+  search: z.strictObject({
+    engine: z.enum(['pgvector', 'weaviate']),
+    embedder: z.string(),
+    chunks: count,
+    embedded: count.meta({ description: 'Chunks that have their vector of this embedder.' }),
+    vectors: z.record(z.string(), count).meta({ description: 'Chunks that have one, by embedder.' }),
+    pending: count.meta({ description: 'Writes that the index has not seen yet.' }),
+    queries: z.strictObject({
+      cached: count.meta({ description: 'Searches that the caches answered.' }),
+      asked: count,
+      averageMs: z.number().nullable().meta({ description: 'What one of those asked took; null before the first.' }),
+    }),
+  }),
   engines: z.record(z.string(), z.strictObject({ calls: count, failures: count, averageMs: z.number() })),
   warnings: z.array(
     z.strictObject({ alert: z.string(), value: z.number(), threshold: z.number(), detail: z.string() }),
@@ -114,7 +127,7 @@ export const operationRoutes: readonly Route[] = [
     tag,
     summary: 'What the space holds, how its caches and engines do, and what should worry',
     description:
-      'Sizes are of this space; hit rates and engines are of this instance since it began, `reported` of all instances within `cache.reportDays`. `warnings` names each threshold of `alerts` that is passed.',
+      'Sizes, and what the search index holds, are of this space; hit rates, queries and engines are of this instance since it began, `reported` of all instances within `cache.reportDays`. `warnings` names each threshold of `alerts` that is passed.',
     scope: 'read',
     answers: {
       200: {
@@ -136,6 +149,15 @@ export const operationRoutes: readonly Route[] = [
               { kind: 'head', l1Hits: 900, l2Hits: 60, l3Hits: 0, loads: 40, hitRate: 0.96, l3Entries: 0, l3Bytes: 0 },
             ],
           },
+          search: {
+            engine: 'pgvector',
+            embedder: 'static:glove-6b-30k:100:1',
+            chunks: 2600,
+            embedded: 2600,
+            vectors: { 'static:glove-6b-30k:100:1': 2600 },
+            pending: 0,
+            queries: { cached: 40, asked: 55, averageMs: 18.4 },
+          },
           engines: { postgres: { calls: 310, failures: 0, averageMs: 2.1 } },
           warnings: [],
         },
@@ -143,10 +165,10 @@ export const operationRoutes: readonly Route[] = [
     },
     problems: [],
     async handle({ manager, request }) {
-      const { space, cache, engines, warnings } = await manager.statistics(request);
+      const { space, cache, search, engines, warnings } = await manager.statistics(request);
       const { seq, versions, pinned, versionBytes, ...held } = space;
       const count = { count: versions, pinned, bytes: versionBytes };
-      return { seq, body: printPlain({ ...held, versions: count, cache, engines, warnings }) };
+      return { seq, body: printPlain({ ...held, versions: count, cache, search, engines, warnings }) };
     },
   }),
 

@@ -70,6 +70,13 @@ describe('a store with Weaviate beside it', () => {
     expect([requests, server.calls() - before]).toEqual([1, 1]);
     const again = await store.counting(() => search(store, 'other animals'));
     expect([again.requests, server.calls() - before]).toEqual([0, 1]);
+    const embedder = createStaticEmbedder().id;
+    expect((await store.send('GET', '/v1/stats')).json.search).toMatchObject({
+      engine: 'weaviate',
+      chunks: 2,
+      embedded: 2,
+      vectors: { [embedder]: 2 },
+    });
     const held = server.contents(tenantOf(store.ref)).join('\n');
     expect(held).toContain('kitten');
     expect(held).not.toContain('Kittens and');
