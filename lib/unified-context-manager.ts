@@ -11,6 +11,7 @@ import { createFeed, type Feed } from './contexts/feed.ts';
 import { type Invalidation, invalidateContexts } from './contexts/invalidation.ts';
 import { createContextKinds } from './contexts/kinds.ts';
 import { createNudges, type Nudges } from './contexts/nudges.ts';
+import { runOnce } from './contexts/once.ts';
 import { createReconciling } from './contexts/reconciling.ts';
 import { createReports } from './contexts/reports.ts';
 import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.ts';
@@ -82,6 +83,8 @@ export interface UnifiedContextManager {
   printMetrics(): Promise<{ readonly text: string; readonly contentType: string }>;
   /** Asks each engine whether it answers. */
   health(): Promise<Health>;
+  /** Carries out work of more than one transaction once under an idempotency key; see `runOnce`. */
+  once(request: RequestContext, idempotency: Idempotency | undefined, work: () => Promise<string>): Promise<string>;
   /** Cleans one space, or all of them one after another. */
   cleanup(options: TaskOptions): Promise<Record<string, CleanupReport>>;
   /** Fills the caches of one space, or of all of them, with what is worth most. */
@@ -216,6 +219,8 @@ export async function createUnifiedContextManager(deps: {
         settings,
         telemetry,
       }),
+
+    once: (request, idempotency, work) => runOnce(database, request, idempotency, work),
 
     cleanup: (options) =>
       inSpaces('cleanup', options, (space, budgetMs) => cleanSpace({ database, contexts, settings }, space, budgetMs)),

@@ -238,14 +238,15 @@ export const operationRoutes: readonly Route[] = [
         },
       },
     },
-    problems: [],
-    async handle({ manager, request, body }) {
+    problems: ['idempotency_mismatch'],
+    async handle({ manager, request, body, idempotency }) {
       const { task } = body;
-      const reports = await manager[task]({ only: request, budgetMs: maintenanceBudgetMs });
-      const { isUnfinished, ...counts } = (reports[request.space] ?? {}) as { isUnfinished?: boolean };
-      return {
-        body: printPlain({ task, ...(isUnfinished === undefined ? {} : { unfinished: isUnfinished }), ...counts }),
+      const run = async () => {
+        const reports = await manager[task]({ only: request, budgetMs: maintenanceBudgetMs });
+        const { isUnfinished, ...counts } = (reports[request.space] ?? {}) as { isUnfinished?: boolean };
+        return printPlain({ task, ...(isUnfinished === undefined ? {} : { unfinished: isUnfinished }), ...counts });
       };
+      return { body: await manager.once(request, idempotency, run) };
     },
   }),
 ];
