@@ -1,5 +1,6 @@
 import { sha256 } from '../base/hash.ts';
 import { Problem } from '../base/problem.ts';
+import { createRecent } from '../base/recent.ts';
 import type { Breaker } from '../cache/breaker.ts';
 import { type SpaceRef, systemRequest } from '../contexts/request.ts';
 import type { Database, Statement } from '../postgres/database.ts';
@@ -56,8 +57,8 @@ export function createEngineVectors(deps: {
   const { database, embedding, engine, claim, guard, nonce } = deps;
   const [embedder] = embedding.embedders;
   const holder = nonce();
-  // Until when what failed may still arrive, by the slot of its space.
-  const unsure = new Map<string, number>();
+  // Slots of spaces of which something that failed may still arrive.
+  const unsure = createRecent({ clock: () => performance.now(), ms: leaseSeconds * 1000 });
 
   const requestOf = (space: SpaceRef) => systemRequest(space, followerName);
   const run = (space: SpaceRef, statements: Statement[]) =>
@@ -85,7 +86,7 @@ export function createEngineVectors(deps: {
       const garbage = await listGarbage(database, request, textsMax);
       if (garbage.length === 0) break;
       await guard.watch(() => engine.remove(tenantOf(space), garbage));
-      const isSure = (unsure.get(space.slot) ?? 0) < performance.now();
+      const isSure = !unsure.has(space.slot);
       await run(space, [removeEntries(garbage, isSure)]);
       if (isOver()) return end(false);
       if (!(await hold())) return { ...done, isSettled: false };
@@ -124,7 +125,7 @@ export function createEngineVectors(deps: {
       try {
         return await settle(space, deadline);
       } catch (error) {
-        unsure.set(space.slot, performance.now() + leaseSeconds * 1000);
+        unsure.note(space.slot);
         // The space may have been deleted meanwhile, and what was sent last have come after its end.
         const isGone = await countPending(database, requestOf(space)).then(
           () => false,
