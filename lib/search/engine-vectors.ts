@@ -33,6 +33,10 @@ export const tenantOf = ({ slot }: Pick<SpaceRef, 'slot'>) => sha256(slot).slice
 export const engineLabel = (engine: VectorEngine, identity: string, embedder: string) =>
   `${engine.name}/${identity}/${embedder}`;
 
+/** Whether it tells so of this embedder, wherever the engine keeps its entries. */
+export const isEngineLabel = (label: string, engine: VectorEngine, embedder: string) =>
+  label.startsWith(`${engine.name}/`) && label.endsWith(`/${embedder}`);
+
 // Longer than what was sent to the engine may be on its way: three batches of half a minute each. Where a process ends in the
 // midst of it, the others wait so long.
 const leaseSeconds = 120;

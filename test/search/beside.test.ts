@@ -226,8 +226,20 @@ describe('a store with Weaviate beside it', () => {
   });
 
   test('takes over from pgvector, and a new embedder from an old one, searched meanwhile', async () => {
-    const named = (id: string): Embedder => ({ ...createStaticEmbedder(), id });
-    const [first, second] = [named('first:100'), named('second:100')];
+    const queries = { first: 0, second: 0 };
+    const named = (name: keyof typeof queries): Embedder => {
+      const inner = createStaticEmbedder();
+      return {
+        ...inner,
+        id: `${name}:100`,
+        isRemote: true,
+        async embed(texts, options) {
+          if (options.purpose === 'query') queries[name]++;
+          return inner.embed(texts, options);
+        },
+      };
+    };
+    const [first, second] = [named('first'), named('second')];
     const inside = await openStore(pgliteEngine, { embedders: [first] });
     await put(inside, 'pets', 'Kittens need vaccines.');
     await index(inside);
@@ -246,11 +258,20 @@ describe('a store with Weaviate beside it', () => {
       token: inside.token,
       ref: inside.ref,
     });
-    expect(idsOf(await search(next, 'animals', { mode: 'semantic', limit: 7 }))).toEqual(['pets']);
+    Object.assign(queries, { first: 0, second: 0 });
+    expect(idsOf(await search(next, 'young animals', { mode: 'semantic' }))).toEqual(['pets']);
     await put(next, 'more', 'Puppies bark.');
     await index(next);
-    const both = await search(next, 'animals', { mode: 'semantic' });
+    const both = await search(next, 'wild animals', { mode: 'semantic' });
     expect([both.degraded, idsOf(both).sort()]).toEqual([[], ['more', 'pets']]);
+    expect(queries).toEqual({ first: 1, second: 2 });
+    // A process that begins later knows it as well.
+    const later = Object.assign(await open({ embedders: [second, first], database: inside.database, isBare: true }), {
+      token: inside.token,
+      ref: inside.ref,
+    });
+    expect(idsOf(await search(later, 'other animals', { mode: 'semantic' })).sort()).toEqual(['more', 'pets']);
+    expect(queries).toEqual({ first: 1, second: 3 });
   });
 
   test('another Weaviate, or one that was emptied, is known to have nothing', async () => {
