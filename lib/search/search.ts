@@ -154,8 +154,8 @@ export function createSearch(
     // Many are narrowed down to by PostgreSQL.
     const allowed = filter === null ? null : await listAllowed(database, request, filter);
     const ids = allowed !== null && allowed.length > idsMax ? null : allowed;
-    const { lexemes, needed } = words;
-    const question = { lexemes, needed, vectors: asked, weight: counts, ids, limit, isByChunk };
+    const { lexemes, needed, excluded } = words;
+    const question = { lexemes, needed, excluded, vectors: asked, weight: counts, ids, limit, isByChunk };
     // Of a tenant that it does not know it has nothing, whatever PostgreSQL knows.
     const answer = await guard.call(async () => {
       const found = await engine?.find(tenantOf(request), question);

@@ -19,6 +19,8 @@ export interface EngineQuery {
   readonly lexemes: readonly string[] | null;
   /** All of these have to be. */
   readonly needed: readonly string[];
+  /** None of these may be. */
+  readonly excluded: readonly string[];
   /** The vector of the query by each embedder, the current one first. */
   readonly vectors: readonly { readonly embedder: string; readonly vector: Float32Array }[];
   /** What the likeness of vectors counts beside that of words, 0 to 1. */

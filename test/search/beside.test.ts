@@ -82,6 +82,41 @@ describe('a store with Weaviate beside it', () => {
     expect(held).not.toContain('Kittens and');
   });
 
+  test('what must not be there takes no places of what may', async () => {
+    const store = await open();
+    const operations = (from: number, count: number, content: string) =>
+      Array.from({ length: count }, (_, n) => ({ op: 'put', id: `c${from + n}`, ...text(`${content} ${from + n}`) }));
+    for (let from = 0; from < 600; from += 100)
+      await store.send('POST', '/v1/batch/write', {
+        body: { operations: operations(from, 100, 'Vaccine, vaccine, kitten.') },
+      });
+    const wanted = operations(
+      600,
+      10,
+      'A vaccine is mentioned here in passing among much else that is said at length.',
+    );
+    await store.send('POST', '/v1/batch/write', { body: { operations: wanted } });
+    await index(store);
+    for (const [query, calls] of [
+      ['vaccine -kitten', 1],
+      ['vaccine -"kitten"', 1],
+      // Only PostgreSQL knows phrases: what it leaves out is made up for by asking for more.
+      ['vaccine -"vaccine kitten"', null],
+    ] as const) {
+      for (const mode of ['hybrid', 'semantic'] as const) {
+        const before = server.calls();
+        const found = await search(store, query, { mode });
+        expect([query, mode, idsOf(found).sort(), found.degraded]).toEqual([
+          query,
+          mode,
+          wanted.map(({ id }) => id).sort(),
+          [],
+        ]);
+        if (calls !== null) expect(server.calls() - before).toBe(calls);
+      }
+    }
+  });
+
   for (const how of ['refuse', 'hang'] as const) {
     test(`away (${how}), words in PostgreSQL answer, which is said; it comes back by itself`, async () => {
       let nowMs = Date.now();

@@ -27,6 +27,7 @@ const entry = (id: string, n: number, lexemes: string, ...parts: number[]): Engi
 const asked: EngineQuery = {
   lexemes: null,
   needed: [],
+  excluded: [],
   vectors: [],
   weight: 0.3,
   ids: null,
@@ -153,6 +154,11 @@ describe('Weaviate', () => {
     for (const query of [{ lexemes: ['word'] }, { vectors }, { lexemes: ['word'], vectors }]) {
       expect((await find(of, { ...query, ids })).sort()).toEqual(['c397', 'c398', 'c399']);
       expect((await find(of, { ...query, ids, needed: ['word', 'odd'] })).sort()).toEqual(['c397', 'c399']);
+    }
+    for (const query of [{ lexemes: ['word'] }, { vectors }, { lexemes: ['word'], vectors }]) {
+      expect((await find(of, { ...query, ids, excluded: ['odd'] })).sort()).toEqual(['c398']);
+      expect(await find(of, { ...query, ids, excluded: ['odd', 'word'] })).toEqual([]);
+      expect((await find(of, { ...query, ids, excluded: ['od'] })).sort()).toEqual(['c397', 'c398', 'c399']);
     }
     expect(await find(of, { lexemes: ['word'], ids: [] })).toEqual([]);
     await engine.put(of, embedder, [entry("it's [odd] \\ %", 1, 'word', 1)]);

@@ -124,7 +124,7 @@ export function createWeaviate(deps: {
     query: EngineQuery,
     limit: number,
   ): Promise<{ hits: EngineHit[]; isFull: boolean }[]> {
-    const { lexemes, needed, weight, ids } = query;
+    const { lexemes, needed, excluded, weight, ids } = query;
     const { vectors } = (await describe()) ?? { vectors: new Set() };
     // It refuses to look for a vector that it has no room for.
     const [current, ...others] = query.vectors.filter(({ embedder }) => vectors.has(vectorName(embedder)));
@@ -132,6 +132,8 @@ export function createWeaviate(deps: {
     const conditions: FilterValue[] = [
       ...(ids === null ? [] : [collection.filter.byProperty('contextId').containsAny([...ids])]),
       ...(needed.length === 0 ? [] : [collection.filter.byProperty('lexemes').containsAll([...needed])]),
+      // A text is unequal to a token that it does not hold; before 1.33 there is no containsNone.
+      ...excluded.map((lexeme) => collection.filter.byProperty('lexemes').notEqual(lexeme)),
     ];
     const options = {
       limit,
