@@ -1,9 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Access, createAccess } from './access/access.ts';
 import { createKeyKind } from './access/key-kind.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
-import { Problem } from './base/problem.ts';
+import { within } from './base/within.ts';
 import { createCache } from './cache/cache.ts';
 import { defaultSettings, type Settings } from './config/settings.ts';
 import { type CachedReads, createCachedReads } from './contexts/cached-reads.ts';
@@ -12,15 +11,17 @@ import { createFeed, type Feed } from './contexts/feed.ts';
 import { type Invalidation, invalidateContexts } from './contexts/invalidation.ts';
 import { createContextKinds } from './contexts/kinds.ts';
 import { createNudges, type Nudges } from './contexts/nudges.ts';
+import { runOnce } from './contexts/once.ts';
 import { createReconciling } from './contexts/reconciling.ts';
 import { createReports } from './contexts/reports.ts';
 import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.ts';
 import { type CachingReport, readStatistics, reportCaching, type Statistics } from './contexts/statistics.ts';
 import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
+import { checkHealth, type Health } from './health.ts';
 import { createMemory, type Memory } from './memory/memory.ts';
 import { graphLens } from './memory/peer-lens.ts';
-import { type Database, runOne } from './postgres/database.ts';
+import type { Database } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
 import type { Embedder } from './search/embedder.ts';
@@ -39,14 +40,6 @@ import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { createHistory, type History } from './versions/history.ts';
 import { type CleanupReport, cleanSpace } from './versions/maintenance.ts';
 import { createRevisions, type Revisions } from './versions/revisions.ts';
-
-/** How an engine answered when it was asked for nothing. */
-export interface EngineHealth {
-  readonly isReady: boolean;
-  readonly latencyMs: number;
-  /** Set where the answer took longer than the alert threshold. */
-  readonly isSlow: boolean;
-}
 
 /** The caches, for whoever operates them. */
 export interface Caching {
@@ -97,7 +90,9 @@ export interface UnifiedContextManager {
   /** What this instance counted since it began, as OpenMetrics. */
   printMetrics(): Promise<{ readonly text: string; readonly contentType: string }>;
   /** Asks each engine whether it answers. */
-  health(): Promise<{ postgres: EngineHealth }>;
+  health(): Promise<Health>;
+  /** Carries out work of more than one transaction once under an idempotency key; see `runOnce`. */
+  once(request: RequestContext, idempotency: Idempotency | undefined, work: () => Promise<string>): Promise<string>;
   /** Cleans one space, or all of them one after another. */
   cleanup(options: TaskOptions): Promise<Record<string, CleanupReport>>;
   /** Fills the caches of one space, or of all of them, with what is worth most. */
@@ -229,24 +224,28 @@ export async function createUnifiedContextManager(deps: {
     settings,
 
     statistics: (request) =>
-      readStatistics({ database, reports, settings }, request, { stats: cache.stats(), engines: metrics.engines() }),
+      readStatistics({ database, reports, settings }, request, {
+        stats: cache.stats(),
+        engines: metrics.engines(),
+        search: { engine: search.engine, embedder: search.embedder },
+      }),
 
     async printMetrics() {
       return { text: await metrics.print(cache.stats()), contentType: metrics.contentType };
     },
 
-    async health() {
-      const started = performance.now();
-      const isReady = await runOne(database.owner, { text: 'select 1', params: [] }).then(
-        () => true,
-        (error) => {
-          telemetry.log({ level: 'warn', event: 'health.postgres', error });
-          return false;
-        },
-      );
-      const latencyMs = performance.now() - started;
-      return { postgres: { isReady, latencyMs, isSlow: latencyMs > settings.alerts.databaseMs } };
-    },
+    health: () =>
+      checkHealth({
+        database,
+        redis,
+        isRedisOwn: deps.redis === undefined,
+        engine: deps.engine,
+        embedder: indexer.embedding.embedders[0],
+        settings,
+        telemetry,
+      }),
+
+    once: (request, idempotency, work) => runOnce(database, request, idempotency, work),
 
     cleanup: (options) =>
       inSpaces('cleanup', options, (space, budgetMs) => cleanSpace({ database, contexts, settings }, space, budgetMs)),
@@ -322,11 +321,3 @@ const connectors: Connectors = {
 
 // How long an erase waits for the engine beside PostgreSQL.
 const erasedMs = 5000;
-
-/** Ends as the work does, or fails after so long, and lets it go on. */
-async function within<Done>(ms: number, work: Promise<Done>): Promise<Done> {
-  const late = sleep(ms, undefined, { ref: false }).then(() => {
-    throw new Problem('unavailable', 'It takes too long.');
-  });
-  return Promise.race([work, late]);
-}

@@ -296,6 +296,48 @@ describe.each(engines)('contexts on $name', (engine) => {
     expect((await response.arrayBuffer()).byteLength).toBeLessThan(1000);
   });
 
+  test('a compressed answer has a tag of its own, which every precondition knows as the version', async () => {
+    const id = newId();
+    const body = { content: 'x'.repeat(5000), contentType: 'text/plain' };
+    await put(id, body);
+    const ask = (path: string, headers: Record<string, string>) => {
+      const all = { authorization: `Bearer ${store.token}`, ...headers };
+      return store.fetch(new Request(`http://lamina.test/v1/contexts/${id}${path}`, { headers: all }));
+    };
+    for (const path of ['', '/content', '?resolve=ancestors']) {
+      const tags: string[] = [];
+      for (const coding of ['identity', 'gzip', 'zstd']) {
+        const answer = await ask(path, { 'accept-encoding': coding });
+        const tag = answer.headers.get('etag') as string;
+        expect(answer.headers.get('vary')).toBe('accept-encoding');
+        if (coding !== 'identity') expect(tag).toBe(tags[0]?.replace(/"$/, `-${coding}"`));
+        tags.push(tag);
+        for (const sent of [tag, `W/${tag}`, `"0", ${tag}`]) {
+          const known = await ask(path, { 'accept-encoding': coding, 'if-none-match': sent });
+          expect([known.status, known.headers.get('etag'), known.headers.get('vary')]).toEqual([
+            304,
+            tag,
+            'accept-encoding',
+          ]);
+        }
+      }
+      expect(new Set(tags).size).toBe(3);
+      if (path !== '?resolve=ancestors') expect(tags[0]).toBe('"1"');
+    }
+    // A range is of plain bytes.
+    const ranged = (tag: string) => ask('/content', { range: 'bytes=0-9', 'if-range': tag });
+    expect([(await ranged('"1"')).status, (await ranged('"1-gzip"')).status]).toEqual([206, 200]);
+    // What fetch does: it accepts gzip, and sends back the tag it was given.
+    for (let version = 1; version < 4; version++) {
+      const coding = version === 2 ? 'zstd' : 'gzip';
+      const tag = (await ask('', { 'accept-encoding': coding })).headers.get('etag') as string;
+      const written = await put(id, { ...body, metadata: { version } }, { 'if-match': tag });
+      expect([written.status, written.json.version]).toEqual([200, version + 1]);
+      expect((await put(id, { ...body, metadata: {} }, { 'if-match': tag })).json.code).toBe('version_conflict');
+    }
+    expect((await put(id, { ...body, metadata: {} }, { 'if-match': '"4-br"' })).status).toBe(412);
+  });
+
   test('Prefer: return=minimal leaves the content out', async () => {
     const made = await put(newId(), { content: { large: true } }, { prefer: 'return=minimal' });
     expect(made.json).not.toHaveProperty('content');

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { newId, openStore, type TestStore } from './support/client.ts';
 import { engines } from './support/engines.ts';
+import { createGate } from './support/intercept.ts';
 
 describe.each(engines)('idempotency keys on $name', (engine) => {
   let store: TestStore;
@@ -70,6 +71,76 @@ describe.each(engines)('idempotency keys on $name', (engine) => {
     await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 2 } });
     expect((await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 1 }, headers })).json).toEqual(first.json);
     expect((await store.send('GET', `/v1/contexts/${id}`)).json.content).toBe(2);
+  });
+
+  test('maintenance and warming under a key run once', async () => {
+    const id = newId();
+    const expiresAt = new Date(Date.now() + 50).toISOString();
+    await store.send('PUT', `/v1/contexts/${id}`, { body: { content: 1, expiresAt } });
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    const headers = { 'idempotency-key': newKey() };
+    const run = (task: string) => store.send('POST', '/v1/maintenance/run', { body: { task }, headers });
+    const first = await run('cleanup');
+    expect(first.json).toMatchObject({ task: 'cleanup', expired: 1 });
+    const before = await clock();
+    const { value, requests } = await store.counting(() => run('cleanup'));
+    expect([value.status, value.text, requests]).toEqual([200, first.text, 1]);
+    expect(await clock()).toBe(before);
+    expect((await run('warm')).json.code).toBe('idempotency_mismatch');
+    for (const task of ['warm', 'cleanup', 'reconcile', 'index', 'reindex'])
+      await twice('POST', '/v1/maintenance/run', { body: { task } });
+    await twice('POST', '/v1/cache/warm', { body: { top: 5 } });
+  });
+
+  test('of two runs at once under a key one is carried out; the other is told to ask again, and one that failed may', async () => {
+    const gate = createGate();
+    const { manager } = store;
+    const { cleanup } = manager;
+    let runs = 0;
+    const headers = { 'idempotency-key': newKey() };
+    const run = () => store.send('POST', '/v1/maintenance/run', { body: { task: 'cleanup' }, headers });
+    try {
+      manager.cleanup = async () => {
+        runs++;
+        throw new Error('killed');
+      };
+      expect((await run()).status).toBe(500);
+      manager.cleanup = async (options) => {
+        runs++;
+        await gate.pass();
+        return cleanup(options);
+      };
+      const first = run();
+      await gate.isReached;
+      const second = await run();
+      expect([second.status, second.headers.get('retry-after')]).toEqual([503, '1']);
+      gate.release();
+      const { text } = await first;
+      expect((await run()).text).toBe(text);
+      expect(runs).toBe(2);
+    } finally {
+      manager.cleanup = cleanup;
+    }
+  });
+
+  test('a run whose process was killed may be begun again after a minute', async () => {
+    const headers = { 'idempotency-key': newKey() };
+    const run = () => store.send('POST', '/v1/maintenance/run', { body: { task: 'cleanup' }, headers });
+    const first = await run();
+    const left = async (seconds: number) =>
+      store.database.in(store.ref).run([
+        {
+          text: `update idempotency set answer = jsonb_build_object('until', to_ms(clock_timestamp() + make_interval(secs => $1::int)))
+            where answer ->> 'body' = $2 or answer ? 'until'`,
+          params: [seconds, first.text],
+        },
+      ]);
+    await left(30);
+    expect((await run()).status).toBe(503);
+    await left(-1);
+    const again = await run();
+    expect(again.json).toMatchObject({ task: 'cleanup' });
+    expect((await run()).text).toBe(again.text);
   });
 
   test('the same key with another body, path, query or precondition is 409', async () => {

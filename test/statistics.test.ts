@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { createStaticEmbedder } from '../lib/search/embedders/static.ts';
 import { createMetrics, tellAll } from '../lib/telemetry/metrics.ts';
-import { newId, openStore } from './support/client.ts';
+import { newId, openStore, type TestStore } from './support/client.ts';
 import { engines, pgliteEngine } from './support/engines.ts';
 import { startServing, stopServing } from './support/serving.ts';
 
@@ -19,6 +20,40 @@ describe.each(engines)('figures on $name', (engine) => {
     expect(json.versions).toMatchObject({ count: 5, pinned: 0 });
     expect(json.cache.l1.hits).toBeGreaterThan(4);
     expect(json.warnings).toEqual([]);
+  });
+
+  test('tell what the search index holds, by embedder, and how it was asked, in two requests together', async () => {
+    const builtIn = createStaticEmbedder();
+    const store = await openStore(engine, { embedders: [{ ...builtIn, id: 'old:100' }] });
+    const put = (to: TestStore, id: string, content: string) =>
+      to.send('PUT', `/v1/contexts/${id}`, { body: { content, contentType: 'text/plain' } });
+    const read = async (of: TestStore) => (await of.send('GET', '/v1/stats', { token: store.token })).json.search;
+    await put(store, 'pets', 'Kittens need vaccines.');
+    await put(store, 'money', 'Shares fell.');
+    expect(await read(store)).toMatchObject({ chunks: 0, embedded: 0, pending: 2, queries: { averageMs: null } });
+    await store.manager.index({ only: store.ref, budgetMs: 10_000 });
+    for (let asked = 0; asked < 2; asked++)
+      await store.send('POST', '/v1/search', { body: { query: 'kittens', mode: 'keyword' } });
+    const [rows] = await store.database
+      .in(store.ref)
+      .run([{ text: `select to_regclass('chunk_vector') is not null as has`, params: [] }]);
+    const hasVectors = rows?.[0]?.['has'] === 't';
+    const held = hasVectors ? 2 : 0;
+    expect(await read(store)).toEqual({
+      engine: 'pgvector',
+      embedder: 'old:100',
+      chunks: 2,
+      embedded: held,
+      vectors: hasVectors ? { 'old:100': 2 } : {},
+      pending: 0,
+      queries: { cached: 1, asked: 1, averageMs: expect.any(Number) },
+    });
+    expect((await store.counting(() => read(store))).requests).toBe(2);
+    const next = await openStore(engine, { embedders: [builtIn], database: store.database, isBare: true });
+    expect(await read(next)).toMatchObject({ embedder: builtIn.id, chunks: 2, embedded: 0 });
+    await put(store, 'more', 'Ships sail.');
+    await next.manager.search.indexing.index(store.ref, 10_000);
+    expect((await read(next)).vectors).toEqual(hasVectors ? { [builtIn.id]: 3 } : {});
   });
 
   test('warn where a threshold of alerts is passed, and name it', async () => {

@@ -16,11 +16,26 @@ export interface SpaceStatistics {
   readonly seq: number;
 }
 
-export async function readSpaceStatistics(database: Database, request: RequestContext): Promise<SpaceStatistics> {
+/** What the search index of a space holds. */
+export interface IndexStatistics {
+  readonly chunks: number;
+  /** Writes that it has not seen yet. */
+  readonly pending: number;
+  /** Of how many chunks each embedder has made the vectors. */
+  readonly vectors: Readonly<Record<string, number>>;
+}
+
+/** @param engine what holds the vectors of chunks: `pgvector`, or the name of another. */
+export async function readSpaceStatistics(
+  database: Database,
+  request: RequestContext,
+  engine: string,
+): Promise<SpaceStatistics & { readonly index: IndexStatistics }> {
   const rows = await runOne(
     database.in(request),
     toStatement(sql`select s.clock, to_jsonb(s)::text as space, (
-        select to_jsonb(v) from version_statistics v where v.space_id = s.space_id)::text as versions
+        select to_jsonb(v) from version_statistics v where v.space_id = s.space_id)::text as versions,
+        search_statistics(${engine})::text as index
       from space_statistics s where s.space_id = ${request.space}`),
     request,
   );
@@ -36,6 +51,7 @@ export async function readSpaceStatistics(database: Database, request: RequestCo
     versions: versions['versions'] ?? 0,
     pinned: versions['pinned'] ?? 0,
     versionBytes: versions['version_bytes'] ?? 0,
+    index: jsonColumn<IndexStatistics>(row, 'index') ?? { chunks: 0, pending: 0, vectors: {} },
     seq: Number(row['clock']),
   };
 }

@@ -6,7 +6,7 @@ import type { EngineFigures } from '../telemetry/metrics.ts';
 import type { KindStatistics } from './cache.sql.ts';
 import type { Reports } from './reports.ts';
 import type { RequestContext } from './request.ts';
-import { readSpaceStatistics, type SpaceStatistics } from './statistics.sql.ts';
+import { type IndexStatistics, readSpaceStatistics, type SpaceStatistics } from './statistics.sql.ts';
 
 /** A threshold of `alerts` that is passed. */
 export interface Warning {
@@ -21,8 +21,24 @@ export interface Warning {
 export interface Statistics {
   readonly space: SpaceStatistics;
   readonly cache: CacheSummary & { readonly reported: readonly KindStatistics[] };
+  readonly search: SearchStatistics;
   readonly engines: Readonly<Record<string, EngineFigures>>;
   readonly warnings: readonly Warning[];
+}
+
+/** What holds the vectors of searches, and who makes them. */
+export interface SearchParts {
+  readonly engine: string;
+  /** The id of the present embedder. */
+  readonly embedder: string;
+}
+
+/** What the search index of the space holds, and what this instance has searched since it began. */
+export interface SearchStatistics extends SearchParts, IndexStatistics {
+  /** Chunks with the vectors of the present embedder. */
+  readonly embedded: number;
+  /** Searches that the caches answered, those that asked the engines, and what one of these took; null before the first. */
+  readonly queries: { readonly cached: number; readonly asked: number; readonly averageMs: number | null };
 }
 
 /** What the caches of this instance did since it began, and those of all instances as far as they reported. */
@@ -52,10 +68,14 @@ const readsMin = 1000;
 export async function readStatistics(
   deps: { readonly database: Database; readonly reports: Reports; readonly settings: Settings },
   request: RequestContext,
-  here: { readonly stats: CacheStats; readonly engines: Readonly<Record<string, EngineFigures>> },
+  here: {
+    readonly stats: CacheStats;
+    readonly engines: Readonly<Record<string, EngineFigures>>;
+    readonly search: SearchParts;
+  },
 ): Promise<Statistics> {
   const { database, settings } = deps;
-  const space = await readSpaceStatistics(database, request);
+  const { index, ...space } = await readSpaceStatistics(database, request, here.search.engine);
   const { summary, layer3, reported } = await reportCaching(deps, request, here.stats);
   const layer3Bytes = layer3?.bytes ?? 0;
   const { layer2 } = here.stats;
@@ -79,7 +99,24 @@ export async function readStatistics(
   warn('syncMs', layer2Ms, layer2Ms > alerts.syncMs, 'Layer 2 is slow: every write waits for it.');
   warn('spaceBytes', space.contentBytes, space.contentBytes > alerts.spaceBytes, 'The space holds a lot.');
   warn('layer3Bytes', layer3Bytes, layer3Bytes > alerts.layer3Bytes, 'Layer 3 of the space holds a lot.');
-  return { space, cache: { ...summary, reported: reported ?? [] }, engines: here.engines, warnings };
+  const search = {
+    ...here.search,
+    ...index,
+    embedded: index.vectors[here.search.embedder] ?? 0,
+    queries: countQueries(here.stats),
+  };
+  return { space, cache: { ...summary, reported: reported ?? [] }, search, engines: here.engines, warnings };
+}
+
+function countQueries({ kinds }: CacheStats): SearchStatistics['queries'] {
+  const { search } = kinds;
+  if (search === undefined) return { cached: 0, asked: 0, averageMs: null };
+  const { l1Hits, joined, l2Hits, l3Hits, loads, originCalls, originMs } = search;
+  return {
+    cached: l1Hits + joined + l2Hits + l3Hits,
+    asked: loads,
+    averageMs: originCalls === 0 ? null : originMs / originCalls,
+  };
 }
 
 const layer3Kinds = ({ cache }: Settings) =>

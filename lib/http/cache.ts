@@ -241,9 +241,10 @@ export const cacheRoutes: readonly Route[] = [
         example: { warmed: 96, skipped: 4, tookMs: 41 },
       },
     },
-    problems: [],
-    async handle({ manager, request, body }) {
-      return { body: printPlain({ ...(await manager.caching.warm(request, body)) }) };
+    problems: ['idempotency_mismatch'],
+    async handle({ manager, request, body, idempotency }) {
+      const run = async () => printPlain({ ...(await manager.caching.warm(request, body)) });
+      return { body: await manager.once(request, idempotency, run) };
     },
   }),
 

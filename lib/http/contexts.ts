@@ -14,7 +14,7 @@ import type { MergeReport } from '../versions/revisions.ts';
 import { decodeUtf8 } from './body.ts';
 import { contextJson, contextMembers, etag, readyJson, writtenAnswer } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
-import { isKnownTag, readPrecondition, readRange } from './preconditions.ts';
+import { knownTag, readPrecondition, readRange } from './preconditions.ts';
 import { toPut, toRawContent } from './put.ts';
 import { type Answer, type Call, type Route, route } from './route.ts';
 import {
@@ -157,13 +157,15 @@ export const contextRoutes: readonly Route[] = [
         const { value, seq } = await manager.contexts.readEffective(request, params.id);
         const { context, resolvedFrom } = value;
         const resolvedTag = `"r-${sha256(JSON.stringify(resolvedFrom)).slice(0, 32)}"`;
-        if (isKnownTag(headers, resolvedTag)) return { status: 304, seq, headers: { etag: resolvedTag } };
+        const known = knownTag(headers, resolvedTag);
+        if (known !== undefined) return { status: 304, seq, headers: { etag: known } };
         const body = contextJson(context, { content: true, extra: { resolvedFrom } });
         return { seq, headers: { etag: resolvedTag }, body };
       }
       const { value, seq } = await manager.contexts.read(request, params.id, moment);
       const versionTag = etag(value.version);
-      if (isKnownTag(headers, versionTag)) return { status: 304, seq, headers: { etag: versionTag } };
+      const known = knownTag(headers, versionTag);
+      if (known !== undefined) return { status: 304, seq, headers: { etag: known } };
       const body = moment === undefined ? readyJson(value) : contextJson(value, { content: true });
       return { seq, headers: { etag: versionTag }, body };
     },
@@ -335,7 +337,8 @@ export const contextRoutes: readonly Route[] = [
         toMoment({ ...query, resolve: undefined }),
       );
       const versionTag = etag(value.version);
-      if (isKnownTag(headers, versionTag)) return { status: 304, seq, headers: { etag: versionTag } };
+      const known = knownTag(headers, versionTag);
+      if (known !== undefined) return { status: 304, seq, headers: { etag: known } };
       const { sizeBytes } = value;
       const range = readRange(headers, sizeBytes, versionTag);
       if (range === null) {

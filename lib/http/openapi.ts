@@ -136,7 +136,13 @@ function answerHeaders(status: number): Json {
     'X-Request-Id': text('Finds this request in the logs; one that is sent is kept.'),
     'Server-Timing': text('Milliseconds in each engine touched.'),
     'Context-Seq': { description: 'A tick as of which the answer is true.', schema: { type: 'integer' } },
-    ...(status < 400 ? { ETag: text('The version, such as `"7"`.') } : {}),
+    ...(status < 400
+      ? {
+          ETag: text(
+            'The version, such as `"7"`, or `"7-gzip"` where the answer is compressed so; either serves `If-Match`.',
+          ),
+        }
+      : {}),
   };
 }
 

@@ -1,11 +1,21 @@
 import { z } from 'zod';
 import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
+import type { EngineHealth } from '../health.ts';
 import { type Route, route } from './route.ts';
 import { maintenanceBody } from './schemas.ts';
 
 const tag = 'Operations';
-const engine = z.strictObject({ ready: z.boolean(), latencyMs: z.number(), slow: z.boolean() });
+const engine = {
+  status: z.enum(['ready', 'away']),
+  latencyMs: z.number().meta({ description: 'How long its answer took, or was waited for.' }),
+};
+const enginesAnswer = z.strictObject({
+  postgres: z.strictObject({ ...engine, slow: z.boolean() }),
+  layer2: z.strictObject({ kind: z.enum(['redis', 'in-process']), ...engine }),
+  weaviate: z.strictObject(engine).optional(),
+});
+const embedderAnswer = z.strictObject({ id: z.string(), kind: z.enum(['built-in', 'provider']) });
 const count = z.int().min(0);
 const rate = z.number().min(0).max(1).nullable();
 const layer = z.strictObject({ hits: count, misses: count, hitRate: rate });
@@ -33,6 +43,19 @@ const statsAnswer = z.strictObject({
         l3Bytes: count,
       }),
     ),
+  }),
+  search: z.strictObject({
+    engine: z.enum(['pgvector', 'weaviate']),
+    embedder: z.string(),
+    chunks: count,
+    embedded: count.meta({ description: 'Chunks that have their vector of this embedder.' }),
+    vectors: z.record(z.string(), count).meta({ description: 'Chunks that have one, by embedder.' }),
+    pending: count.meta({ description: 'Writes that the index has not seen yet.' }),
+    queries: z.strictObject({
+      cached: count.meta({ description: 'Searches that the caches answered.' }),
+      asked: count,
+      averageMs: z.number().nullable().meta({ description: 'What one of those asked took; null before the first.' }),
+    }),
   }),
   engines: z.record(z.string(), z.strictObject({ calls: count, failures: count, averageMs: z.number() })),
   warnings: z.array(
@@ -63,22 +86,37 @@ export const operationRoutes: readonly Route[] = [
     operationId: 'readiness',
     tag,
     summary: 'Whether each engine answers',
-    description: '`slow` is set above `alerts.databaseMs`.',
+    description:
+      'All are asked at once, each for as long as a request would wait for it. Without PostgreSQL the answer is 503. Layer 2 or Weaviate may be `away`: answers are right without them, and so it is 200. The embedder is named, not asked. `slow` is set above `alerts.databaseMs`.',
     scope: 'read',
     answers: {
       200: {
-        description: 'All engines answer.',
-        schema: z.strictObject({ status: z.literal('ready'), engines: z.strictObject({ postgres: engine }) }),
-        example: { status: 'ready', engines: { postgres: { ready: true, latencyMs: 1.2, slow: false } } },
+        description: 'PostgreSQL answers; what the others do is told.',
+        schema: z.strictObject({ status: z.literal('ready'), engines: enginesAnswer, embedder: embedderAnswer }),
+        example: {
+          status: 'ready',
+          engines: {
+            postgres: { status: 'ready', latencyMs: 1.2, slow: false },
+            layer2: { kind: 'redis', status: 'ready', latencyMs: 0.9 },
+            weaviate: { status: 'away', latencyMs: 3000 },
+          },
+          embedder: { id: 'static:glove-6b-30k:100:1', kind: 'built-in' },
+        },
       },
     },
     problems: [],
     async handle({ manager }) {
-      const health = await manager.health();
-      const { isReady, latencyMs, isSlow } = health.postgres;
-      const engines = { postgres: { ready: isReady, latencyMs: Math.round(latencyMs * 10) / 10, slow: isSlow } };
-      if (!isReady) throw new Problem('unavailable', 'PostgreSQL does not answer.', { engines });
-      return { body: printPlain({ status: 'ready', engines }) };
+      const { postgres, layer2, weaviate, embedder } = await manager.health();
+      const engines = {
+        postgres: { ...engineMembers(postgres), slow: postgres.isSlow },
+        layer2: { kind: layer2.kind, ...engineMembers(layer2) },
+        ...(weaviate && { weaviate: engineMembers(weaviate) }),
+      };
+      if (!postgres.isReady) throw new Problem('unavailable', 'PostgreSQL does not answer.', { engines });
+      const { id, isRemote } = embedder;
+      return {
+        body: printPlain({ status: 'ready', engines, embedder: { id, kind: isRemote ? 'provider' : 'built-in' } }),
+      };
     },
   }),
 
@@ -89,7 +127,7 @@ export const operationRoutes: readonly Route[] = [
     tag,
     summary: 'What the space holds, how its caches and engines do, and what should worry',
     description:
-      'Sizes are of this space; hit rates and engines are of this instance since it began, `reported` of all instances within `cache.reportDays`. `warnings` names each threshold of `alerts` that is passed.',
+      'Sizes, and what the search index holds, are of this space; hit rates, queries and engines are of this instance since it began, `reported` of all instances within `cache.reportDays`. `warnings` names each threshold of `alerts` that is passed.',
     scope: 'read',
     answers: {
       200: {
@@ -111,6 +149,15 @@ export const operationRoutes: readonly Route[] = [
               { kind: 'head', l1Hits: 900, l2Hits: 60, l3Hits: 0, loads: 40, hitRate: 0.96, l3Entries: 0, l3Bytes: 0 },
             ],
           },
+          search: {
+            engine: 'pgvector',
+            embedder: 'static:glove-6b-30k:100:1',
+            chunks: 2600,
+            embedded: 2600,
+            vectors: { 'static:glove-6b-30k:100:1': 2600 },
+            pending: 0,
+            queries: { cached: 40, asked: 55, averageMs: 18.4 },
+          },
           engines: { postgres: { calls: 310, failures: 0, averageMs: 2.1 } },
           warnings: [],
         },
@@ -118,10 +165,10 @@ export const operationRoutes: readonly Route[] = [
     },
     problems: [],
     async handle({ manager, request }) {
-      const { space, cache, engines, warnings } = await manager.statistics(request);
+      const { space, cache, search, engines, warnings } = await manager.statistics(request);
       const { seq, versions, pinned, versionBytes, ...held } = space;
       const count = { count: versions, pinned, bytes: versionBytes };
-      return { seq, body: printPlain({ ...held, versions: count, cache, engines, warnings }) };
+      return { seq, body: printPlain({ ...held, versions: count, cache, search, engines, warnings }) };
     },
   }),
 
@@ -191,14 +238,20 @@ export const operationRoutes: readonly Route[] = [
         },
       },
     },
-    problems: [],
-    async handle({ manager, request, body }) {
+    problems: ['idempotency_mismatch'],
+    async handle({ manager, request, body, idempotency }) {
       const { task } = body;
-      const reports = await manager[task]({ only: request, budgetMs: maintenanceBudgetMs });
-      const { isUnfinished, ...counts } = (reports[request.space] ?? {}) as { isUnfinished?: boolean };
-      return {
-        body: printPlain({ task, ...(isUnfinished === undefined ? {} : { unfinished: isUnfinished }), ...counts }),
+      const run = async () => {
+        const reports = await manager[task]({ only: request, budgetMs: maintenanceBudgetMs });
+        const { isUnfinished, ...counts } = (reports[request.space] ?? {}) as { isUnfinished?: boolean };
+        return printPlain({ task, ...(isUnfinished === undefined ? {} : { unfinished: isUnfinished }), ...counts });
       };
+      return { body: await manager.once(request, idempotency, run) };
     },
   }),
 ];
+
+const engineMembers = ({ isReady, latencyMs }: EngineHealth) => ({
+  status: isReady ? 'ready' : 'away',
+  latencyMs: Math.round(latencyMs * 10) / 10,
+});

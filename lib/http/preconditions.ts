@@ -1,12 +1,20 @@
 import { invalid } from '../base/problem.ts';
 import type { Precondition } from '../contexts/operation.ts';
 
+/** How an answer may be compressed. */
+export type Coding = 'zstd' | 'gzip';
+
+/** The entity tag of an answer when it is compressed: other bytes are another representation (RFC 9110, 8.8.3.3). */
+export const toCodedTag = (tag: string, coding: Coding) => tag.replace(/"$/, `-${coding}"`);
+
+const toPlainTag = (tag: string) => tag.replace(/-(?:zstd|gzip)"$/, '"');
+
 /** No version has this number, so a precondition on it never holds. */
 const noVersion = -1;
 
 /**
  * What `If-Match` and `If-None-Match` ask of a write. An entity tag that is no version's, such as a resolved context's,
- * never matches.
+ * never matches; that of a compressed answer is its version's.
  *
  * @throws Problem `invalid_request` for a header that is no entity tag, or for both headers at once.
  */
@@ -23,15 +31,16 @@ export function readPrecondition(headers: Headers): Precondition {
   if (match === undefined) return {};
   if (match === '*') return { ifLive: true };
   if (!/^(W\/)?"[^"]*"$/.test(match)) throw invalid('If-Match', 'is * or one entity tag, such as "3"');
-  const version = /^"([1-9]\d{0,8})"$/.exec(match)?.[1];
+  const version = /^"([1-9]\d{0,8})"$/.exec(toPlainTag(match))?.[1];
   return { ifVersion: version === undefined ? noVersion : Number(version) };
 }
 
-/** Whether a read's `If-None-Match` names this entity tag, so that 304 is the answer. */
-export function isKnownTag(headers: Headers, tag: string): boolean {
+/** The entity tag, compressed or not, by which a read's `If-None-Match` knows it already, so that 304 is the answer. */
+export function knownTag(headers: Headers, tag: string): string | undefined {
   const header = headers.get('if-none-match');
-  if (header === null) return false;
-  return header.split(',').some((one) => one.trim() === '*' || one.trim().replace(/^W\//, '') === tag);
+  if (header === null) return undefined;
+  const sent = header.split(',').map((one) => one.trim().replace(/^W\//, ''));
+  return sent.includes('*') ? tag : sent.find((one) => toPlainTag(one) === tag);
 }
 
 /**

@@ -3,9 +3,13 @@ import { gzip, zstdCompress } from 'node:zlib';
 import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import type { CacheRead, EngineCall, Telemetry } from '../telemetry/telemetry.ts';
+import { type Coding, toCodedTag } from './preconditions.ts';
 import type { Answer } from './route.ts';
 
-const encoders = { zstd: promisify(zstdCompress), gzip: promisify(gzip) } as const;
+const encoders: Readonly<Record<Coding, (body: string | Uint8Array) => Promise<Buffer>>> = {
+  zstd: promisify(zstdCompress),
+  gzip: promisify(gzip),
+};
 // Below this the headers weigh more than what is saved.
 const compressedBytesMin = 1024;
 
@@ -66,6 +70,7 @@ export function toResponse(
 ): Response | Promise<Response> {
   const { status = 200, body, lengthBytes } = answer;
   const headers = toHeaders(answer, about);
+  if (status === 304) headers['vary'] = 'accept-encoding';
   if (body === undefined) return new Response(null, { status, headers });
   headers['content-type'] = answer.contentType ?? 'application/json';
   const isStream = typeof body === 'object' && Symbol.asyncIterator in body;
@@ -75,11 +80,12 @@ export function toResponse(
   }
   const isReady = typeof body === 'object' && 'plain' in body;
   const plain = isReady ? body.plain : (body as string | Uint8Array<ArrayBuffer>);
-  const encoding =
-    plain.length < compressedBytesMin || status === 206 ? undefined : acceptedEncoding(about.acceptEncoding);
+  if (plain.length < compressedBytesMin || status === 206) return new Response(plain, { status, headers });
+  headers['vary'] = 'accept-encoding';
+  const encoding = acceptedEncoding(about.acceptEncoding);
   if (encoding === undefined) return new Response(plain, { status, headers });
   headers['content-encoding'] = encoding;
-  headers['vary'] = 'accept-encoding';
+  if (headers['etag'] !== undefined) headers['etag'] = toCodedTag(headers['etag'], encoding);
   const encoded = (isReady ? body.encoded.get(encoding) : undefined) ?? encode(encoding, plain);
   if (isReady) {
     body.encoded.set(encoding, encoded);
@@ -104,10 +110,10 @@ function toHeaders({ seq, headers: own }: Answer, about: { readonly requestId: s
   return headers;
 }
 
-const encode = async (encoding: keyof typeof encoders, body: string | Uint8Array) =>
+const encode = async (encoding: Coding, body: string | Uint8Array) =>
   (await encoders[encoding](body)) as Uint8Array<ArrayBuffer>;
 
-function acceptedEncoding(header: string | null): keyof typeof encoders | undefined {
+function acceptedEncoding(header: string | null): Coding | undefined {
   if (header === null) return undefined;
   const taken = header
     .toLowerCase()

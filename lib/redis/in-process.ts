@@ -214,6 +214,8 @@ export function createInProcessRedis(deps: { bounds: Bounds; clock: () => number
       return gone.length;
     },
 
+    async ping() {},
+
     lose(space, { entries: withEntries } = { entries: false }) {
       states.delete(space);
       if (!withEntries) return;

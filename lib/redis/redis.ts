@@ -105,4 +105,6 @@ export interface Redis {
    * @returns how many entries went.
    */
   purge(space: string, prefixes: readonly string[] | 'all', options?: CallOptions): Promise<number>;
+  /** Asks whether it answers at all, and leaves nothing behind. */
+  ping(options?: CallOptions): Promise<void>;
 }

@@ -114,6 +114,9 @@ export function createUpstashRedis(deps: { url: string; token: string; bounds: B
         cursor = next;
       }
     },
+    async ping(options) {
+      await ask((redis) => redis.ping(), { ...options, sentBytes: 0 });
+    },
   };
 }
 

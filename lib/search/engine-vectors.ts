@@ -1,5 +1,6 @@
 import { sha256 } from '../base/hash.ts';
 import { Problem } from '../base/problem.ts';
+import { createRecent } from '../base/recent.ts';
 import type { Breaker } from '../cache/breaker.ts';
 import { type SpaceRef, systemRequest } from '../contexts/request.ts';
 import type { Database, Statement } from '../postgres/database.ts';
@@ -32,6 +33,10 @@ export const tenantOf = ({ slot }: Pick<SpaceRef, 'slot'>) => sha256(slot).slice
 export const engineLabel = (engine: VectorEngine, identity: string, embedder: string) =>
   `${engine.name}/${identity}/${embedder}`;
 
+/** Whether it tells so of this embedder, wherever the engine keeps its entries. */
+export const isEngineLabel = (label: string, engine: VectorEngine, embedder: string) =>
+  label.startsWith(`${engine.name}/`) && label.endsWith(`/${embedder}`);
+
 // Longer than what was sent to the engine may be on its way: three batches of half a minute each. Where a process ends in the
 // midst of it, the others wait so long.
 const leaseSeconds = 120;
@@ -56,8 +61,8 @@ export function createEngineVectors(deps: {
   const { database, embedding, engine, claim, guard, nonce } = deps;
   const [embedder] = embedding.embedders;
   const holder = nonce();
-  // Until when what failed may still arrive, by the slot of its space.
-  const unsure = new Map<string, number>();
+  // Slots of spaces of which something that failed may still arrive.
+  const unsure = createRecent({ clock: () => performance.now(), ms: leaseSeconds * 1000 });
 
   const requestOf = (space: SpaceRef) => systemRequest(space, followerName);
   const run = (space: SpaceRef, statements: Statement[]) =>
@@ -85,7 +90,7 @@ export function createEngineVectors(deps: {
       const garbage = await listGarbage(database, request, textsMax);
       if (garbage.length === 0) break;
       await guard.watch(() => engine.remove(tenantOf(space), garbage));
-      const isSure = (unsure.get(space.slot) ?? 0) < performance.now();
+      const isSure = !unsure.has(space.slot);
       await run(space, [removeEntries(garbage, isSure)]);
       if (isOver()) return end(false);
       if (!(await hold())) return { ...done, isSettled: false };
@@ -124,7 +129,7 @@ export function createEngineVectors(deps: {
       try {
         return await settle(space, deadline);
       } catch (error) {
-        unsure.set(space.slot, performance.now() + leaseSeconds * 1000);
+        unsure.note(space.slot);
         // The space may have been deleted meanwhile, and what was sent last have come after its end.
         const isGone = await countPending(database, requestOf(space)).then(
           () => false,

@@ -3,7 +3,7 @@ import { type ContextFilter, filterConditions } from '../contexts/filter.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type HeadJson, jsonColumn, toHead } from '../contexts/rows.ts';
 import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
-import { type Database, runOne } from '../postgres/database.ts';
+import { type Database, type Row, runOne } from '../postgres/database.ts';
 import { join, sql, toStatement } from '../postgres/sql.ts';
 import { toTerm } from './analysis.ts';
 import type { WordQuery } from './query.ts';
@@ -101,9 +101,21 @@ export async function findChunks(database: Database, request: LoadRequest, wante
     head: toHead(one.head),
   }));
   const expiresMs = row['expires_ms'] ? Number(row['expires_ms']) : null;
-  const vectorsOf = row['has_chunks'] === 't' ? (row['vectors_of'] ?? null) : undefined;
+  const vectorsOf = toVectorsOf(row);
   const hasVectors = row['has_vectors'] === 't';
   return { ...read, value: { found, vectorsOf, pending: Number(row['pending']), hasVectors, expiresMs } };
+}
+
+const toVectorsOf = (row: Row) => (row['has_chunks'] === 't' ? (row['vectors_of'] ?? null) : undefined);
+
+/** As {@link FoundPage} has it. */
+export async function readVectorsOf(database: Database, request: RequestContext): Promise<FoundPage['vectorsOf']> {
+  const [row = {}] = await runOne(
+    database.in(request),
+    toStatement(sql`select vectors_of, chunks > 0 as has_chunks from search_state where space_id = ${request.space}`),
+    request,
+  );
+  return toVectorsOf(row);
 }
 
 /** The vector of a query that layer 3 holds. */

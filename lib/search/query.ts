@@ -10,6 +10,8 @@ export interface WordQuery {
   readonly must: string | null;
   /** What a text must not hold, as a tsquery; null for nothing. */
   readonly mustNot: string | null;
+  /** Of that, what is a lexeme by itself. */
+  readonly excluded: readonly string[];
 }
 
 // Of all kinds together: a query is read to here.
@@ -24,6 +26,7 @@ export function readQuery(text: string): WordQuery {
   const must: string[] = [];
   const needed = new Set<string>();
   const mustNot: string[] = [];
+  const excluded = new Set<string>();
   let asked = 0;
   const toWords = (phrase: string) => {
     const words = splitWords(phrase, 'query').slice(0, lexemesMax - asked);
@@ -36,6 +39,9 @@ export function readQuery(text: string): WordQuery {
     if (own === null) return ' ';
     if (minus === '-' || word !== undefined) {
       mustNot.push(own);
+      const [first, ...others] = words;
+      if (first !== undefined && others.every(({ position }) => position === first.position))
+        excluded.add(toLexeme(first.text));
       return ' ';
     }
     must.push(own);
@@ -46,7 +52,13 @@ export function readQuery(text: string): WordQuery {
     if (lexemes.size < lexemesMax) lexemes.add(toLexeme(word.text));
   }
   const join = (parts: string[], operator: string) => (parts.length === 0 ? null : parts.join(operator));
-  return { lexemes: [...lexemes], needed: [...needed], must: join(must, ' & '), mustNot: join(mustNot, ' | ') };
+  return {
+    lexemes: [...lexemes],
+    needed: [...needed],
+    must: join(must, ' & '),
+    mustNot: join(mustNot, ' | '),
+    excluded: [...excluded],
+  };
 }
 
 /** Words at their distances; null where there are none. */

@@ -12,12 +12,12 @@ import type { LoadRequest, Read } from '../contexts/snapshot.ts';
 import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { Database } from '../postgres/database.ts';
 import { type Chunk, chunkContext } from './chunk.ts';
-import { engineLabel, tenantOf } from './engine-vectors.ts';
+import { engineLabel, isEngineLabel, tenantOf } from './engine-vectors.ts';
 import { type Found, type FoundPage, findChunks, listAllowed, type Wanted } from './find.sql.ts';
 import type { Indexer } from './indexer.ts';
 import type { Indexing } from './indexing.ts';
 import { readQuery } from './query.ts';
-import { createQueryVectors, type QueryVectors } from './query-vectors.ts';
+import { createQueries, type QueryVectors } from './query-vectors.ts';
 import { createSearchKind } from './search-kind.ts';
 import { snippetOf } from './snippet.ts';
 import type { VectorEngine } from './vector-engine.ts';
@@ -83,27 +83,29 @@ const askedMax = 1500;
 const idsMax = 10_000;
 // How much content is read to see whether heads still hold what was found.
 const verifiedBytesMax = 16_777_216;
+const noVectors: QueryVectors = { vectors: [], isWhole: true, isReduced: false };
 
 export function createSearch(
   deps: Omit<Indexer, 'vectors'> & { database: Database; cache: Cache; contexts: Contexts; settings: Settings },
 ): Search {
   const { database, cache, contexts, embedding, indexing, engine, guard, settings, onFailure } = deps;
   const { layers, ttlSeconds } = settings.cache.kinds.vector;
-  const queryVectors = createQueryVectors({
+  const { k1, b, candidates, near, far, weight, hnswChunks: hnsw } = settings.search;
+  const [embedder] = embedding.embedders;
+  const queries = createQueries({
     database,
     embedding,
+    isOwn: (label) => (engine === undefined ? label === embedder.id : isEngineLabel(label, engine, embedder.id)),
     ttlSeconds: layers.length > 0 ? ttlSeconds : null,
     onFailure,
   });
-  const { k1, b, candidates, near, far, weight, hnswChunks: hnsw } = settings.search;
-  const [embedder] = embedding.embedders;
   const kind = createSearchKind(settings);
   const { throughOne } = createThrough({ cache, originMs: settings.cache.originMs });
 
   async function load(request: LoadRequest, query: SearchQuery): Promise<Loaded<SearchAnswer>> {
     const words = readQuery(query.query);
     const isSemantic = query.mode !== 'keyword';
-    const asked: QueryVectors = isSemantic ? await queryVectors(request, query.query) : { vectors: [], isWhole: true };
+    const asked = isSemantic ? await queries.toVectors(request, query.query) : noVectors;
     const wanted = {
       words: query.mode === 'semantic' ? { ...words, lexemes: null } : words,
       vectors: asked.vectors,
@@ -119,6 +121,8 @@ export function createSearch(
     };
     const find = isSemantic && engine !== undefined ? findBeside : findInside;
     const { found, isWhole, isLacking, read } = await findEnough(request, wanted, query.limit, find);
+    // Another process has made the vectors anew as one of those has them that were left out.
+    if (isSemantic && queries.isMissing(request, asked, read.value.vectorsOf)) return load(request, query);
     // The embedder, or the engine, is back.
     if (isSemantic && asked.isWhole && isLacking) indexing.wake(request);
     const hits = found.map((one): SearchHit => {
@@ -150,8 +154,8 @@ export function createSearch(
     // Many are narrowed down to by PostgreSQL.
     const allowed = filter === null ? null : await listAllowed(database, request, filter);
     const ids = allowed !== null && allowed.length > idsMax ? null : allowed;
-    const { lexemes, needed } = words;
-    const question = { lexemes, needed, vectors: asked, weight: counts, ids, limit, isByChunk };
+    const { lexemes, needed, excluded } = words;
+    const question = { lexemes, needed, excluded, vectors: asked, weight: counts, ids, limit, isByChunk };
     // Of a tenant that it does not know it has nothing, whatever PostgreSQL knows.
     const answer = await guard.call(async () => {
       const found = await engine?.find(tenantOf(request), question);

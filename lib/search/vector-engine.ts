@@ -19,6 +19,8 @@ export interface EngineQuery {
   readonly lexemes: readonly string[] | null;
   /** All of these have to be. */
   readonly needed: readonly string[];
+  /** None of these may be. */
+  readonly excluded: readonly string[];
   /** The vector of the query by each embedder, the current one first. */
   readonly vectors: readonly { readonly embedder: string; readonly vector: Float32Array }[];
   /** What the likeness of vectors counts beside that of words, 0 to 1. */
@@ -55,5 +57,7 @@ export interface VectorEngine {
   dropTenant(tenant: string): Promise<void>;
   /** The best entries, the best first; null where it has nothing of the tenant. */
   find(tenant: string, query: EngineQuery): Promise<EngineHit[] | null>;
+  /** Asks whether it answers searches, and finds nothing. */
+  ping(): Promise<void>;
   close(): Promise<void>;
 }

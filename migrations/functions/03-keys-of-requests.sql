@@ -25,3 +25,18 @@ $$;
 create or replace function release_key(p_options jsonb) returns void language sql as $$
   delete from idempotency where space_id = current_setting('lamina.space') and key = p_options ->> 'key';
 $$;
+
+-- Takes the key for work of more than one transaction, and answers as take_key does. Work under way is recorded as {"until"},
+-- in milliseconds since 1970: from then on it counts as killed, and whoever asks may begin it again.
+create or replace function begin_work(p_options jsonb, p_seconds double precision) returns jsonb language plpgsql as $$
+declare
+  v_recorded jsonb := take_key(p_options, array[]::text[]);
+begin
+  if v_recorded is not null then
+    perform from idempotency where space_id = current_setting('lamina.space') and key = p_options ->> 'key'
+      and fingerprint = p_options ->> 'fingerprint' and (answer ->> 'until')::bigint <= to_ms(clock_timestamp()) for update;
+    if not found then return v_recorded; end if;
+  end if;
+  perform keep_answer(p_options, jsonb_build_object('until', to_ms(clock_timestamp() + make_interval(secs => p_seconds))));
+  return null;
+end $$;

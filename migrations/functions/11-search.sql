@@ -431,3 +431,24 @@ begin
     select h.header, h.text from chunk h where h.space_id = v_space and h.context_id = b.context_id and h.key = b.key offset 0) h
   order by b.score desc, b.context_id, b.ordinal;
 end $$;
+
+-- What the search index of the space holds: chunks, writes that it has not seen, and how many chunks each embedder has made
+-- vectors of, in PostgreSQL (`pgvector`) or in the engine named, as far as that has confirmed them.
+create or replace function search_statistics(p_engine text) returns jsonb language plpgsql stable as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_vectors jsonb;
+begin
+  if p_engine <> 'pgvector' then
+    -- See engineLabel: engine, identity, embedder.
+    select jsonb_object_agg(h.embedder, h.chunks) into v_vectors from (
+      select substr(held_of, length(p_engine) + 2 + strpos(substr(held_of, length(p_engine) + 2), '/')) as embedder, count(*) as chunks
+      from vector_entry where space_id = v_space and starts_with(held_of, p_engine || '/') group by 1) h;
+  elsif to_regclass('chunk_vector') is not null then
+    select jsonb_object_agg(v.embedder, v.chunks) into v_vectors from (
+      select embedder, count(*) as chunks from chunk_vector where space_id = v_space group by embedder) v;
+  end if;
+  return jsonb_build_object(
+    'chunks', coalesce((select chunks from search_state where space_id = v_space), 0),
+    'pending', pending_writes(), 'vectors', coalesce(v_vectors, '{}'));
+end $$;

@@ -40,6 +40,7 @@ describe('with PostgreSQL away', () => {
           get: (...call) => unless(() => redis.get(...call)),
           store: (...call) => unless(() => redis.store(...call)),
           purge: (...call) => unless(() => redis.purge(...call)),
+          ping: (...call) => unless(() => redis.ping(...call)),
         };
       },
     };

@@ -149,6 +149,7 @@ export async function simulate(code: Code, scenario: Scenario, seed: number): Pr
       });
     return {
       purge: redis.purge,
+      ping: redis.ping,
       get: (space, request) =>
         send(`get ${request.keys.join()} since ${request.since}`, () => redis.get(space, request)),
       store: (space, request) =>

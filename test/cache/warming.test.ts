@@ -26,6 +26,7 @@ describe.each(engines)('warming on $name', (engine) => {
           get: (...call) => unless(() => own.get(...call)),
           store: (...call) => unless(() => own.store(...call)),
           purge: (...call) => unless(() => own.purge(...call)),
+          ping: (...call) => unless(() => own.ping(...call)),
         };
       },
     });

@@ -70,9 +70,51 @@ describe('a store with Weaviate beside it', () => {
     expect([requests, server.calls() - before]).toEqual([1, 1]);
     const again = await store.counting(() => search(store, 'other animals'));
     expect([again.requests, server.calls() - before]).toEqual([0, 1]);
+    const embedder = createStaticEmbedder().id;
+    expect((await store.send('GET', '/v1/stats')).json.search).toMatchObject({
+      engine: 'weaviate',
+      chunks: 2,
+      embedded: 2,
+      vectors: { [embedder]: 2 },
+    });
     const held = server.contents(tenantOf(store.ref)).join('\n');
     expect(held).toContain('kitten');
     expect(held).not.toContain('Kittens and');
+  });
+
+  test('what must not be there takes no places of what may', async () => {
+    const store = await open();
+    const operations = (from: number, count: number, content: string) =>
+      Array.from({ length: count }, (_, n) => ({ op: 'put', id: `c${from + n}`, ...text(`${content} ${from + n}`) }));
+    for (let from = 0; from < 600; from += 100)
+      await store.send('POST', '/v1/batch/write', {
+        body: { operations: operations(from, 100, 'Vaccine, vaccine, kitten.') },
+      });
+    const wanted = operations(
+      600,
+      10,
+      'A vaccine is mentioned here in passing among much else that is said at length.',
+    );
+    await store.send('POST', '/v1/batch/write', { body: { operations: wanted } });
+    await index(store);
+    for (const [query, calls] of [
+      ['vaccine -kitten', 1],
+      ['vaccine -"kitten"', 1],
+      // Only PostgreSQL knows phrases: what it leaves out is made up for by asking for more.
+      ['vaccine -"vaccine kitten"', null],
+    ] as const) {
+      for (const mode of ['hybrid', 'semantic'] as const) {
+        const before = server.calls();
+        const found = await search(store, query, { mode });
+        expect([query, mode, idsOf(found).sort(), found.degraded]).toEqual([
+          query,
+          mode,
+          wanted.map(({ id }) => id).sort(),
+          [],
+        ]);
+        if (calls !== null) expect(server.calls() - before).toBe(calls);
+      }
+    }
   });
 
   for (const how of ['refuse', 'hang'] as const) {
@@ -219,8 +261,20 @@ describe('a store with Weaviate beside it', () => {
   });
 
   test('takes over from pgvector, and a new embedder from an old one, searched meanwhile', async () => {
-    const named = (id: string): Embedder => ({ ...createStaticEmbedder(), id });
-    const [first, second] = [named('first:100'), named('second:100')];
+    const queries = { first: 0, second: 0 };
+    const named = (name: keyof typeof queries): Embedder => {
+      const inner = createStaticEmbedder();
+      return {
+        ...inner,
+        id: `${name}:100`,
+        isRemote: true,
+        async embed(texts, options) {
+          if (options.purpose === 'query') queries[name]++;
+          return inner.embed(texts, options);
+        },
+      };
+    };
+    const [first, second] = [named('first'), named('second')];
     const inside = await openStore(pgliteEngine, { embedders: [first] });
     await put(inside, 'pets', 'Kittens need vaccines.');
     await index(inside);
@@ -239,11 +293,20 @@ describe('a store with Weaviate beside it', () => {
       token: inside.token,
       ref: inside.ref,
     });
-    expect(idsOf(await search(next, 'animals', { mode: 'semantic', limit: 7 }))).toEqual(['pets']);
+    Object.assign(queries, { first: 0, second: 0 });
+    expect(idsOf(await search(next, 'young animals', { mode: 'semantic' }))).toEqual(['pets']);
     await put(next, 'more', 'Puppies bark.');
     await index(next);
-    const both = await search(next, 'animals', { mode: 'semantic' });
+    const both = await search(next, 'wild animals', { mode: 'semantic' });
     expect([both.degraded, idsOf(both).sort()]).toEqual([[], ['more', 'pets']]);
+    expect(queries).toEqual({ first: 1, second: 2 });
+    // A process that begins later knows it as well.
+    const later = Object.assign(await open({ embedders: [second, first], database: inside.database, isBare: true }), {
+      token: inside.token,
+      ref: inside.ref,
+    });
+    expect(idsOf(await search(later, 'other animals', { mode: 'semantic' })).sort()).toEqual(['more', 'pets']);
+    expect(queries).toEqual({ first: 1, second: 3 });
   });
 
   test('another Weaviate, or one that was emptied, is known to have nothing', async () => {

@@ -5,7 +5,7 @@ import type { Embedder } from '../../lib/search/embedder.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
 import { type EngineCall, noTelemetry } from '../../lib/telemetry/telemetry.ts';
 import { type EmbedderEndpoint, keys, startEmbedders } from '../servers/embedders.ts';
-import { openStore } from '../support/client.ts';
+import { openStore, type TestStore } from '../support/client.ts';
 import { pgliteEngine } from '../support/engines.ts';
 
 const names = [
@@ -252,6 +252,42 @@ describe('embedders behind an API', () => {
         .in(old.ref)
         .run([{ text: 'select distinct embedder from chunk_vector', params: [] }]);
       expect(rows).toEqual([{ embedder: 'openai:text-embedding-3-small:256' }]);
+    });
+
+    test('one on its way out is asked for queries until its vectors are gone, and again where it takes over anew', async () => {
+      const [voyage, openai] = ['voyage:voyage-3.5', 'openai:text-embedding-3-small:256'];
+      const old = await openStore(pgliteEngine, { embedders: await open(voyage) });
+      await old.send('PUT', '/v1/contexts/pets', { body: text('Kittens need vaccines.') });
+      await old.manager.index({ only: old.ref, budgetMs: 10_000 });
+      const begin = async (names: string) =>
+        openStore(pgliteEngine, { database: old.database, embedders: await open(names), isBare: true });
+      let asked = 0;
+      /** Which of the two are asked, for a query that nobody has asked before. */
+      async function search(store: TestStore) {
+        endpoint.calls.length = 0;
+        const body = { query: `animals ${++asked}`, mode: 'semantic' };
+        const { json } = await store.send('POST', '/v1/search', { body, token: old.token });
+        const of = [...new Set(endpoint.calls.map(({ path }) => path.split('/')[1]))].sort();
+        return { of, ids: json.hits.map(({ id }: { id: string }) => id), degraded: json.degraded };
+      }
+      const next = await begin(`${openai},${voyage}`);
+      for (let n = 0; n < 2; n++)
+        expect(await search(next)).toEqual({ of: ['openai', 'voyage'], ids: ['pets'], degraded: [] });
+      await next.manager.index({ only: old.ref, budgetMs: 10_000 });
+      const alone = { of: ['openai'], ids: ['pets'], degraded: [] };
+      expect(await search(next)).toEqual(alone);
+      expect(await search(await begin(`${openai},${voyage}`))).toEqual(alone);
+      // Chunks that wait for their vectors are no reason to ask it.
+      const operations = Array.from({ length: 70 }, (_, n) => ({ op: 'put', id: `m${n}`, ...text(`Ship ${n}.`) }));
+      await next.send('POST', '/v1/batch/write', { body: { operations }, token: old.token });
+      await next.manager.search.indexing.index(old.ref, 0);
+      expect((await search(next)).of).toEqual(['openai']);
+      await next.manager.index({ only: old.ref, budgetMs: 10_000 });
+      const back = await begin(`${voyage},${openai}`);
+      await back.manager.reindex({ only: old.ref, budgetMs: 10_000 });
+      const found = await search(next);
+      expect([found.of, found.ids[0], found.degraded]).toEqual([['openai', 'voyage'], 'pets', []]);
+      expect((await search(back)).of).toEqual(['voyage']);
     });
 
     test('many new chunks are found by words before they are embedded, and each is embedded once', async () => {

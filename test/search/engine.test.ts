@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createWeaviate, type WeaviateAddress } from '../../lib/search/engines/weaviate.ts';
 import type { EngineEntry, EngineQuery, VectorEngine } from '../../lib/search/vector-engine.ts';
 import { type EngineCall, noTelemetry } from '../../lib/telemetry/telemetry.ts';
+import { startWeaviate } from '../servers/weaviate.ts';
 import { newId } from '../support/client.ts';
 import { openWeaviate, type TestWeaviate } from '../support/weaviate.ts';
 
@@ -26,6 +27,7 @@ const entry = (id: string, n: number, lexemes: string, ...parts: number[]): Engi
 const asked: EngineQuery = {
   lexemes: null,
   needed: [],
+  excluded: [],
   vectors: [],
   weight: 0.3,
   ids: null,
@@ -153,6 +155,11 @@ describe('Weaviate', () => {
       expect((await find(of, { ...query, ids })).sort()).toEqual(['c397', 'c398', 'c399']);
       expect((await find(of, { ...query, ids, needed: ['word', 'odd'] })).sort()).toEqual(['c397', 'c399']);
     }
+    for (const query of [{ lexemes: ['word'] }, { vectors }, { lexemes: ['word'], vectors }]) {
+      expect((await find(of, { ...query, ids, excluded: ['odd'] })).sort()).toEqual(['c398']);
+      expect(await find(of, { ...query, ids, excluded: ['odd', 'word'] })).toEqual([]);
+      expect((await find(of, { ...query, ids, excluded: ['od'] })).sort()).toEqual(['c397', 'c398', 'c399']);
+    }
     expect(await find(of, { lexemes: ['word'], ids: [] })).toEqual([]);
     await engine.put(of, embedder, [entry("it's [odd] \\ %", 1, 'word', 1)]);
     expect(await find(of, { lexemes: ['word'], ids })).toContain("it's [odd] \\ %");
@@ -197,13 +204,35 @@ describe('Weaviate', () => {
 
   test('a wrong key, and nobody there, are said to be away', async () => {
     const nobody = open({ url: 'http://127.0.0.1:9', grpcUrl: 'http://127.0.0.1:9' });
-    await expect(nobody.find(tenant(), { ...asked, lexemes: ['word'] })).rejects.toMatchObject({ code: 'unavailable' });
+    for (const call of [() => nobody.ping(), () => nobody.find(tenant(), { ...asked, lexemes: ['word'] })])
+      await expect(call()).rejects.toMatchObject({ code: 'unavailable' });
     if (server.address.apiKey === undefined) return;
     const stranger = open({ ...server.address, apiKey: 'wrong' });
     await expect(stranger.put(tenant(), embedder, [entry('a', 1, 'word', 1)])).rejects.toMatchObject({
       code: 'unavailable',
     });
     expect(calls.at(-1)).toMatchObject({ engine: 'weaviate', outcome: 'unavailable' });
+  });
+
+  test('that is gone is given up at once, without a word on the console', async () => {
+    const gone = await startWeaviate();
+    const { url, grpcUrl, apiKey } = gone;
+    const leaving = open({ url, grpcUrl, apiKey });
+    const of = tenant();
+    await leaving.put(of, embedder, [entry('a', 1, 'word', 1)]);
+    await gone.stop();
+    const halfThere = open({ ...server.address, grpcUrl });
+    const printed = (['log', 'info', 'warn', 'error'] as const).map((name) => vi.spyOn(console, name));
+    const started = performance.now();
+    for (const one of [leaving, halfThere]) {
+      await expect(one.find(of, { ...asked, lexemes: ['word'] })).rejects.toMatchObject({ code: 'unavailable' });
+      await expect(one.put(of, embedder, [entry('b', 2, 'word')])).rejects.toMatchObject({ code: 'unavailable' });
+      await expect(one.ping()).rejects.toMatchObject({ code: 'unavailable' });
+    }
+    // Each batch is held back for half a second by the client.
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(printed.flatMap(({ mock }) => mock.calls)).toEqual([]);
+    for (const spy of printed) spy.mockRestore();
   });
 
   test('ten instances that begin at once make one collection', async () => {

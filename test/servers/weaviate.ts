@@ -34,7 +34,7 @@ interface Collection {
 }
 
 const resultsMax = 10_000;
-const operators = { and: 7, containsAny: 12, containsAll: 13 };
+const operators = { notEqual: 2, and: 7, containsAny: 12, containsAll: 13 };
 
 /** The definitions lie in the client's package without being exported. */
 async function loadDefinitions() {
@@ -265,9 +265,9 @@ const toStored = (object: Message): Stored => ({
 
 function matches(one: Stored, filter: Message): boolean {
   if (filter === undefined) return true;
-  const { operator, filters, target, valueTextArray } = filter;
+  const { operator, filters, target, valueText, valueTextArray } = filter;
   if (operator === operators.and) return filters.every((each: Message) => matches(one, each));
-  const values: string[] | undefined = valueTextArray?.values;
+  const values: string[] | undefined = valueTextArray?.values ?? (valueText === undefined ? undefined : [valueText]);
   if (values === undefined) throw unknown('value type should be []string but is []float64');
   const property = target?.property;
   // A text is filtered by its tokens; those of an id, and of a property with tokenization "field", are the whole.
@@ -278,6 +278,7 @@ function matches(one: Stored, filter: Message): boolean {
         ? tokens(one.properties['lexemes'] ?? '')
         : [one.properties[property]];
   if (operator === operators.containsAny) return values.some((value) => held.includes(value));
+  if (operator === operators.notEqual) return !values.every((value) => held.includes(value));
   if (operator === operators.containsAll) return values.every((value) => held.includes(value));
   throw unknown(`operator ${operator} is not among what is asked here`);
 }

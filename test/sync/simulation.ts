@@ -320,12 +320,12 @@ export async function simulate({ store, database, cut }: Cuttable, world: World,
     return report;
   }
 
-  peers.forEach((peer) =>
+  for (const peer of peers) {
     peer.onMeanwhile(async () => {
       if (happens(0.5)) await editOurs(2);
       else editTheirs(peer, 2);
-    }),
-  );
+    });
+  }
 
   for (let round = 0; round < world.rounds; round++) {
     await editOurs(Math.ceil(world.items / 4));
