@@ -84,20 +84,11 @@ export function createInspecting(deps: {
         subtree,
       });
 
-      /** Why an item is left alone. */
-      const refuse = (
-        id: string,
-        live: Context | null,
-        ours: Held | null,
-        reading: Reading | undefined,
-      ): string | undefined => {
+      /** Why what the peer has told cannot be taken at all. */
+      const refuse = (reading: Reading | undefined): string | undefined => {
         if (reading === undefined) return 'The peer has not told what it holds.';
         if ('refused' in reading) return reading.refused;
-        if (reading.held === null) return undefined;
-        const fault = faultOf(reading.held.value, settings.limits);
-        if (fault !== undefined || live === null) return fault;
-        if (!within.has(id)) return 'A context of this id lies here, outside the subtree of the peer.';
-        return ours === null ? 'The context of this id is one here that the peer cannot hold.' : undefined;
+        return reading.held ? faultOf(reading.held.value, settings.limits) : undefined;
       };
       const seen = ids.map((id, at) => {
         const head = heads[at] ?? null;
@@ -110,7 +101,9 @@ export function createInspecting(deps: {
         const theirGoneMs = reading && 'goneMs' in reading ? reading.goneMs : undefined;
         const goneMs = { ours: head?.updatedMs ?? 0, theirs: theirGoneMs ?? clock() };
         const facts = { base: known.base, agreed: known.fingerprint, ours, theirs, goneMs };
-        return { id, head, known, ...facts, refused: refuse(id, live, ours, reading) };
+        // Something is here that is none of the peer's business: it must not be written over.
+        const foreign = live === null || ours !== null ? undefined : within.has(id) ? 'unlike' : 'outside';
+        return { id, head, known, ...facts, foreign, refused: refuse(reading) } as const;
       });
       const joined = seen.filter((one) => one.refused === undefined && needsBase(one, lens));
       const agreedOf = await readAgreedValues(
@@ -123,10 +116,12 @@ export function createInspecting(deps: {
         if (!lens.hasPlace || id === subtree) return true;
         return parentId === null ? subtree === undefined : within.has(parentId);
       };
-      return seen.map(({ refused, ...rest }) => {
+      return seen.map(({ refused, foreign, ...rest }) => {
         const item: Item = { ...rest, agreedValue: agreedOf(rest.known) };
         const step = refused === undefined ? plan(item, { ...definition, lens }) : { refused };
         const look = { ...rest, ...item, step };
+        if (foreign !== undefined && step.apply !== undefined)
+          return { ...look, step: { refused: foreignReasons[foreign] } };
         return { ...look, step: displaced.has(rest.id) ? displace(look, definition, lens) : place(rest.id, step) };
       });
 
@@ -137,6 +132,11 @@ export function createInspecting(deps: {
     },
   };
 }
+
+const foreignReasons = {
+  unlike: 'The context of this id is one here that the peer cannot hold.',
+  outside: 'A context of this id lies here, outside the subtree of the peer.',
+};
 
 /** The step with its value moved to right below the root of the subtree, on each side that is written to and has it elsewhere. */
 function displace({ step, ours, theirs }: Look, { subtree, direction }: PeerDefinition, { fingerprint }: Lens): Step {

@@ -1,0 +1,255 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { systemClock } from '../../lib/base/clock.ts';
+import { settingsSchema } from '../../lib/config/settings.ts';
+import { entityId } from '../../lib/contexts/node-ids.ts';
+import type { RequestContext } from '../../lib/contexts/request.ts';
+import { graphLens, toValue } from '../../lib/memory/peer-lens.ts';
+import type { Connector } from '../../lib/sync/peer.ts';
+import { createSync, type Sync } from '../../lib/sync/sync.ts';
+import { createWholeLens } from '../../lib/sync/value.ts';
+import { noTelemetry } from '../../lib/telemetry/telemetry.ts';
+import { newId, openStore, type TestStore } from '../support/client.ts';
+import { engines } from '../support/engines.ts';
+import { createGate } from '../support/intercept.ts';
+import { createFakePeer, type FakePeer, noFaults } from './fake-peer.ts';
+
+const note = (text: string) => ({
+  kind: 'note',
+  contentType: 'text/plain',
+  bytes: Buffer.from(text),
+  metadata: '{}',
+  parentId: null,
+  expiresMs: null,
+});
+
+describe.each(engines)('runs of a peer, $name', (engine) => {
+  let store: TestStore;
+  let peer: FakePeer;
+  let sync: Sync;
+  let name: string;
+  let user: RequestContext;
+
+  beforeAll(async () => {
+    store = await openStore(engine);
+    user = { ...store.ref, actor: { kind: 'api', id: 'user' }, seq: 0, noCache: true };
+  });
+  beforeEach(async () => {
+    name = newId('peer');
+    peer = createFakePeer({ lens: createWholeLens(undefined), isWhole: false, random: () => 0.5 });
+    sync = openSync(peer.connector);
+    await sync.putPeer(user, name, { ...definition });
+    // What other tests have left is no news to this peer.
+    await sync.run(user, name, { trigger: 'request' });
+    return () => sync.removePeer(user, name);
+  });
+
+  const definition = {
+    type: 'lamina',
+    transport: { url: 'http://127.0.0.1' },
+    strategy: 'three-way',
+    direction: 'both',
+  } as const;
+  function openSync(connector: Connector, settings: object = {}): Sync {
+    return createSync({
+      database: store.database,
+      contexts: store.manager.contexts,
+      feed: store.manager.feed,
+      connectors: { lamina: connector, 'mcp-memory': connector },
+      mayStartCommands: false,
+      settings: settingsSchema.parse({ sync: settings }),
+      telemetry: noTelemetry,
+      clock: systemClock,
+      ids: store.manager.ids,
+    });
+  }
+  const run = (more: object = {}) => sync.run(user, name, { trigger: 'request', ...more });
+  const put = (id: string, content: unknown) => store.send('PUT', `/v1/contexts/${id}`, { body: { content } });
+  const read = async (id: string) =>
+    (await store.send('GET', `/v1/contexts/${id}`, { headers: { 'cache-control': 'no-cache' } })).json;
+  /** The peer's connector with something put around its sessions. */
+  const around = (wrap: (session: Awaited<ReturnType<Connector['open']>>) => object): Connector => ({
+    ...peer.connector,
+    open: async (...args) => {
+      const session = await peer.connector.open(...args);
+      return { ...session, ...wrap(session) };
+    },
+  });
+
+  test('one at a time: the second is told so, on any instance, and whoever waited goes on', async () => {
+    const gate = createGate();
+    const first = openSync(
+      around((session) => ({
+        async read(ids: readonly string[]) {
+          await gate.pass();
+          return session.read(ids);
+        },
+      })),
+    );
+    const id = newId();
+    await put(id, 1);
+    const running = first.run(user, name, { trigger: 'request' });
+    await gate.isReached;
+    await expect(run()).rejects.toMatchObject({ code: 'sync_running' });
+    gate.release();
+    expect(await running).toMatchObject({ pushed: 1 });
+    expect(await run()).toMatchObject({ pushed: 0, pulled: 0 });
+  });
+
+  test('a run that froze and lost its lease writes nothing more', async () => {
+    const gate = createGate();
+    const frozen = openSync(
+      around((session) => ({
+        async read(ids: readonly string[]) {
+          const read = await session.read(ids);
+          await gate.pass();
+          return read;
+        },
+      })),
+    );
+    const id = newId();
+    peer.edit(id, note('first'));
+    const lost = frozen.run(user, name, { trigger: 'request' }).catch((error) => error);
+    await gate.isReached;
+    const params = [store.space, name];
+    await store.database
+      .in(user)
+      .run([{ text: 'update peer set run_until = now() where space_id = $1 and name = $2', params }]);
+    peer.edit(id, note('second'));
+    expect(await run()).toMatchObject({ pulled: 1 });
+    gate.release();
+    expect(await lost).toMatchObject({ code: 'sync_running' });
+    expect((await read(id)).content).toBe('second');
+    const runs = await sync.runs(user, { peer: name, limit: 2 });
+    expect(runs.map(({ outcome }) => outcome)).toEqual(['done', 'lost']);
+  });
+
+  test('a peer that says it took a change and has not is found out, and told again', async () => {
+    const id = newId();
+    await put(id, 1);
+    peer.setFaults({ ...noFaults, lie: 1 });
+    const report = await run();
+    expect(report).toMatchObject({
+      pushed: 0,
+      skipped: 1,
+      left: [{ id, reason: 'The peer says that it took it, but does not hold it.' }],
+    });
+    expect(await sync.getPeer(user, name)).toMatchObject({ due: 1, waiting: [{ id }] });
+    peer.setFaults(noFaults);
+    expect(await run()).toMatchObject({ pushed: 1, skipped: 0 });
+    expect(peer.items.get(id)).toBeDefined();
+    expect(await sync.getPeer(user, name)).toMatchObject({ due: 0, waiting: [] });
+  });
+
+  test('much that is gone here halts the run as well', async () => {
+    const ids = Array.from({ length: 30 }, () => newId());
+    for (const id of ids) peer.edit(id, note(id));
+    expect(await run()).toMatchObject({ pulled: 30 });
+    for (const id of ids) await store.send('DELETE', `/v1/contexts/${id}`);
+    const halted = await run();
+    expect(halted.halted).toContain('are gone here');
+    expect(peer.items.size).toBeGreaterThanOrEqual(30);
+    expect(await sync.getPeer(user, name)).toMatchObject({ failures: 1 });
+    expect(await run({ isForced: true })).toMatchObject({ pushed: 30 });
+    expect(ids.filter((id) => peer.items.has(id))).toEqual([]);
+  });
+
+  test('a dry run says what would be done, and does nothing', async () => {
+    const [a, b] = [newId(), newId()];
+    await put(a, 1);
+    peer.edit(b, note('b'));
+    expect(await run({ isDry: true })).toMatchObject({ pulled: 1, pushed: 1 });
+    expect([peer.items.has(a), (await read(b)).code]).toEqual([false, 'context_not_found']);
+    expect(await sync.runs(user, { peer: name, limit: 10 })).toHaveLength(1);
+    expect(await run()).toMatchObject({ pulled: 1, pushed: 1 });
+  });
+
+  test('what was agreed on outlives the versions that retention takes', async () => {
+    const id = newId();
+    await put(id, { a: 1, b: 1 });
+    await run();
+    for (let at = 0; at < 120; at++) await put(id, { a: at, b: 1 });
+    await store.manager.cleanup({ only: store.ref, budgetMs: 5000 });
+    peer.edit(id, { ...note(''), contentType: 'application/json', bytes: Buffer.from('{"a":1,"b":2}') });
+    expect(await run()).toMatchObject({ merged: 1, conflicts: 0 });
+    expect((await read(id)).content).toEqual({ a: 119, b: 2 });
+  });
+
+  test('a tombstone stays until every peer has passed it', async () => {
+    const id = newId();
+    await put(id, 1);
+    await run();
+    await store.send('DELETE', `/v1/contexts/${id}`);
+    const purge = () => store.database.in(user).run([{ text: 'select purge_tombstones(0, 1000)', params: [] }]);
+    await purge();
+    expect((await read(id)).code).toBe('gone');
+    await run();
+    expect(peer.items.has(id)).toBe(false);
+    await purge();
+    expect((await read(id)).code).toBe('context_not_found');
+  });
+
+  test('a peer that is forgotten leaves both sides as they are, and its bytes to cleanup', async () => {
+    const id = newId();
+    peer.edit(id, note('kept'));
+    await run();
+    await sync.removePeer(user, name);
+    await expect(run()).rejects.toMatchObject({ code: 'not_found' });
+    expect((await read(id)).content).toBe('kept');
+    await sync.putPeer(user, name, { ...definition });
+    expect(await run()).toMatchObject({ pulled: 0, merged: 0, conflicts: 0 });
+  });
+
+  test('a peer with an interval hears of a write within a second, and is asked in its time', async () => {
+    const following = openSync(peer.connector, { delayMs: 20 });
+    await following.putPeer(user, name, { ...definition, intervalSeconds: 1 });
+    const stop = following.follow();
+    await following.runDue(store.ref, 1000);
+    const id = newId();
+    await put(id, 1);
+    following.wake(store.ref);
+    const until = async (is: () => boolean | Promise<boolean>) => {
+      const deadline = performance.now() + 5000;
+      while (!(await is())) {
+        if (performance.now() > deadline) throw new Error('it never came');
+        await sleep(20);
+      }
+    };
+    const written = performance.now();
+    await until(() => peer.items.has(id));
+    expect(performance.now() - written).toBeLessThan(1000);
+    const other = newId();
+    peer.edit(other, note('theirs'));
+    await until(async () => (await read(other)).content === 'theirs');
+    await stop();
+    const triggers = (await sync.runs(user, { peer: name, limit: 20 })).map(({ trigger }) => trigger);
+    expect(triggers).toEqual(expect.arrayContaining(['change', 'schedule']));
+  });
+
+  test('what a peer tells that no context can be is left where it is, and the rest is taken', async () => {
+    const good = newId();
+    peer.edit(good, note('good'));
+    peer.edit('not an id', note('bad'));
+    peer.edit(newId(), { ...note('x'), kind: 'NO KIND' });
+    peer.edit(newId(), { ...note('x'), bytes: Buffer.from([0xff, 0xfe]) });
+    peer.edit(newId(), { ...note('x'), contentType: 'application/json', bytes: Buffer.from('{"a":') });
+    peer.edit(newId(), { ...note('x'), metadata: '{"a":"\\u0000"}' });
+    peer.edit(newId(), { ...note('x'), metadata: '[]' });
+    peer.edit(newId(), { ...note('x'), expiresMs: Number.NaN });
+    const report = await run();
+    expect(report).toMatchObject({ pulled: 1, skipped: 6 });
+    expect((await read(good)).content).toBe('good');
+  });
+
+  test('names that only look alike are different items, and one of 10,000 characters is one', async () => {
+    const graph = createFakePeer({ lens: graphLens, isWhole: true, random: () => 0.5 });
+    const memory = openSync(graph.connector);
+    const other = newId('peer');
+    await memory.putPeer(user, other, { ...definition, type: 'mcp-memory' });
+    const names = ['café', 'cafe\u0301', 'раураl', 'paypal', 'x'.repeat(10_000), '', 'a\u0000b', '\u{1f600}'];
+    for (const one of names) graph.edit(entityId(one), toValue({ name: one, entityType: 't', observations: [one] }));
+    expect(await memory.run(user, other, { trigger: 'request' })).toMatchObject({ pulled: names.length, skipped: 0 });
+    expect(await memory.run(user, other, { trigger: 'request' })).toMatchObject({ pulled: 0, pushed: 0, merged: 0 });
+    await memory.removePeer(user, other);
+  });
+});
