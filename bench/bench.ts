@@ -5,6 +5,7 @@ import { benchMemory } from './memory.ts';
 import { benchMerge } from './merge.ts';
 import { keepReport, printReport, type Report } from './report.ts';
 import { benchSearch } from './search.ts';
+import { benchSync } from './sync.ts';
 import { benchWrites } from './writes.ts';
 
 // npm run bench [-- <name> … [-- <repository> …]]: each benchmark by its name, all of them without one. Repositories
@@ -17,6 +18,7 @@ const benchmarks: Readonly<Record<string, (repositories: readonly string[]) => A
   http: benchHttp,
   memory: benchMemory,
   search: benchSearch,
+  sync: benchSync,
 };
 
 const given = process.argv.slice(2);

@@ -129,11 +129,10 @@ export function createInProcessRedis(deps: { bounds: Bounds; clock: () => number
 
   /** Forgets the oldest touches beyond the bound; what is older than the floor is a miss from then on. */
   function trim(state: SpaceState): void {
-    while (state.touched.size > bounds.items) {
-      let oldest: readonly [string, number] = ['', Number.POSITIVE_INFINITY];
-      for (const touch of state.touched) if (isOlder(touch, oldest)) oldest = touch;
-      state.touched.delete(oldest[0]);
-      state.floor = Math.max(state.floor, oldest[1]);
+    const excess = state.touched.size - bounds.items;
+    for (const [item, tick] of excess > 0 ? oldestOf(state.touched, excess) : []) {
+      state.touched.delete(item);
+      state.floor = Math.max(state.floor, tick);
     }
     for (const [item, tick] of state.touched) if (tick <= state.floor) state.touched.delete(item);
   }
@@ -235,6 +234,21 @@ export function createInProcessRedis(deps: { bounds: Bounds; clock: () => number
       for (const [key, entry] of structuredClone(snapshot.entries)) put(key, entry);
     },
   };
+}
+
+/** The `count` oldest touches: in one pass where they are few, as they mostly are; by sorting where a batch brought many. */
+function oldestOf(touched: ReadonlyMap<string, number>, count: number): (readonly [string, number])[] {
+  const order = (left: readonly [string, number], right: readonly [string, number]) => (isOlder(left, right) ? -1 : 1);
+  if (count > 8) return [...touched].sort(order).slice(0, count);
+  const oldest: (readonly [string, number])[] = [];
+  for (const touch of touched) {
+    const last = oldest.at(-1);
+    if (oldest.length === count && last !== undefined && !isOlder(touch, last)) continue;
+    oldest.push(touch);
+    oldest.sort(order);
+    oldest.length = Math.min(oldest.length, count);
+  }
+  return oldest;
 }
 
 // Of items touched by one tick the first by name, as a sorted set has them.

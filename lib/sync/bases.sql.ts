@@ -50,8 +50,9 @@ export async function readItems(
     toStatement(sql`select (
         select jsonb_agg(jsonb_build_array(asked.id, b.state, b.fingerprint, b.value, c.id, c.ours_version, c.fingerprints))
         from unnest(${list(wanted.ids)}) asked (id)
-        left join peer_base b on b.space_id = s.id and b.peer = ${peer} and b.id = asked.id
-        left join conflict c on c.space_id = s.id and c.peer = ${peer} and c.context_id = asked.id and c.settled_at is null
+        left join lateral (select * from peer_base where space_id = s.id and peer = ${peer} and id = asked.id offset 0) b on true
+        left join lateral (select * from conflict where space_id = s.id and peer = ${peer} and context_id = asked.id
+          and settled_at is null offset 0) c on true
       )::text as items, to_jsonb(ids_within(${list(wanted.within)}, ${subtree}))::text as within
       from space s where s.id = ${request.space}`),
     request,

@@ -113,9 +113,10 @@ export function createEngine(deps: {
       const conflictId = seen?.id ?? ids.sortable();
       return { id, conflict: { id: conflictId, ...sides, oursVersion, fingerprints, paths: step.conflicts } };
     }
-    if (step.agree === undefined) return { id, isSettled: true };
-    const isApplied = step.apply === undefined ? undefined : true;
-    return { id, isApplied, agree: step.agree, fingerprint: print(step.agree) };
+    const isSettled = known.conflict === null ? undefined : true;
+    if (step.agree === undefined) return { id, isSettled };
+    const isApplied = step.apply === undefined && step.overruled === undefined ? undefined : true;
+    return { id, isApplied, isSettled, agree: step.agree, fingerprint: print(step.agree) };
   }
 
   /** Has the peer make what it lacks, and notes what it holds then. */
@@ -130,13 +131,16 @@ export function createEngine(deps: {
     const pushed = await session.push(changes);
     const left: Left[] = [];
     const done: Settling[] = [];
-    for (const { id, step } of looks) {
+    for (const { id, step, known } of looks) {
       const answer = pushed.get(id);
       if (answer === undefined) left.push({ id, reason: 'The peer has not told what became of it.' });
       else if ('refused' in answer) left.push({ id, reason: answer.refused, isPlace: answer.isPlace });
       else if (print(answer.value) !== print(step.push ?? null)) {
         left.push({ id, reason: 'The peer says that it took it, but does not hold it.' });
-      } else done.push({ id, agree: step.agree, fingerprint: print(step.agree ?? null) ?? undefined });
+      } else {
+        const isSettled = known.conflict === null ? undefined : true;
+        done.push({ id, isSettled, agree: step.agree, fingerprint: print(step.agree ?? null) ?? undefined });
+      }
     }
     await note(passing, done, { stored });
     return { left, done: new Set(done.map(({ id }) => id)) };

@@ -124,71 +124,81 @@ begin
   if not found then raise exception 'another run has taken over the peer' using errcode = 'LM005'; end if;
 end $$;
 
--- Keeps the content of a value: its parts where they were sent, else those that are there, which must not have gone.
-create or replace function keep_value(p_value jsonb, p_parts text[]) returns void language plpgsql as $$
-begin
-  if p_value ? 'parts' then
-    perform keep_content(decode(p_value ->> 'hash', 'hex'), p_value, p_parts);
-  else
-    perform from content where space_id = current_setting('lamina.space') and hash = decode(p_value ->> 'hash', 'hex')
-      and part = 0 for key share;
-    if not found then raise exception 'a content is gone' using errcode = 'LM006'; end if;
-  end if;
-end $$;
-
 create or replace function stored_value(p_value jsonb) returns jsonb language sql immutable as $$
   select nullif(p_value, 'null') - array['encoding', 'first', 'parts'];
+$$;
+
+-- Keeps the contents of values: those whose parts were sent, and those that are here already, which must not have gone.
+create or replace function keep_values(p_values jsonb[], p_parts text[]) returns void language plpgsql as $$
+declare
+  v_value jsonb;
+  v_here bytea[] := array(select distinct decode(v ->> 'hash', 'hex') from unnest(p_values) v where not v ? 'parts');
+  v_found integer;
+begin
+  foreach v_value in array p_values loop
+    continue when not v_value ? 'parts';
+    perform keep_content(decode(v_value ->> 'hash', 'hex'), v_value, p_parts);
+  end loop;
+  select count(*) into v_found from (
+    select c.hash from unnest(v_here) asked (hash) cross join lateral (
+      select hash from content where space_id = current_setting('lamina.space') and hash = asked.hash and part = 0 offset 0 for key share) c
+  ) locked;
+  if v_found < coalesce(array_length(v_here, 1), 0) then raise exception 'a content is gone' using errcode = 'LM006'; end if;
+end $$;
+
+-- The hashes of the contents that the open conflict over an item holds.
+create or replace function conflict_hashes(p_name text, p_id text) returns setof bytea language sql as $$
+  select decode(v ->> 'hash', 'hex') from conflict c cross join lateral (values (c.base), (c.ours), (c.theirs)) held (v)
+  where c.space_id = current_setting('lamina.space') and c.peer = p_name and c.context_id = p_id and c.settled_at is null
+    and v ->> 'hash' is not null;
 $$;
 
 -- Notes what a run found out, item by item:
 -- {id, state: known | none | gone, fingerprint?, value?, isDue, note?}: what is agreed on now; absent state keeps it.
 --   isApplied: only where this very transaction has written the context for the peer.
 --   conflict: {id, base, ours, theirs, oursVersion, fingerprints, paths}: it cannot be joined.
---   isSettled: whatever conflict was open is none any more.
+--   isSettled: the conflict that was open is none any more.
 create or replace function settle_bases(p_name text, p_run text, p_lease_ms integer, p_items jsonb, p_parts text[]) returns void
 language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
+  v_items jsonb[];
   v_item jsonb;
-  v_value jsonb;
-  v_old bytea[] := '{}';
   v_conflict jsonb;
+  v_old bytea[];
 begin
   perform hold_peer(p_name, p_run, p_lease_ms);
-  for v_item in select i from jsonb_array_elements(p_items) i loop
-    continue when v_item ? 'isApplied' and not exists (
-      select from context where space_id = v_space and id = v_item ->> 'id' and actor_kind = 'sync' and actor_id = p_name
-        and updated_at >= date_trunc('milliseconds', now()));
-    for v_value in select v from (values (v_item -> 'value'), (v_item -> 'conflict' -> 'base'), (v_item -> 'conflict' -> 'ours'),
-      (v_item -> 'conflict' -> 'theirs')) held (v) where jsonb_typeof(v) = 'object'
-    loop
-      perform keep_value(v_value, p_parts);
-    end loop;
-    if v_item ? 'state' or v_item ? 'isSettled' then
-      v_old := v_old || array(select decode(v ->> 'hash', 'hex') from conflict c
-        cross join lateral (values (c.base), (c.ours), (c.theirs)) held (v)
-        where c.space_id = v_space and c.peer = p_name and c.context_id = v_item ->> 'id' and c.settled_at is null and v ->> 'hash' is not null);
+  -- Everything is found by its keys, one after another (`offset 0` sees to it): the planner knows nothing of what has just grown.
+  select coalesce(array_agg(i), '{}') into v_items from jsonb_array_elements(p_items) i
+  where not i ? 'isApplied' or exists (
+    select from context c where c.space_id = v_space and c.id = i ->> 'id' and c.actor_kind = 'sync' and c.actor_id = p_name
+      and c.updated_at >= date_trunc('milliseconds', now()) offset 0);
+  perform keep_values(array(select v from unnest(v_items) i
+    cross join lateral (values (i -> 'value'), (i -> 'conflict' -> 'base'), (i -> 'conflict' -> 'ours'), (i -> 'conflict' -> 'theirs')) held (v)
+    where jsonb_typeof(v) = 'object'), p_parts);
+
+  v_old := array(select b.hash from unnest(v_items) i cross join lateral (
+    select hash from peer_base where space_id = v_space and peer = p_name and id = i ->> 'id' offset 0) b where b.hash is not null);
+  delete from peer_base b using unnest(v_items) i
+    where i ->> 'state' = 'gone' and b.space_id = v_space and b.peer = p_name and b.id = i ->> 'id';
+  insert into peer_base (space_id, peer, id, state, fingerprint, value, is_due, note)
+  select v_space, p_name, i ->> 'id', coalesce(i ->> 'state', 'none'), i ->> 'fingerprint', stored_value(i -> 'value'),
+    coalesce((i ->> 'isDue')::boolean, false), i ->> 'note' from unnest(v_items) i where i ->> 'state' is distinct from 'gone'
+  on conflict (space_id, peer, id) do update set
+    -- A state that was not sent stands as none here.
+    state = case excluded.state when 'none' then peer_base.state else excluded.state end,
+    fingerprint = case excluded.state when 'none' then peer_base.fingerprint else excluded.fingerprint end,
+    value = case excluded.state when 'none' then peer_base.value else excluded.value end,
+    is_due = excluded.is_due, note = excluded.note;
+
+  foreach v_item in array v_items loop
+    v_conflict := v_item -> 'conflict';
+    if v_item ? 'isSettled' or jsonb_typeof(v_conflict) = 'object' then v_old := v_old || array(select conflict_hashes(p_name, v_item ->> 'id')); end if;
+    if v_item ? 'isSettled' then
       update conflict set settled_at = clock_timestamp(), base = null, ours = null, theirs = null, settlement = '{"choose": null}'
         where space_id = v_space and peer = p_name and context_id = v_item ->> 'id' and settled_at is null;
     end if;
-    v_old := v_old || array(select hash from peer_base where space_id = v_space and peer = p_name and id = v_item ->> 'id' and hash is not null);
-    if v_item ->> 'state' = 'gone' then
-      delete from peer_base where space_id = v_space and peer = p_name and id = v_item ->> 'id';
-    else
-      insert into peer_base (space_id, peer, id, state, fingerprint, value, is_due, note)
-      values (v_space, p_name, v_item ->> 'id', coalesce(v_item ->> 'state', 'none'), v_item ->> 'fingerprint',
-        stored_value(v_item -> 'value'), coalesce((v_item ->> 'isDue')::boolean, false), v_item ->> 'note')
-      on conflict (space_id, peer, id) do update set
-        state = case when v_item ? 'state' then excluded.state else peer_base.state end,
-        fingerprint = case when v_item ? 'state' then excluded.fingerprint else peer_base.fingerprint end,
-        value = case when v_item ? 'state' then excluded.value else peer_base.value end,
-        is_due = excluded.is_due, note = excluded.note;
-    end if;
-    v_conflict := v_item -> 'conflict';
     continue when jsonb_typeof(v_conflict) is distinct from 'object';
-    v_old := v_old || array(select decode(v ->> 'hash', 'hex') from conflict c
-      cross join lateral (values (c.base), (c.ours), (c.theirs)) held (v)
-      where c.space_id = v_space and c.peer = p_name and c.context_id = v_item ->> 'id' and c.settled_at is null and v ->> 'hash' is not null);
     insert into conflict (space_id, id, peer, context_id, base, ours, theirs, ours_version, fingerprints, paths)
     values (v_space, v_conflict ->> 'id', p_name, v_item ->> 'id', stored_value(v_conflict -> 'base'), stored_value(v_conflict -> 'ours'),
       stored_value(v_conflict -> 'theirs'), (v_conflict ->> 'oursVersion')::integer, v_conflict -> 'fingerprints', v_conflict -> 'paths')
