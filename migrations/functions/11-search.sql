@@ -71,6 +71,11 @@ create or replace function is_readable(p_id text) returns boolean language sql s
     and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
 $$;
 
+-- Puts in order what is pending in the index over terms: each query looks through it, and nothing vacuums an embedded database.
+create or replace function order_terms() returns void language sql security definer set search_path = public, pg_temp as $$
+  select gin_clean_pending_list('chunk_terms');
+$$;
+
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
 -- words} each. They are found once put_documents names them. What is of no head by now is left out. p_embedder is the one
 -- whose vectors follow in the same transaction, null where they are still to come.
@@ -96,6 +101,7 @@ begin
   update search_state s set chunks = s.chunks + m.chunks, words = s.words + m.words,
     vectors_of = case when s.chunks = 0 or s.vectors_of = p_embedder then p_embedder end
   from (select count(*) as chunks, coalesce(sum(words), 0) as words from made) m where s.space_id = v_space;
+  perform order_terms();
 end $$;
 
 -- Stores vectors of chunks that are there: p_vectors has {id, key, vector} each; null says that there is none.
