@@ -146,7 +146,7 @@ export async function keepVector(
 }
 
 /** As pgvector reads it. */
-export function toLiteral(vector: Float32Array): string {
+function toLiteral(vector: Float32Array): string {
   let text = '';
   for (const value of vector) text += `${text === '' ? '[' : ','}${Number(value.toPrecision(5))}`;
   return `${text}]`;

@@ -104,16 +104,22 @@ begin
   perform order_terms();
 end $$;
 
--- Stores vectors of chunks that are there: p_vectors has {id, key, vector} each; null says that there is none.
+-- Stores vectors of chunks that are there: p_vectors has {id, key, vector} each, of any length, and they are stored with
+-- length 1; null says that there is none.
 create or replace function put_vectors(p_vectors json, p_embedder text) returns void language plpgsql as $$
 begin
   if to_regclass('chunk_vector') is null then return; end if;
   perform lock_search();
-  insert into chunk_vector (space_id, embedder, context_id, key, embedding)
-  select h.space_id, p_embedder, h.context_id, h.key, v.vector::vector
-  from json_to_recordset(p_vectors) as v (id text, key uuid, vector text)
-  join chunk h on h.space_id = current_setting('lamina.space') and h.context_id = v.id and h.key = v.key
-  on conflict do nothing;
+  execute format($query$
+    insert into chunk_vector (space_id, embedder, context_id, key, embedding)
+    select h.space_id, $2, h.context_id, h.key, %s from json_to_recordset($1) as v (id text, key uuid, vector text)
+    join chunk h on h.space_id = current_setting('lamina.space') and h.context_id = v.id and h.key = v.key
+    on conflict do nothing
+  $query$, case when to_regprocedure('l2_normalize(vector)') is not null then 'l2_normalize(v.vector::vector)'
+    -- Before pgvector 0.7.
+    else '(select array_agg(x / length order by n)::vector from (
+      select x, n, sqrt(sum(x * x) over ()) as length from unnest(v.vector::vector::real[]::double precision[]) with ordinality u (x, n)) u)' end)
+  using p_vectors, p_embedder;
 end $$;
 
 -- Says of which chunks contexts are made, and lets go of the others: p_documents has {id, version, updatedMs, isTranscript,
