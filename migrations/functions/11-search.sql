@@ -9,7 +9,7 @@ begin
   if not exists (select from pg_available_extensions where name = 'vector') then return false; end if;
   create extension if not exists vector;
   create table if not exists chunk_vector (
-    space_id text collate "C" not null references space (id),
+    space_id text collate "C" not null,
     embedder text collate "C" not null,
     context_id text collate "C" not null,
     key uuid not null,
@@ -58,13 +58,6 @@ begin
   perform from search_state where space_id = current_setting('lamina.space') for update;
 end $$;
 
--- Whether a context can be read as its head is, and is the one that was written then: what an indexer has read may have
--- been replaced, erased or even begun anew by the time it is stored.
-create or replace function is_head(p_id text, p_version integer, p_updated_ms bigint) returns boolean language sql stable as $$
-  select exists (select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id
-    and c.state = 'live' and c.version = p_version and to_ms(c.updated_at) = p_updated_ms)
-$$;
-
 -- Whether a context can be read as its head is, in the snapshot of the statement.
 create or replace function is_readable(p_id text) returns boolean language sql stable as $$
   select exists (select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id
@@ -77,7 +70,8 @@ create or replace function order_terms() returns void language sql security defi
 $$;
 
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
--- words} each. They are found once put_documents names them. What is of no head by now is left out. p_embedder is the one
+-- words} each. They are found once put_documents names them. What is of no head by now is left out: what an indexer has read
+-- may have been replaced, erased or even begun anew by the time it is stored. p_embedder is the one
 -- whose vectors follow in the same transaction, null where they are still to come.
 create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql as $$
 declare
@@ -88,7 +82,8 @@ begin
     select c.* from json_to_recordset(p_chunks) as c (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
       lexemes tsvector, terms integer[], words integer)
   ), current as (
-    select s.id, s.version, s."updatedMs" from (select distinct id, version, "updatedMs" from sent) s where is_head(s.id, s.version, s."updatedMs")
+    select s.id, s.version, s."updatedMs" from (select distinct id, version, "updatedMs" from sent) s
+    join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
   ), made as (
     insert into chunk (space_id, context_id, key, header, text, lexemes, terms, words)
     select v_space, s.id, s.key, s.header, s.text, s.lexemes, s.terms, s.words
@@ -134,7 +129,7 @@ begin
   with sent as (
     select s.* from json_to_recordset(p_documents) as s (id text, version integer, "updatedMs" bigint, "isTranscript" boolean,
       keys uuid[], starts integer[], ends integer[])
-    where is_head(s.id, s.version, s."updatedMs")
+    join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
   ), taken as (
     insert into search_document as d (space_id, id, version, written_at, is_transcript, keys, starts, ends)
     select v_space, s.id, s.version, to_timestamp(s."updatedMs"::double precision / 1000), s."isTranscript", s.keys, s.starts, s.ends from sent s
@@ -151,6 +146,9 @@ begin
   end if;
   perform sweep_chunks(v_taken);
 end $$;
+
+-- Of before; what called it is above.
+drop function if exists is_head(text, integer, bigint);
 
 -- Lets go of all that is indexed of contexts that are not live. Answers with how many chunks that were.
 create or replace function drop_documents(p_ids text[]) returns integer language plpgsql as $$
