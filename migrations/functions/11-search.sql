@@ -73,25 +73,25 @@ $$;
 -- words} each. They are found once put_documents names them. What is of no head by now is left out: what an indexer has read
 -- may have been replaced, erased or even begun anew by the time it is stored. p_embedder is the one
 -- whose vectors follow in the same transaction, null where they are still to come.
-create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql as $$
+create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql set work_mem = '64MB' as $$
 declare
   v_space text := current_setting('lamina.space');
 begin
   perform lock_search();
-  with sent as (
-    select c.* from json_to_recordset(p_chunks) as c (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
-      lexemes tsvector, terms integer[], words integer)
-  ), current as (
-    select s.id, s.version, s."updatedMs" from (select distinct id, version, "updatedMs" from sent) s
-    join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
-  ), made as (
+  with made as (
     insert into chunk (space_id, context_id, key, header, text, lexemes, terms, words)
     select v_space, s.id, s.key, s.header, s.text, s.lexemes, s.terms, s.words
-    from sent s join current using (id, version, "updatedMs") on conflict do nothing returning terms, words
-  ), counted as (
-    insert into chunk_term as t (space_id, term, chunks)
-    select v_space, term, count(*) from made cross join unnest(terms) term group by term
-    on conflict (space_id, term) do update set chunks = t.chunks + excluded.chunks
+    from json_to_recordset(p_chunks) as s (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
+      lexemes tsvector, terms integer[], words integer)
+    join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
+    on conflict do nothing returning terms, words
+  ), held as (
+    select term, count(*)::integer as chunks from made cross join unnest(terms) term group by term
+  ), known as (
+    update chunk_term t set chunks = t.chunks + h.chunks from held h where t.space_id = v_space and t.term = h.term returning t.term
+  ), unknown as (
+    insert into chunk_term (space_id, term, chunks)
+    select v_space, h.term, h.chunks from held h where not exists (select from known k where k.term = h.term)
   )
   update search_state s set chunks = s.chunks + m.chunks, words = s.words + m.words,
     vectors_of = case when s.chunks = 0 or s.vectors_of = p_embedder then p_embedder end
