@@ -58,10 +58,11 @@ begin
   perform from search_state where space_id = current_setting('lamina.space') for update;
 end $$;
 
--- Whether a context can be read as its head is, in the snapshot of the statement.
-create or replace function is_readable(p_id text) returns boolean language sql stable as $$
-  select exists (select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id
-    and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
+-- Whether a context can be read as its head is, in the snapshot of the statement: asked within a statement, since a function
+-- takes several times as long as what it asks. A row that is selected is asked for, one after another; "exists" could be joined.
+create or replace function readable_condition(p_id text) returns text language sql immutable as $$
+  select format('(select true from context c where c.space_id = current_setting(''lamina.space'') and c.id = %s
+    and c.state = ''live'' and (c.expires_at is null or c.expires_at > statement_timestamp()))', p_id)
 $$;
 
 -- Puts in order what is pending in the index over terms: each query looks through it, and nothing vacuums an embedded database.
@@ -146,9 +147,6 @@ begin
   end if;
   perform sweep_chunks(v_taken);
 end $$;
-
--- Of before; what called it is above.
-drop function if exists is_head(text, integer, bigint);
 
 -- Lets go of all that is indexed of contexts that are not live. Answers with how many chunks that were.
 create or replace function drop_documents(p_ids text[]) returns integer language plpgsql as $$
@@ -257,7 +255,7 @@ begin
           limit 50000
         ) counted
       ) scored where score > 0 order by score desc, context_id, key offset 0
-    ) ranked where %s is_readable(ranked.context_id)
+    ) ranked where %s %s
     limit $8
   $query$,
     case when p_each is not null then ', row_number() over (partition by context_id order by score desc, key) as nth' end,
@@ -266,7 +264,7 @@ begin
     case when p_ids is not null then 'and context_id = any ($5)' end,
     case when p_must is not null then 'and lexemes @@ $6::tsquery' end,
     case when p_must_not is not null then 'and not lexemes @@ $7::tsquery' end,
-    case when p_each is not null then 'nth <= $9 and' end)
+    case when p_each is not null then 'nth <= $9 and' end, readable_condition('ranked.context_id'))
   using case when p_needed = '{}' then p_terms[1:p_selecting] else p_needed end, p_k1, p_b, p_average, p_ids, p_must, p_must_not, p_count, p_each;
 end $$;
 
@@ -297,9 +295,9 @@ begin
           select v.context_id, v.key, (v.embedding::%3$s <#> %1$L::%3$s) as distance from chunk_vector v
           where v.space_id = current_setting('lamina.space') and v.embedder = %2$L
           order by v.embedding::%3$s <#> %1$L::%3$s offset 0
-        ) nearest where is_readable(nearest.context_id) limit 3 * $1
+        ) nearest where %4$s limit 3 * $1
       ) living
-    $query$, p_vector, p_embedder, v_type) into v_ids, v_keys, v_scores using p_count;
+    $query$, p_vector, p_embedder, v_type, readable_condition('nearest.context_id')) into v_ids, v_keys, v_scores using p_count;
     perform set_config('enable_sort', 'on', true);
     if array_length(v_ids, 1) >= p_count then
       return query select * from unnest(v_ids[1:p_count], v_keys[1:p_count], v_scores[1:p_count]);
@@ -311,7 +309,7 @@ begin
       select v.context_id, v.key, v.embedding <#> %1$L::vector as distance%6$s from chunk_vector v
       where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
       order by v.embedding <#> %1$L::vector offset 0
-    ) ranked where %7$s is_readable(ranked.context_id)
+    ) ranked where %7$s %8$s
     limit $5
   $query$, p_vector, p_embedder,
     case when p_ids is not null then 'and v.context_id = any ($1)' end,
@@ -321,9 +319,13 @@ begin
       select ($3 is null or h.lexemes @@ $3::tsquery) and ($4 is null or not h.lexemes @@ $4::tsquery) from chunk h
       where h.space_id = v.space_id and h.context_id = v.context_id and h.key = v.key)' end,
     case when p_each is not null then format(', row_number() over (partition by v.context_id order by v.embedding <#> %L::vector) as nth', p_vector) end,
-    case when p_each is not null then 'nth <= $6 and' end)
+    case when p_each is not null then 'nth <= $6 and' end, readable_condition('ranked.context_id'))
   using p_ids, p_before, p_must, p_must_not, p_count, p_each;
 end $$;
+
+-- Functions of before; what called them is above.
+drop function if exists is_head(text, integer, bigint);
+drop function if exists is_readable(text);
 
 -- The best chunks by words and by likeness of vectors, and of those that another engine has found. p_query: {found: [{id,
 -- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight, near, far, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
