@@ -130,9 +130,9 @@ export function createInProcessRedis(deps: { bounds: Bounds; clock: () => number
   /** Forgets the oldest touches beyond the bound; what is older than the floor is a miss from then on. */
   function trim(state: SpaceState): void {
     const excess = state.touched.size - bounds.items;
-    for (const [item, tick] of excess > 0 ? oldestOf(state.touched, excess) : []) {
+    for (const [item, touchedAt] of excess > 0 ? oldestOf(state.touched, excess) : []) {
       state.touched.delete(item);
-      state.floor = Math.max(state.floor, tick);
+      state.floor = Math.max(state.floor, touchedAt);
     }
     for (const [item, tick] of state.touched) if (tick <= state.floor) state.touched.delete(item);
   }

@@ -5,7 +5,7 @@ import type { Breaker } from '../cache/breaker.ts';
 import { type SpaceRef, systemRequest } from '../contexts/request.ts';
 import type { Database, Statement } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
-import { splitWords, toLexeme } from './analysis.ts';
+import { splitWords } from './analysis.ts';
 import type { Embedding } from './embedding.ts';
 import {
   beginEntries,
@@ -158,5 +158,5 @@ export function createEngineVectors(deps: {
 
 const lexemesOf = (text: string) =>
   splitWords(text, 'index')
-    .map(({ text: word }) => toLexeme(word))
+    .map(({ lexeme }) => lexeme)
     .join(' ');

@@ -5,7 +5,7 @@ import { type HeadJson, jsonColumn, toHead } from '../contexts/rows.ts';
 import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
 import { type Database, type Row, runOne } from '../postgres/database.ts';
 import { join, sql, toStatement } from '../postgres/sql.ts';
-import { toTerm } from './analysis.ts';
+import { toTerms } from './analysis.ts';
 import type { WordQuery } from './query.ts';
 import type { QueryVectors } from './query-vectors.ts';
 import type { EngineHit } from './vector-engine.ts';
@@ -73,8 +73,8 @@ export async function findChunks(database: Database, request: LoadRequest, wante
       : sql`(select coalesce(array_agg(c.id), '{}') from context c where ${join(filterConditions(space, filter), ' and ')})`;
   const asked = JSON.stringify({
     ...query,
-    terms: words.lexemes?.map((lexeme) => ({ lexeme, term: toTerm(space, lexeme) })) ?? null,
-    needed: words.needed.map((lexeme) => toTerm(space, lexeme)),
+    terms: words.lexemes && toTerms(space, words.lexemes).map((term, at) => ({ lexeme: words.lexemes?.[at], term })),
+    needed: toTerms(space, words.needed),
     must: words.must,
     mustNot: words.mustNot,
     vectors: vectors.map(({ embedder, vector }) => ({ embedder, vector: toLiteral(vector) })),
@@ -158,7 +158,7 @@ export async function keepVector(
 }
 
 /** As pgvector reads it. */
-export function toLiteral(vector: Float32Array): string {
+function toLiteral(vector: Float32Array): string {
   let text = '';
   for (const value of vector) text += `${text === '' ? '[' : ','}${Number(value.toPrecision(5))}`;
   return `${text}]`;

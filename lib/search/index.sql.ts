@@ -64,7 +64,8 @@ export interface NewChunk extends ReadState {
   readonly header: string;
   readonly text: string;
   readonly lexemes: string;
-  readonly terms: readonly number[];
+  /** As an array of PostgreSQL. */
+  readonly terms: string;
   readonly words: number;
 }
 

@@ -4,7 +4,7 @@ import { createFollower } from '../contexts/follower.ts';
 import { type RequestContext, type SpaceRef, systemRequest } from '../contexts/request.ts';
 import { type Database, isDatabaseError, type Statement } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
-import { analyze, toTerm } from './analysis.ts';
+import { analyze, toTerms } from './analysis.ts';
 import { type Chunk, type Chunked, chunkContext, toIndexed } from './chunk.ts';
 import {
   beginRebuild,
@@ -56,9 +56,10 @@ export interface Indexing {
 // Changes of one step, and contexts of one page of a rebuild, which notes its place behind each.
 const changesMax = 2000;
 const rebuiltMax = 500;
-// Contents read at once, and chunks sent at once, in bytes: both within what one request may hold.
+// Contents read at once, and chunks sent at once, in bytes: both within what one request may hold. In the process there is
+// none, and a term of many chunks is counted once.
 const readBytesMax = 4_194_304;
-const sentBytesMax = 5_000_000;
+const sentBytesMax = { embedded: 16_000_000, remote: 5_000_000 };
 
 /** @param deps.delayMs how long writes are gathered before they are indexed together. */
 export function createIndexing(deps: {
@@ -74,6 +75,7 @@ export function createIndexing(deps: {
   const turns = createTurns();
   const again = new Set<string>();
   let isFollowing = false;
+  const bytesMax = database.isEmbedded ? sentBytesMax.embedded : sentBytesMax.remote;
   /** Indexes contexts by id; the last statements are left to be committed together with what they answer for. */
   async function take(request: RequestContext, ids: readonly string[], tally: Tally) {
     let last: Statement[] = [];
@@ -105,7 +107,7 @@ export function createIndexing(deps: {
         if (keys.get(context.id)?.has(chunk.key)) continue;
         batch.push(toNewChunk(request.space, context, chunk));
         bytes += 4 * (chunk.text.length + chunk.header.length) + 1500;
-        if (bytes >= sentBytesMax) await flush();
+        if (bytes >= bytesMax) await flush();
       }
     }
     const rest = batch.length > 0 ? await putting(request, batch, tally) : [];
@@ -265,7 +267,8 @@ function changedIds(changes: readonly Change[]): string[] {
 function toNewChunk(space: string, { id, version, updatedMs }: Context, chunk: Chunk): NewChunk {
   const { key, header, text } = chunk;
   const { vector: lexemes, lexemes: each, length } = analyze(toIndexed(chunk));
-  const terms = each.map((lexeme) => toTerm(space, lexeme));
+  // PostgreSQL sorts them for its index, and what is in order already it has soon sorted.
+  const terms = `{${new Int32Array(toTerms(space, each)).sort()}}`;
   return { id, version, updatedMs, key, header, text, lexemes, terms, words: length };
 }
 

@@ -1,4 +1,4 @@
-import { splitWords, toLexeme, type Word } from './analysis.ts';
+import { splitWords, type Word } from './analysis.ts';
 
 /** A query as the index is asked. */
 export interface WordQuery {
@@ -41,15 +41,15 @@ export function readQuery(text: string): WordQuery {
       mustNot.push(own);
       const [first, ...others] = words;
       if (first !== undefined && others.every(({ position }) => position === first.position))
-        excluded.add(toLexeme(first.text));
+        excluded.add(first.lexeme);
       return ' ';
     }
     must.push(own);
-    for (const one of words) needed.add(toLexeme(one.text));
+    for (const { lexeme } of words) needed.add(lexeme);
     return ` ${phrase} `;
   });
-  for (const word of splitWords(rest, 'query')) {
-    if (lexemes.size < lexemesMax) lexemes.add(toLexeme(word.text));
+  for (const { lexeme } of splitWords(rest, 'query')) {
+    if (lexemes.size < lexemesMax) lexemes.add(lexeme);
   }
   const join = (parts: string[], operator: string) => (parts.length === 0 ? null : parts.join(operator));
   return {
@@ -65,10 +65,10 @@ export function readQuery(text: string): WordQuery {
 function toPhrase(words: readonly Word[]): string | null {
   let phrase = '';
   let before = 0;
-  for (const { text: word, position } of words) {
+  for (const { lexeme, position } of words) {
     // The parts of a name in camel case stand where the name does.
     if (phrase !== '' && position === before) continue;
-    phrase += `${phrase === '' ? '' : ` <${position - before}> `}'${toLexeme(word)}'`;
+    phrase += `${phrase === '' ? '' : ` <${position - before}> `}'${lexeme}'`;
     before = position;
   }
   return phrase === '' ? null : `(${phrase})`;

@@ -1,5 +1,5 @@
 import { characterStart } from '../base/text.ts';
-import { splitWords, toLexeme } from './analysis.ts';
+import { splitWords } from './analysis.ts';
 
 const lengthMax = 300;
 
@@ -10,9 +10,7 @@ export function snippetOf(text: string, lexemes: readonly string[]): string {
   const wanted = new Set(lexemes);
   let best = { start: 0, count: 0 };
   for (let start = 0; start < plain.length; start += lengthMax / 2) {
-    const found = new Set(
-      splitWords(plain.slice(start, start + lengthMax), 'index').map(({ text: word }) => toLexeme(word)),
-    );
+    const found = new Set(splitWords(plain.slice(start, start + lengthMax), 'index').map(({ lexeme }) => lexeme));
     const count = [...wanted].filter((lexeme) => found.has(lexeme)).length;
     if (count > best.count) best = { start, count };
   }

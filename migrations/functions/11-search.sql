@@ -9,7 +9,7 @@ begin
   if not exists (select from pg_available_extensions where name = 'vector') then return false; end if;
   create extension if not exists vector;
   create table if not exists chunk_vector (
-    space_id text collate "C" not null references space (id),
+    space_id text collate "C" not null,
     embedder text collate "C" not null,
     context_id text collate "C" not null,
     key uuid not null,
@@ -58,56 +58,64 @@ begin
   perform from search_state where space_id = current_setting('lamina.space') for update;
 end $$;
 
--- Whether a context can be read as its head is, and is the one that was written then: what an indexer has read may have
--- been replaced, erased or even begun anew by the time it is stored.
-create or replace function is_head(p_id text, p_version integer, p_updated_ms bigint) returns boolean language sql stable as $$
-  select exists (select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id
-    and c.state = 'live' and c.version = p_version and to_ms(c.updated_at) = p_updated_ms)
+-- Whether a context can be read as its head is, in the snapshot of the statement: asked within a statement, since a function
+-- takes several times as long as what it asks. A row that is selected is asked for, one after another; "exists" could be joined.
+create or replace function readable_condition(p_id text) returns text language sql immutable as $$
+  select format('(select true from context c where c.space_id = current_setting(''lamina.space'') and c.id = %s
+    and c.state = ''live'' and (c.expires_at is null or c.expires_at > statement_timestamp()))', p_id)
 $$;
 
--- Whether a context can be read as its head is, in the snapshot of the statement.
-create or replace function is_readable(p_id text) returns boolean language sql stable as $$
-  select exists (select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id
-    and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()))
+-- Puts in order what is pending in the index over terms: each query looks through it, and nothing vacuums an embedded database.
+create or replace function order_terms() returns void language sql security definer set search_path = public, pg_temp as $$
+  select gin_clean_pending_list('chunk_terms');
 $$;
 
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
--- words} each. They are found once put_documents names them. What is of no head by now is left out. p_embedder is the one
+-- words} each. They are found once put_documents names them. What is of no head by now is left out: what an indexer has read
+-- may have been replaced, erased or even begun anew by the time it is stored. p_embedder is the one
 -- whose vectors follow in the same transaction, null where they are still to come.
-create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql as $$
+create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql set work_mem = '64MB' as $$
 declare
   v_space text := current_setting('lamina.space');
 begin
   perform lock_search();
-  with sent as (
-    select c.* from json_to_recordset(p_chunks) as c (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
-      lexemes tsvector, terms integer[], words integer)
-  ), current as (
-    select s.id, s.version, s."updatedMs" from (select distinct id, version, "updatedMs" from sent) s where is_head(s.id, s.version, s."updatedMs")
-  ), made as (
+  with made as (
     insert into chunk (space_id, context_id, key, header, text, lexemes, terms, words)
     select v_space, s.id, s.key, s.header, s.text, s.lexemes, s.terms, s.words
-    from sent s join current using (id, version, "updatedMs") on conflict do nothing returning terms, words
-  ), counted as (
-    insert into chunk_term as t (space_id, term, chunks)
-    select v_space, term, count(*) from made cross join unnest(terms) term group by term
-    on conflict (space_id, term) do update set chunks = t.chunks + excluded.chunks
+    from json_to_recordset(p_chunks) as s (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
+      lexemes tsvector, terms integer[], words integer)
+    join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
+    on conflict do nothing returning terms, words
+  ), held as (
+    select term, count(*)::integer as chunks from made cross join unnest(terms) term group by term
+  ), known as (
+    update chunk_term t set chunks = t.chunks + h.chunks from held h where t.space_id = v_space and t.term = h.term returning t.term
+  ), unknown as (
+    insert into chunk_term (space_id, term, chunks)
+    select v_space, h.term, h.chunks from held h where not exists (select from known k where k.term = h.term)
   )
   update search_state s set chunks = s.chunks + m.chunks, words = s.words + m.words,
     vectors_of = case when s.chunks = 0 or s.vectors_of = p_embedder then p_embedder end
   from (select count(*) as chunks, coalesce(sum(words), 0) as words from made) m where s.space_id = v_space;
+  perform order_terms();
 end $$;
 
--- Stores vectors of chunks that are there: p_vectors has {id, key, vector} each; null says that there is none.
+-- Stores vectors of chunks that are there: p_vectors has {id, key, vector} each, of any length, and they are stored with
+-- length 1; null says that there is none.
 create or replace function put_vectors(p_vectors json, p_embedder text) returns void language plpgsql as $$
 begin
   if to_regclass('chunk_vector') is null then return; end if;
   perform lock_search();
-  insert into chunk_vector (space_id, embedder, context_id, key, embedding)
-  select h.space_id, p_embedder, h.context_id, h.key, v.vector::vector
-  from json_to_recordset(p_vectors) as v (id text, key uuid, vector text)
-  join chunk h on h.space_id = current_setting('lamina.space') and h.context_id = v.id and h.key = v.key
-  on conflict do nothing;
+  execute format($query$
+    insert into chunk_vector (space_id, embedder, context_id, key, embedding)
+    select h.space_id, $2, h.context_id, h.key, %s from json_to_recordset($1) as v (id text, key uuid, vector text)
+    join chunk h on h.space_id = current_setting('lamina.space') and h.context_id = v.id and h.key = v.key
+    on conflict do nothing
+  $query$, case when to_regprocedure('l2_normalize(vector)') is not null then 'l2_normalize(v.vector::vector)'
+    -- Before pgvector 0.7.
+    else '(select array_agg(x / length order by n)::vector from (
+      select x, n, sqrt(sum(x * x) over ()) as length from unnest(v.vector::vector::real[]::double precision[]) with ordinality u (x, n)) u)' end)
+  using p_vectors, p_embedder;
 end $$;
 
 -- Says of which chunks contexts are made, and lets go of the others: p_documents has {id, version, updatedMs, isTranscript,
@@ -122,7 +130,7 @@ begin
   with sent as (
     select s.* from json_to_recordset(p_documents) as s (id text, version integer, "updatedMs" bigint, "isTranscript" boolean,
       keys uuid[], starts integer[], ends integer[])
-    where is_head(s.id, s.version, s."updatedMs")
+    join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
   ), taken as (
     insert into search_document as d (space_id, id, version, written_at, is_transcript, keys, starts, ends)
     select v_space, s.id, s.version, to_timestamp(s."updatedMs"::double precision / 1000), s."isTranscript", s.keys, s.starts, s.ends from sent s
@@ -247,7 +255,7 @@ begin
           limit 50000
         ) counted
       ) scored where score > 0 order by score desc, context_id, key offset 0
-    ) ranked where %s is_readable(ranked.context_id)
+    ) ranked where %s %s
     limit $8
   $query$,
     case when p_each is not null then ', row_number() over (partition by context_id order by score desc, key) as nth' end,
@@ -256,7 +264,7 @@ begin
     case when p_ids is not null then 'and context_id = any ($5)' end,
     case when p_must is not null then 'and lexemes @@ $6::tsquery' end,
     case when p_must_not is not null then 'and not lexemes @@ $7::tsquery' end,
-    case when p_each is not null then 'nth <= $9 and' end)
+    case when p_each is not null then 'nth <= $9 and' end, readable_condition('ranked.context_id'))
   using case when p_needed = '{}' then p_terms[1:p_selecting] else p_needed end, p_k1, p_b, p_average, p_ids, p_must, p_must_not, p_count, p_each;
 end $$;
 
@@ -287,9 +295,9 @@ begin
           select v.context_id, v.key, (v.embedding::%3$s <#> %1$L::%3$s) as distance from chunk_vector v
           where v.space_id = current_setting('lamina.space') and v.embedder = %2$L
           order by v.embedding::%3$s <#> %1$L::%3$s offset 0
-        ) nearest where is_readable(nearest.context_id) limit 3 * $1
+        ) nearest where %4$s limit 3 * $1
       ) living
-    $query$, p_vector, p_embedder, v_type) into v_ids, v_keys, v_scores using p_count;
+    $query$, p_vector, p_embedder, v_type, readable_condition('nearest.context_id')) into v_ids, v_keys, v_scores using p_count;
     perform set_config('enable_sort', 'on', true);
     if array_length(v_ids, 1) >= p_count then
       return query select * from unnest(v_ids[1:p_count], v_keys[1:p_count], v_scores[1:p_count]);
@@ -301,7 +309,7 @@ begin
       select v.context_id, v.key, v.embedding <#> %1$L::vector as distance%6$s from chunk_vector v
       where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
       order by v.embedding <#> %1$L::vector offset 0
-    ) ranked where %7$s is_readable(ranked.context_id)
+    ) ranked where %7$s %8$s
     limit $5
   $query$, p_vector, p_embedder,
     case when p_ids is not null then 'and v.context_id = any ($1)' end,
@@ -311,9 +319,13 @@ begin
       select ($3 is null or h.lexemes @@ $3::tsquery) and ($4 is null or not h.lexemes @@ $4::tsquery) from chunk h
       where h.space_id = v.space_id and h.context_id = v.context_id and h.key = v.key)' end,
     case when p_each is not null then format(', row_number() over (partition by v.context_id order by v.embedding <#> %L::vector) as nth', p_vector) end,
-    case when p_each is not null then 'nth <= $6 and' end)
+    case when p_each is not null then 'nth <= $6 and' end, readable_condition('ranked.context_id'))
   using p_ids, p_before, p_must, p_must_not, p_count, p_each;
 end $$;
+
+-- Functions of before; what called them is above.
+drop function if exists is_head(text, integer, bigint);
+drop function if exists is_readable(text);
 
 -- The best chunks by words and by likeness of vectors, and of those that another engine has found. p_query: {found: [{id,
 -- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight, near, far, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does

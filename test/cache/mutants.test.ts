@@ -103,7 +103,7 @@ const mutants: readonly Mutant[] = [
   {
     rule: 'P8 trimming raises the floor',
     file: redis,
-    changes: [['state.floor = Math.max(state.floor, tick);', '']],
+    changes: [['state.floor = Math.max(state.floor, touchedAt);', '']],
     scenario: plain,
   },
   {

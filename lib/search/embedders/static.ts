@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
-import { splitWords } from '../analysis.ts';
+import { rememberRuns, splitRuns, splitWords } from '../analysis.ts';
 import { type Embedder, toUnit } from '../embedder.ts';
 
 interface Table {
-  readonly rows: ReadonlyMap<string, number>;
+  /** Those of the words of a run. */
+  readonly rowsOf: (run: string) => readonly number[];
   readonly scales: Float32Array;
   readonly values: Int8Array;
   readonly dimensions: number;
@@ -30,17 +31,15 @@ export function createStaticEmbedder(): Embedder {
   };
 }
 
-function mean({ rows, scales, values, dimensions }: Table, text: string): Float32Array | null {
-  const sum = new Float32Array(dimensions);
-  for (const word of splitWords(text, 'query')) {
-    const row = rows.get(word.text);
-    if (row === undefined) continue;
+function mean({ rowsOf, scales, values, dimensions }: Table, text: string): Float32Array | null {
+  const sum = new Float64Array(dimensions);
+  for (const row of splitRuns(text).runs.flatMap(rowsOf)) {
     const scale = scales[row] as number;
     const from = row * dimensions;
     for (let index = 0; index < dimensions; index++)
       sum[index] = (sum[index] as number) + scale * (values[from + index] as number);
   }
-  return toUnit(sum);
+  return toUnit(new Float32Array(sum));
 }
 
 /** Words and dimensions and the bytes of the words; a scale for each row; the rows; the words, in the same order. */
@@ -53,5 +52,7 @@ async function readTable(): Promise<Table> {
   const words = Buffer.from(buffer, buffer.byteLength - wordBytes)
     .toString()
     .split('\n');
-  return { rows: new Map(words.map((word, row) => [word, row])), scales, values, dimensions };
+  const rows = new Map(words.map((word, row) => [word, row]));
+  const rowsOf = rememberRuns((run) => splitWords(run, 'query').flatMap(({ text }) => rows.get(text) ?? []));
+  return { rowsOf, scales, values, dimensions };
 }
