@@ -38,6 +38,7 @@ export function createFakePeer(deps: { lens: Lens; isWhole: boolean; random: () 
   const { lens, isWhole, random } = deps;
   const items = new Map<string, Value>();
   const stamps = new Map<string, number>();
+  const times = new Map<string, number>();
   const log: string[] = [];
   let faults = noFaults;
   let meanwhile = async () => {};
@@ -47,6 +48,7 @@ export function createFakePeer(deps: { lens: Lens; isWhole: boolean; random: () 
     if (value === null) items.delete(id);
     else items.set(id, value);
     stamps.set(id, (stamps.get(id) ?? 0) + 1);
+    times.set(id, Date.now());
     log.push(id);
   }
 
@@ -105,7 +107,9 @@ export function createFakePeer(deps: { lens: Lens; isWhole: boolean; random: () 
           ids.map((id): [string, Reading] => {
             look(id);
             const value = items.get(id);
-            return [id, { held: value ? { value, updatedMs: Number.POSITIVE_INFINITY } : null }];
+            // A memory server tells no times.
+            const updatedMs = isWhole ? Number.POSITIVE_INFINITY : (times.get(id) ?? 0);
+            return [id, value ? { held: { value, updatedMs } } : { held: null, goneMs: updatedMs }];
           }),
         );
       },

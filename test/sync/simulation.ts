@@ -9,7 +9,7 @@ import type { Entity } from '../../lib/memory/graph.ts';
 import { graphLens, readValue, toValue } from '../../lib/memory/peer-lens.ts';
 import type { Database } from '../../lib/postgres/database.ts';
 import type { SyncStrategy } from '../../lib/sync/join.ts';
-import { createSync, type Sync } from '../../lib/sync/sync.ts';
+import { createSync as createSyncHere, type Sync } from '../../lib/sync/sync.ts';
 import { createWholeLens, type Lens, type Value } from '../../lib/sync/value.ts';
 import { noTelemetry } from '../../lib/telemetry/telemetry.ts';
 import { openStore, type TestStore } from '../support/client.ts';
@@ -80,10 +80,16 @@ let worlds = 0;
  * conflict, and looks whether all sides are equal and nothing that was written and acknowledged is lost: each thing written
  * is a word of its own, so that it can be found again.
  *
+ * @param createSync the code under test; mutants bring their own.
  * @returns what happened, for whoever wants to know that something did.
  * @throws Error that names the seed.
  */
-export async function simulate({ store, database, cut }: Cuttable, world: World, seed: number) {
+export async function simulate(
+  { store, database, cut }: Cuttable,
+  world: World,
+  seed: number,
+  createSync: typeof createSyncHere = createSyncHere,
+) {
   const random = generator(seed);
   const pick = <One>(from: readonly One[]): One => from[Math.floor(random() * from.length)] as One;
   const happens = (likelihood: number) => random() < likelihood;
