@@ -152,7 +152,8 @@ export const conflictRoutes: readonly Route[] = [
   }),
 ];
 
-function listedMembers({
+/** A conflict as lists tell it. */
+export function listedMembers({
   id: of,
   peer,
   contextId: context,
@@ -179,7 +180,8 @@ function listedMembers({
   };
 }
 
-function conflictMembers({ base, ours, theirs, ...rest }: Conflict) {
+/** A conflict with its sides. */
+export function conflictMembers({ base, ours, theirs, ...rest }: Conflict) {
   return { ...listedMembers(rest), base: sideMembers(base), ours: sideMembers(ours), theirs: sideMembers(theirs) };
 }
 

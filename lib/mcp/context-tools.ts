@@ -7,6 +7,7 @@ import type { ContextFilter } from '../contexts/filter.ts';
 import type { Precondition } from '../contexts/operation.ts';
 import { contextTooLarge } from '../contexts/outcomes.ts';
 import { type Written, writeOne } from '../contexts/written.ts';
+import { conflictMembers, listedMembers } from '../http/conflicts.ts';
 import { contextMembers, versionMembers } from '../http/context-json.ts';
 import { readCursor, writeCursor } from '../http/cursor.ts';
 import { toContent, toPut } from '../http/put.ts';
@@ -88,6 +89,36 @@ function tellWritten({ context, outcome: how }: Written, extra: Record<string, u
   };
   return structure({ ...contextMembers(context, false), ...flags, ...extra });
 }
+
+/** Shows the open conflicts of synchronisation, or one of them, or settles it. */
+async function settleConflict(
+  { manager, request, scopes }: Session,
+  id: string,
+  choose: 'ours' | 'theirs' | 'both' | undefined,
+) {
+  const { conflicts: all } = manager.sync;
+  if (!reaches(scopes, 'sync')) throw new Problem('forbidden', 'Conflicts need the scope sync.', { needed: 'sync' });
+  if (id === 'open') {
+    const { items } = await all.list(request, { isOpen: true, limit: openMax });
+    return structure({ open: items.map(listedMembers) });
+  }
+  if (choose === undefined) {
+    const { conflict } = await all.get(request, id);
+    const sizeBytes = [conflict.base, conflict.ours, conflict.theirs].reduce(
+      (sum, side) => sum + (side?.sizeBytes ?? 0),
+      0,
+    );
+    const limitBytes = manager.settings.limits.toolBytes;
+    const told = sizeBytes <= limitBytes ? conflictMembers(conflict) : listedMembers(conflict);
+    const note = `Its sides have ${sizeBytes} bytes, too many to be told here; paths say where they differ.`;
+    return structure({ conflict: told, ...(sizeBytes <= limitBytes ? {} : { note }) });
+  }
+  const { context } = await all.resolve(request, id, { choose });
+  return structure({ written: context && contextMembers(context, false) });
+}
+
+// Conflicts that one answer lists.
+const openMax = 50;
 
 /** A context as a list tells it; a content that is too large by its URI. */
 function listMembers(context: Context, isWithContent: boolean): Record<string, unknown> {
@@ -425,29 +456,47 @@ export const contextTools: readonly Tool[] = [
     name: 'context_merge',
     title: 'Merge Contexts',
     description:
-      'Merge two or more contexts or contents: latest, union, intersection, or three-way from a common base. Shows the result; with target it is written there.',
+      'Merge two or more contexts or contents: latest, union, intersection, or three-way from a common base. Shows the result; with target it is written there. Or see and settle what synchronisation with a peer could not merge: conflict alone shows it, with choose it is settled.',
     scope: 'read',
     hints: { mayWrite: true },
     input: z.strictObject({
-      sources: z.array(mergeSource).min(2).max(16).describe('For three-way exactly two: ours, theirs'),
+      sources: z.array(mergeSource).min(2).max(16).optional().describe('For three-way exactly two: ours, theirs'),
       base: mergeSource.optional().describe('What both grew from; three-way needs it'),
-      strategy: z.enum(strategies),
+      strategy: z.enum(strategies).optional().describe('Goes with sources'),
       prefer: z.enum(preferences).default('fail').describe('What settles colliding changes of a three-way merge'),
       target: z
         .strictObject({ id: contextId, expectedVersion })
         .optional()
         .describe('Where to write the result; left out, nothing is written'),
+      conflict: z
+        .string()
+        .max(26)
+        .optional()
+        .describe('Without sources: the id of a conflict, or open to list those there are'),
+      choose: z.enum(['ours', 'theirs', 'both']).optional().describe('Settles the conflict: one side, or both united'),
     }),
     output: z.object({
-      strategy: z.string(),
+      strategy: z.string().optional(),
       contentType: z.string().optional(),
       content,
-      conflicts,
-      written: z.object({ ...contextShape, ...outcome }).optional(),
+      conflicts: conflicts.optional(),
+      open: z
+        .array(z.looseObject({ id: z.string() }))
+        .optional()
+        .describe('Conflicts that wait to be settled'),
+      conflict: z.looseObject({ id: z.string() }).optional().describe('With base, ours and theirs; null is a delete'),
+      written: z
+        .object({ ...contextShape, ...outcome })
+        .nullable()
+        .optional()
+        .describe('Null where it is deleted'),
       note: z.string().optional(),
     }),
-    async handle(session, { sources, base, strategy, prefer, target }) {
+    async handle(session, { sources, base, strategy, prefer, target, conflict, choose }) {
       const { manager, request, scopes } = session;
+      if (conflict !== undefined && sources === undefined) return settleConflict(session, conflict, choose);
+      if (sources === undefined || strategy === undefined || conflict !== undefined || choose !== undefined)
+        throw invalid('/sources', 'go with a strategy, or leave both out and name a conflict');
       if (target !== undefined && !reaches(scopes, 'write')) {
         throw new Problem('forbidden', 'Writing the result needs the scope write.', { needed: 'write' });
       }

@@ -187,6 +187,33 @@ describe.each(engines)('a memory server as a peer, $name', (engine) => {
     expect((await expectSame()).entities[0]?.observations).toEqual(['x', 'y']);
   });
 
+  test('an agent sees and settles a conflict with context_merge', async () => {
+    await callTool(ours, 'create_entities', { entities: [entity('a', 'x')] });
+    await sync();
+    await callTool(ours, 'delete_entities', { entityNames: ['a'] });
+    await callTool(theirs, 'add_observations', { observations: [{ entityName: 'a', contents: ['y'] }] });
+    await sync();
+    const merge = async (args: object) =>
+      (await callTool(ours, 'context_merge', args)) as unknown as { structuredContent: Record<string, never> };
+    const { open } = (await merge({ conflict: 'open' })).structuredContent as unknown as {
+      open: { id: string; peer: string }[];
+    };
+    const [{ id = '' } = {}] = open.filter(({ peer }) => peer === name);
+    const { conflict } = (await merge({ conflict: id })).structuredContent as unknown as {
+      conflict: Record<string, unknown>;
+    };
+    expect(conflict).toMatchObject({ ours: null, theirs: { content: { observations: ['x', 'y'] } } });
+    expect((await merge({ conflict: id, choose: 'both' })).structuredContent['written']).toMatchObject({
+      kind: 'memory.entity',
+    });
+    expect((await callTool(ours, 'context_merge', { conflict: id, choose: 'ours' })).isError).toBe(true);
+    expect((await callTool(ours, 'context_merge', { conflict: id, sources: [], strategy: 'union' })).isError).toBe(
+      true,
+    );
+    await sync();
+    expect((await expectSame()).entities[0]?.observations).toEqual(['x', 'y']);
+  });
+
   test('a lost file halts the run, and nothing is deleted before it is forced', async () => {
     const many = Array.from({ length: 40 }, (_, at) => entity(`e${at}`, 'x'));
     await callTool(ours, 'create_entities', { entities: many });
