@@ -25,17 +25,41 @@ export interface IndexStatistics {
   readonly vectors: Readonly<Record<string, number>>;
 }
 
+/** How a peer of a space does, as the view `sync_statistics` has it. */
+export interface PeerStatistics {
+  readonly peer: string;
+  /** Ticks of ours that its runs have not seen. */
+  readonly lag: number;
+  /** Of its last hundred runs. */
+  readonly runs: number;
+  readonly failed: number;
+  readonly halted: number;
+  readonly lost: number;
+  /** What a run took, in milliseconds; null before the first. */
+  readonly runMsP50: number | null;
+  readonly runMsP95: number | null;
+  /** When the last one did its work, in milliseconds since 1970. */
+  readonly synchronisedMs: number | null;
+  readonly conflicts: number;
+  readonly items: number;
+  readonly due: number;
+}
+
 /** @param engine what holds the vectors of chunks: `pgvector`, or the name of another. */
 export async function readSpaceStatistics(
   database: Database,
   request: RequestContext,
   engine: string,
-): Promise<SpaceStatistics & { readonly index: IndexStatistics }> {
+): Promise<SpaceStatistics & { readonly index: IndexStatistics; readonly sync: readonly PeerStatistics[] }> {
   const rows = await runOne(
     database.in(request),
     toStatement(sql`select s.clock, to_jsonb(s)::text as space, (
         select to_jsonb(v) from version_statistics v where v.space_id = s.space_id)::text as versions,
-        search_statistics(${engine})::text as index
+        search_statistics(${engine})::text as index, (
+        select jsonb_agg(jsonb_build_object('peer', p.peer, 'lag', p.lag, 'runs', p.runs, 'failed', p.failed, 'halted', p.halted,
+          'lost', p.lost, 'runMsP50', p.run_ms_p50, 'runMsP95', p.run_ms_p95, 'synchronisedMs', to_ms(p.synchronised_at),
+          'conflicts', p.conflicts, 'items', p.items, 'due', p.due) order by p.peer)
+        from sync_statistics p where p.space_id = s.space_id)::text as sync
       from space_statistics s where s.space_id = ${request.space}`),
     request,
   );
@@ -52,6 +76,7 @@ export async function readSpaceStatistics(
     pinned: versions['pinned'] ?? 0,
     versionBytes: versions['version_bytes'] ?? 0,
     index: jsonColumn<IndexStatistics>(row, 'index') ?? { chunks: 0, pending: 0, vectors: {} },
+    sync: jsonColumn<PeerStatistics[]>(row, 'sync') ?? [],
     seq: Number(row['clock']),
   };
 }

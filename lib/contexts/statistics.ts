@@ -6,7 +6,12 @@ import type { EngineFigures } from '../telemetry/metrics.ts';
 import type { KindStatistics } from './cache.sql.ts';
 import type { Reports } from './reports.ts';
 import type { RequestContext } from './request.ts';
-import { type IndexStatistics, readSpaceStatistics, type SpaceStatistics } from './statistics.sql.ts';
+import {
+  type IndexStatistics,
+  type PeerStatistics,
+  readSpaceStatistics,
+  type SpaceStatistics,
+} from './statistics.sql.ts';
 
 /** A threshold of `alerts` that is passed. */
 export interface Warning {
@@ -22,6 +27,8 @@ export interface Statistics {
   readonly space: SpaceStatistics;
   readonly cache: CacheSummary & { readonly reported: readonly KindStatistics[] };
   readonly search: SearchStatistics;
+  /** The peers of the space. */
+  readonly sync: readonly PeerStatistics[];
   readonly engines: Readonly<Record<string, EngineFigures>>;
   readonly warnings: readonly Warning[];
 }
@@ -75,7 +82,7 @@ export async function readStatistics(
   },
 ): Promise<Statistics> {
   const { database, settings } = deps;
-  const { index, ...space } = await readSpaceStatistics(database, request, here.search.engine);
+  const { index, sync, ...space } = await readSpaceStatistics(database, request, here.search.engine);
   const { summary, layer3, reported } = await reportCaching(deps, request, here.stats);
   const layer3Bytes = layer3?.bytes ?? 0;
   const { layer2 } = here.stats;
@@ -105,7 +112,7 @@ export async function readStatistics(
     embedded: index.vectors[here.search.embedder] ?? 0,
     queries: countQueries(here.stats),
   };
-  return { space, cache: { ...summary, reported: reported ?? [] }, search, engines: here.engines, warnings };
+  return { space, cache: { ...summary, reported: reported ?? [] }, search, sync, engines: here.engines, warnings };
 }
 
 function countQueries({ kinds }: CacheStats): SearchStatistics['queries'] {

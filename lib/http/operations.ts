@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import type { EngineHealth } from '../health.ts';
+import { toTime } from './context-json.ts';
 import { type Route, route } from './route.ts';
 import { maintenanceBody } from './schemas.ts';
 
@@ -57,6 +58,22 @@ const statsAnswer = z.strictObject({
       averageMs: z.number().nullable().meta({ description: 'What one of those asked took; null before the first.' }),
     }),
   }),
+  sync: z.array(
+    z.strictObject({
+      peer: z.string(),
+      lag: count.meta({ description: 'Changes here that its runs have not seen.' }),
+      runs: count,
+      failed: count,
+      halted: count,
+      lost: count,
+      runMsP50: z.number().nullable(),
+      runMsP95: z.number().nullable(),
+      synchronisedAt: z.iso.datetime().nullable(),
+      conflicts: count,
+      items: count,
+      due: count,
+    }),
+  ),
   engines: z.record(z.string(), z.strictObject({ calls: count, failures: count, averageMs: z.number() })),
   warnings: z.array(
     z.strictObject({ alert: z.string(), value: z.number(), threshold: z.number(), detail: z.string() }),
@@ -158,6 +175,22 @@ export const operationRoutes: readonly Route[] = [
             pending: 0,
             queries: { cached: 40, asked: 55, averageMs: 18.4 },
           },
+          sync: [
+            {
+              peer: 'laptop',
+              lag: 0,
+              runs: 100,
+              failed: 1,
+              halted: 0,
+              lost: 0,
+              runMsP50: 24.1,
+              runMsP95: 88.4,
+              synchronisedAt: '2026-01-31T12:00:00.000Z',
+              conflicts: 0,
+              items: 812,
+              due: 0,
+            },
+          ],
           engines: { postgres: { calls: 310, failures: 0, averageMs: 2.1 } },
           warnings: [],
         },
@@ -165,10 +198,11 @@ export const operationRoutes: readonly Route[] = [
     },
     problems: [],
     async handle({ manager, request }) {
-      const { space, cache, search, engines, warnings } = await manager.statistics(request);
+      const { space, cache, search, sync: peers, engines, warnings } = await manager.statistics(request);
       const { seq, versions, pinned, versionBytes, ...held } = space;
       const count = { count: versions, pinned, bytes: versionBytes };
-      return { seq, body: printPlain({ ...held, versions: count, cache, search, engines, warnings }) };
+      const sync = peers.map(({ synchronisedMs, ...peer }) => ({ ...peer, synchronisedAt: toTime(synchronisedMs) }));
+      return { seq, body: printPlain({ ...held, versions: count, cache, search, sync, engines, warnings }) };
     },
   }),
 

@@ -214,6 +214,7 @@ end $$;
 create or replace function end_run(p_name text, p_run text, p_end jsonb) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
+  v_cursor bigint;
 begin
   perform hold_peer(p_name, p_run, 0);
   update peer set run_id = null, run_until = null,
@@ -222,7 +223,13 @@ begin
       next_at = case when p_end ? 'nextSeconds' then clock_timestamp() + make_interval(secs => (p_end ->> 'nextSeconds')::double precision) end
     where space_id = v_space and name = p_name;
   if p_end ? 'cursor' then
-    insert into follower (space_id, name, cursor) values (v_space, 'peer:' || p_name, (p_end ->> 'cursor')::bigint)
+    v_cursor := (p_end ->> 'cursor')::bigint;
+    -- What the run itself has written is no news to the next one; one statement, so that the clock is that of what it saw.
+    select greatest(s.clock, v_cursor) into v_cursor from space s where s.id = v_space and not exists (
+      select from change h where h.space_id = v_space and h.tick > v_cursor and h.kind = 'context'
+        and (h.actor_kind is distinct from 'sync' or h.actor_id is distinct from p_name))
+    union all select v_cursor limit 1;
+    insert into follower (space_id, name, cursor) values (v_space, 'peer:' || p_name, v_cursor)
     on conflict (space_id, name) do update set cursor = excluded.cursor, updated_at = clock_timestamp();
   end if;
   update peer_run set finished_at = clock_timestamp(), outcome = p_end ->> 'outcome', reason = p_end ->> 'reason',
