@@ -19,7 +19,7 @@ const children: ChildProcess[] = [];
 
 /** Starts the server and waits for its line. */
 export async function startServing(variables: Record<string, string>): Promise<Served> {
-  const port = await freePort();
+  const port = Number(variables['PORT'] ?? (await freePort()));
   const token = 'lam_test_owner_0123456789';
   const child = spawn(process.execPath, ['functions/launch.js', 'functions/serve.ts'], {
     cwd: home,
