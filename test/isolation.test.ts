@@ -38,7 +38,8 @@ describe.each(engines)('row-level security on $name', (engine) => {
   test('views show a space nothing but its own', async () => {
     const [one, two] = [await openStore(engine, { database }), await openStore(engine, { database })];
     await one.send('PUT', `/v1/contexts/${newId()}`, { body: { content: 'x' } });
-    for (const view of ['space_statistics', 'version_statistics']) {
+    await one.send('PUT', '/v1/peers/own', { body: { type: 'lamina', transport: { url: 'http://127.0.0.1:9' } } });
+    for (const view of ['space_statistics', 'version_statistics', 'sync_statistics']) {
       const rows = await runOne(database.in({ space: one.space }), {
         text: `select space_id from ${view}`,
         params: [],
@@ -64,7 +65,7 @@ describe.each(engines)('without their predicates on $name', (engine) => {
   // The parameter stays in use, or PostgreSQL would not know its type.
   const strip = (text: string) =>
     text.replaceAll(
-      /\b(?:\w+\.space_id|space_id|s\.id) = (\$\d+|current_setting\('lamina\.space'\)|\w+\.(?:id|space_id)|v_space)(?=\s|\)|;|$)/g,
+      /\b(?:\w+\.space_id|space_id|s\.id) = (\$\d+|current_setting\('{1,2}lamina\.space'{1,2}\)|\w+\.(?:id|space_id)|v_space)(?=\s|\)|;|$)/g,
       (_predicate, value: string) => {
         stripped++;
         return value.startsWith('$') ? `(${value}::text is not null)` : 'true';
@@ -125,6 +126,14 @@ describe.each(engines)('without their predicates on $name', (engine) => {
     });
     for (const { manager, ref } of [victim, store]) await manager.index({ only: ref, budgetMs: 10_000 });
     await probe('POST', '/v1/search', { body: { query: `${canary} 1`, consistency: 'indexed', include: ['content'] } });
+    const transport = { url: 'http://127.0.0.1:9', headers: { canary } };
+    await victim.send('PUT', `/v1/peers/${canary}`, { body: { type: 'lamina', transport } });
+    await victim.send('POST', `/v1/peers/${canary}/sync`);
+    for (const path of ['/v1/peers', '/v1/conflicts', '/v1/conflicts?status=settled', '/v1/stats'])
+      await probe('GET', path);
+    await probe('PUT', '/v1/peers/mine', { body: { type: 'lamina', transport: { url: 'http://127.0.0.1:9' } } });
+    await probe('GET', '/v1/peers/mine/runs');
+    await probe('DELETE', '/v1/peers/mine');
     await probe('PUT', own('child'), { body: { content: 1, parentId: 'mine' } });
     for (const id of ['root', 'leaf', 'other', 'mine', 'child']) {
       for (const path of [
