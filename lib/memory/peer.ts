@@ -1,4 +1,4 @@
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { Client, ProtocolError, SdkErrorCode, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { Problem } from '../base/problem.ts';
 import { entityId, relationId } from '../contexts/node-ids.ts';
@@ -30,7 +30,7 @@ export async function openMemoryPeer(
   const client = new Client({ name: 'lamina-sync', version: '1' });
   const until = { timeout: answerMs, maxTotalTimeout: answerMs };
   const away = (error: unknown): never => {
-    throw new Problem('unavailable', 'The peer does not answer, or ends before it has.', {}, error);
+    throw toProblem(error);
   };
   await client
     .connect(
@@ -135,6 +135,21 @@ export async function openMemoryPeer(
 
     close: () => client.close(),
   };
+}
+
+/** What a failed call of a server means: that it is away, or that it is none that can be spoken to like this. */
+function toProblem(error: unknown): Problem {
+  const { status, code } = (error ?? {}) as { status?: unknown; code?: unknown };
+  if (status === 401 || status === 403) {
+    return new Problem('unprocessable', 'The peer does not take the token, or not for this.', {}, error);
+  }
+  const isWrong = typeof status === 'number' && status >= 400 && status < 500 && status !== 408 && status !== 429;
+  if (isWrong)
+    return new Problem('unprocessable', `The peer answers with status ${status}: is it an MCP server?`, {}, error);
+  if (code === SdkErrorCode.InvalidResult || error instanceof ProtocolError) {
+    return new Problem('unprocessable', 'The peer answers with what a memory server does not.', {}, error);
+  }
+  return new Problem('unavailable', 'The peer does not answer, or ends before it has.', {}, error);
 }
 
 /** The id of what an item of a call is about. */
