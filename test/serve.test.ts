@@ -132,7 +132,8 @@ describe('the README', () => {
     const script = blocks
       .join('\n')
       .replaceAll('http://127.0.0.1:8787', served.origin)
-      .replaceAll('.lamina/token', join(folder, 'token'));
+      .replaceAll('.lamina/token', join(folder, 'token'))
+      .replaceAll('/tmp/memory.jsonl', join(folder, 'memory.jsonl'));
     // The agents themselves are not here: what they are told is, and the server takes it.
     const agents = ['droid', 'claude'].map((name) => `${name}() { printf '%s\\n' ${name} "$@" >&2; }`).join('\n');
     const { stdout, stderr } = await run('bash', ['-eu', '-c', `${agents}\n${script}`]);
@@ -157,7 +158,7 @@ describe('the README', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
-    expect(answers).toHaveLength(9);
+    expect(answers).toHaveLength(11);
     expect(answers.filter(({ code }) => code !== undefined)).toEqual([]);
     expect(answers[2].merge).toMatchObject({ strategy: 'three-way', base: 1, head: 2, conflicts: [] });
     expect(answers[5].patch).toEqual([
@@ -171,6 +172,12 @@ describe('the README', () => {
     ]);
     expect(answers[7].changes).toHaveLength(3);
     expect(answers[8]).toMatchObject({ hits: [{ id: 'checkout', version: 3 }], pending: 0, degraded: [] });
+    expect(answers[9]).toMatchObject({
+      name: 'memory',
+      type: 'mcp-memory',
+      transport: { env: { MEMORY_FILE_PATH: null } },
+    });
+    expect(answers[10]).toMatchObject({ pulled: 0, pushed: 0, conflicts: 0, skipped: 0 });
     await rm(folder, { recursive: true, force: true });
   });
 });
