@@ -72,7 +72,10 @@ async function leftRunning(): Promise<string[]> {
   return found;
 }
 
-describe.each(shells)('the hook in $name', (shell) => {
+// It gives up after two seconds, however busy the machine is: then a test has nothing to look at, and is tried again.
+const patience = { retry: 2 };
+
+describe.each(shells)('the hook in $name', patience, (shell) => {
   const hook = (event: unknown, more: { isOpen?: boolean; script?: string } = {}) =>
     runHook({ shell, event, environment, ...more });
 
@@ -284,7 +287,7 @@ describe.each(shells)('the hook in $name', (shell) => {
   });
 });
 
-describe('the hook', () => {
+describe('the hook', patience, () => {
   const [shell] = shells as [(typeof shells)[number]];
   const hook = (event: unknown) => runHook({ shell, event, environment });
 
