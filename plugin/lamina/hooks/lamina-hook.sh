@@ -60,7 +60,7 @@ BEGIN { RS = "\"" }
     if (substr($0, length($0)) == "\\") { if (size <= 8192) text = text "\""; next }
   }
   inside = 0; closed = depth
-  if (depth == 1 && isValue && size <= 8192) {
+  if (isValue && size <= 8192) {
     if (!(name in strings)) order[++count] = name
     strings[name] = text
   }
