@@ -2,7 +2,7 @@ import { createHmac, randomBytes, randomUUID } from 'node:crypto';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Mount } from '../lib/http/mount.ts';
-import type { Environment } from './runtime.ts';
+import { type Environment, isLoopback } from './runtime.ts';
 
 /** Where the process that has an embedded store open can be reached. */
 interface Address {
@@ -11,6 +11,9 @@ interface Address {
   /** What the process alone knows, beside whoever reads this; it proves that it is the one that answers there. */
   readonly secret: string;
 }
+
+/** Whether a server at this address is one of this machine. */
+export const isLoopbackUrl = (url: string) => isLoopback(new URL(url).hostname.replace(/^\[(.*)\]$/, '$1'));
 
 const ownSecret = randomBytes(32).toString('hex');
 const proofPath = '/.well-known/lamina';

@@ -47,6 +47,12 @@ export interface Environment {
   /** Whether peers may be processes of this machine, wherever the server listens. */
   readonly allowsCommands: boolean;
   readonly settingsPath: string;
+  /** Where agents keep their configuration; undefined where nobody says. */
+  readonly homeFolder: string | undefined;
+  /** What this user's agents need to reach Lamina, and what their hooks remember. */
+  readonly stateFolder: string | undefined;
+  /** Where the user has called: npm runs scripts in the folder of the package. */
+  readonly callerFolder: string;
 }
 
 /** @throws Error in one sentence for a value that cannot be. */
@@ -65,6 +71,8 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     throw new Error('UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN go together; only one of them is set.');
   }
   const data = text('LAMINA_DATA') ?? '.lamina';
+  const homeFolder = text('HOME');
+  const stateHome = text('XDG_STATE_HOME') ?? (homeFolder && join(homeFolder, '.local', 'state'));
   return {
     host: text('HOST') ?? '127.0.0.1',
     port,
@@ -80,6 +88,9 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     publicUrl: readUrl('LAMINA_PUBLIC_URL', text('LAMINA_PUBLIC_URL')),
     allowsCommands: text('LAMINA_ALLOW_COMMANDS') === '1',
     settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
+    homeFolder,
+    stateFolder: stateHome && join(stateHome, 'lamina'),
+    callerFolder: resolve(text('INIT_CWD') ?? '.'),
   };
 }
 

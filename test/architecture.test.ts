@@ -13,6 +13,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'lib/telemetry': ['lib/base'],
   'lib/postgres': ['lib/base', 'lib/telemetry'],
   'lib/merge': ['lib/base'],
+  'lib/factory': ['lib/base'],
   'lib/redis': ['lib/base', 'lib/telemetry'],
   'lib/cache': ['lib/base', 'lib/config', 'lib/redis', 'lib/telemetry'],
   'lib/contexts': ['lib/base', 'lib/config', 'lib/telemetry', 'lib/merge', 'lib/postgres', 'lib/redis', 'lib/cache'],
@@ -78,6 +79,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/memory',
     'lib/mcp',
     'lib/merge',
+    'lib/factory',
     'lib',
   ],
   tools: [
