@@ -19,6 +19,11 @@ export interface ContextFilter {
   readonly ids?: readonly string[] | undefined;
   readonly parentId?: string | undefined;
   readonly subtreeOf?: string | undefined;
+  /**
+   * Leaves out what belongs to others: contexts whose ids begin with `prefix`, and whatever lies below them, but for `root` and
+   * what lies below that.
+   */
+  readonly scope?: { readonly prefix: string; readonly root: string } | undefined;
   readonly kind?: string | undefined;
   readonly updatedSinceMs?: number | undefined;
   readonly updatedBeforeMs?: number | undefined;
@@ -46,6 +51,7 @@ export function filterConditions(space: string, filter: ContextFilter): Fragment
   for (const { path, value } of filter.equal ?? []) conditions.push(equalCondition(space, path, value));
   for (const { path, range } of filter.ranges ?? []) conditions.push(...rangeConditions(path, range));
   if (subtreeOf !== undefined) conditions.push(subtreeCondition(space, subtreeOf));
+  if (filter.scope !== undefined) conditions.push(scopeCondition(space, filter.scope));
   return conditions;
 }
 
@@ -97,6 +103,21 @@ function subtreeCondition(space: string, root: string): Fragment {
       union
       select c.id from under join context c on c.space_id = ${space} and c.parent_id = under.id and ${isLiveNow}
     ) select id from under)`;
+}
+
+// Deleted ones count like any: what lies below a project does not become everybody's when that is deleted.
+function scopeCondition(space: string, { prefix, root }: NonNullable<ContextFilter['scope']>): Fragment {
+  const after = prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
+  return sql`c.id not in (
+    with recursive own (id) as (
+      select ${root}::text collate "C"
+      union
+      select c.id from own join context c on c.space_id = ${space} and c.parent_id = own.id
+    ), others (id) as (
+      select c.id from context c where c.space_id = ${space} and c.id >= ${prefix} and c.id < ${after} and c.id not in (select id from own)
+      union
+      select c.id from others join context c on c.space_id = ${space} and c.parent_id = others.id and c.id not in (select id from own)
+    ) select id from others)`;
 }
 
 /** As the SQL function `metadata_terms` makes them. */
