@@ -54,7 +54,7 @@ export function createPacks(deps: { database: Database; cache: Cache; search: Se
   async function find(request: RequestContext, text: string, scope: ContextFilter) {
     // Quotes and minus signs of a prompt are no conditions.
     const query = cutText(text.replaceAll(/["“”]|(?<=^|\s)-+(?=\S)/g, ' ').trim(), queryMax);
-    if (!/[\p{L}\p{N}]/u.test(query)) return { hits: [], pending: 0, degraded: [] };
+    if (!/[\p{L}\p{N}]/u.test(query)) return { hits: [], pending: 0 };
     return search.search(request, {
       query,
       mode: 'hybrid',
@@ -74,19 +74,16 @@ export function createPacks(deps: { database: Database; cache: Cache; search: Se
         const bounds = { project, scope, limit: baseMax, contentBytes: baseBytesMax };
         const { value: base, ...read } = await readPackBase(database, asked, bounds);
         const text = prompt ?? subjectOf(base);
-        const { hits, pending, degraded } = await find(
-          { ...request, seq: read.seq, signal: asked.signal },
-          text,
-          scope,
-        );
+        const { hits, pending } = await find({ ...request, seq: read.seq, signal: asked.signal }, text, scope);
         const pieces = choosePieces(candidatesOf(base, hits, query), prompt === undefined ? packTokens : promptTokens);
         const loaded = toLoaded(
           { text: printPack(pieces), expiresMs: base.expiresMs },
           [anyItem, invalidatedItem],
           read,
         );
-        // The index goes on without a tick.
-        const isPassing = pending > 0 || degraded.length > 0;
+        // The index goes on without a tick. A leg of the search that comes back tells more, and nothing else: until the next
+        // write it is not worth waiting for it again and again.
+        const isPassing = pending > 0;
         return { ...loaded, values: loaded.values.map((one) => ({ ...one, isPassing: one.isPassing || isPassing })) };
       });
       return value.text;
