@@ -47,7 +47,7 @@ export function noteOf({ event, payload }: Pick<PendingEvent, 'event' | 'payload
 
 // The transcript has its summary made anew where it may be the last thing that is heard of the session.
 const summarized = ['Stop', 'PreCompact', 'SessionEnd'];
-const tellingEvents = ['SessionStart', 'SessionEnd', ...summarized];
+const tellingEvents = ['SessionStart', ...summarized];
 
 /**
  * What an event amounts to: versions of contexts, each on condition that nobody has written it since the heads were read.

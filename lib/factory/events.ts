@@ -26,7 +26,7 @@ export interface HookEvent {
   readonly source: string;
   /** All of it, credentials masked, long texts cut. */
   readonly masked: Readonly<Record<string, unknown>>;
-  /** As sent: what the pack is made for. Never stored. */
+  /** What the pack is made for. Masked as well, since embedders of others may read it. */
   readonly prompt: string | undefined;
 }
 
@@ -55,7 +55,7 @@ export function readEvent(value: unknown): HookEvent {
     project: projectOf({ gitRemote, cwd: textOf(masked, 'cwd') ?? '' }),
     source: `${textOf(event, 'host', 'hostname') ?? ''}\n${textOf(event, 'transcript_path', 'transcriptPath') ?? ''}`,
     masked,
-    prompt: name === 'UserPromptSubmit' ? textOf(event, 'prompt') : undefined,
+    prompt: name === 'UserPromptSubmit' ? textOf(masked, 'prompt') : undefined,
   };
 }
 

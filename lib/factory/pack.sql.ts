@@ -24,15 +24,16 @@ interface ItemJson {
  * The instructions, notes and summaries that a project may see, in one snapshot.
  *
  * @param of.scope leaves out what is another project's.
+ * @param of.limit how many instructions and notes, and of.summaries how many of those.
  * @param of.contentBytes larger contents are left out.
  */
 export async function readPackBase(
   database: Database,
   request: LoadRequest,
   of: {
-    readonly project: string;
-    readonly scope: ContextFilter;
+    readonly scope: NonNullable<ContextFilter['scope']>;
     readonly limit: number;
+    readonly summaries: number;
     readonly contentBytes: number;
   },
 ): Promise<Read<PackBase>> {
@@ -42,15 +43,15 @@ export async function readPackBase(
     from (select c as node from context c where ${join(conditions, ' and ')} and c.size_bytes <= ${of.contentBytes}
       order by c.updated_at desc, c.id limit ${limit}) newest)::text`;
   const live = filterConditions(space, {});
-  const inProject = sql`c.parent_id in (select p.id from context p where p.space_id = ${space} and p.parent_id = ${of.project} and p.kind = 'session')`;
+  const inProject = sql`c.parent_id in (select p.id from context p where p.space_id = ${space} and p.parent_id = ${of.scope.root} and p.kind = 'session')`;
   const { row, ...read } = await readSnapshot(
     database,
     request,
     sql`select ${seen(request)},
-        ${items([...live, sql`c.id = ${of.project}`], 1)} as project,
-        ${items([...filterConditions(space, { ...of.scope, kind: 'instructions' })], of.limit)} as instructions,
-        ${items([...live, sql`c.kind = 'note' and c.parent_id = ${of.project}`], of.limit)} as notes,
-        ${items([...live, sql`c.kind = 'summary'`, inProject], of.limit)} as summaries,
+        ${items([...live, sql`c.id = ${of.scope.root}`], 1)} as project,
+        ${items([...filterConditions(space, { kind: 'instructions' }), sql`not is_of_others(c.id, ${of.scope.prefix}, ${of.scope.root})`], of.limit)} as instructions,
+        ${items([...live, sql`c.kind = 'note' and c.parent_id = ${of.scope.root}`], of.limit)} as notes,
+        ${items([...live, sql`c.kind = 'summary'`, inProject], of.summaries)} as summaries,
         to_ms((select min(e.expires_at) from context e
           where e.space_id = s.id and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms
       from space s where s.id = ${space}`,

@@ -35,9 +35,9 @@ export interface Packs {
   pack(request: RequestContext, query: PackQuery): Promise<string | null>;
 }
 
-const baseMax = 30;
+const baseMax = 20;
 const baseBytesMax = 32_768;
-const foundMax = 40;
+const foundMax = 25;
 const queryMax = 1000;
 // Hits below this share of the best one are there because something has to be last.
 const scoreShare = 0.25;
@@ -51,7 +51,7 @@ export function createPacks(deps: { database: Database; cache: Cache; search: Se
   const { throughOne } = createThrough({ cache, originMs: settings.cache.originMs });
 
   /** @param request asks for nothing older than the base, so that the whole is not older either. */
-  async function find(request: RequestContext, text: string, scope: ContextFilter) {
+  async function find(request: RequestContext, text: string, filter: ContextFilter) {
     // Quotes and minus signs of a prompt are no conditions.
     const query = cutText(text.replaceAll(/["“”]|(?<=^|\s)-+(?=\S)/g, ' ').trim(), queryMax);
     if (!/[\p{L}\p{N}]/u.test(query)) return { hits: [], pending: 0 };
@@ -59,7 +59,7 @@ export function createPacks(deps: { database: Database; cache: Cache; search: Se
       query,
       mode: 'hybrid',
       limit: foundMax,
-      filter: scope,
+      filter,
       groupBy: 'context',
       isIndexed: false,
     });
@@ -70,11 +70,13 @@ export function createPacks(deps: { database: Database; cache: Cache; search: Se
       const { project, prompt } = query;
       const key = sha256(JSON.stringify([query, packTokens, promptTokens]));
       const { value } = await throughOne(request, kind, key, async (asked) => {
-        const scope = { scope: { prefix: factoryPrefix, root: project } };
-        const bounds = { project, scope, limit: baseMax, contentBytes: baseBytesMax };
+        const scope = { prefix: factoryPrefix, root: project };
+        // Its own may be among the summaries; for a prompt there are none.
+        const summaries = prompt === undefined ? summariesMax + 1 : 0;
+        const bounds = { scope, limit: baseMax, summaries, contentBytes: baseBytesMax };
         const { value: base, ...read } = await readPackBase(database, asked, bounds);
         const text = prompt ?? subjectOf(base);
-        const { hits, pending } = await find({ ...request, seq: read.seq, signal: asked.signal }, text, scope);
+        const { hits, pending } = await find({ ...request, seq: read.seq, signal: asked.signal }, text, { scope });
         const pieces = choosePieces(candidatesOf(base, hits, query), prompt === undefined ? packTokens : promptTokens);
         const loaded = toLoaded(
           { text: printPack(pieces), expiresMs: base.expiresMs },

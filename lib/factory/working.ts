@@ -128,27 +128,43 @@ export function createWorking(deps: {
         tally.events++;
         note('done', event, startedMs);
       } catch (error) {
-        // Another worker has the session, or the event was erased.
-        if (isDatabaseError(error) && error.sqlState === 'LM008') return;
-        const reason = reasonOf(error);
-        const { session } = claim;
-        const outcome = await retryLost(() =>
-          failEvent(database, request, { id: event.id, session, worker, reason }, { attempts, retryMs }),
-        );
-        tally.failed++;
-        if (outcome === 'dead') tally.dead++;
-        note(outcome === 'dead' ? 'dead' : 'failed', event, startedMs);
-        const facts = { space: space.space, id: event.id, event: event.event, reason };
-        telemetry.log({
-          level: outcome === 'dead' ? 'error' : 'warn',
-          event: `factory.${outcome ?? 'lost'}`,
-          facts,
-          error,
+        await giveUp(space, { id: event.id, session: claim.session, worker, error }).then((outcome) => {
+          if (outcome === null) return;
+          tally.failed++;
+          if (outcome === 'dead') tally.dead++;
+          note(outcome === 'dead' ? 'dead' : 'failed', event, startedMs);
         });
         return;
       }
       if (isLast) return;
     }
+  }
+
+  /** Notes why an event failed. @returns null where it was somebody else's by then: another worker's, or erased. */
+  async function giveUp(
+    space: SpaceRef,
+    {
+      error,
+      ...of
+    }: { readonly id: string; readonly session: string; readonly worker: string; readonly error: unknown },
+  ): Promise<'pending' | 'dead' | null> {
+    if (isTaken(error)) return null;
+    const reason = reasonOf(error);
+    const request = systemRequest(space, 'factory');
+    const outcome = await retryLost(() => failEvent(database, request, { ...of, reason }, { attempts, retryMs })).catch(
+      (failure) => {
+        if (isTaken(failure)) return null;
+        throw failure;
+      },
+    );
+    const facts = { space: space.space, id: of.id, reason };
+    telemetry.log({
+      level: outcome === 'dead' ? 'error' : 'warn',
+      event: `factory.${outcome ?? 'taken'}`,
+      facts,
+      error,
+    });
+    return outcome;
   }
 
   const note = (outcome: 'done' | 'failed' | 'dead', { event }: PendingEvent, startedMs: number) =>
@@ -221,6 +237,8 @@ export function createWorking(deps: {
     },
   };
 }
+
+const isTaken = (error: unknown) => isDatabaseError(error) && error.sqlState === 'LM008';
 
 interface Tally {
   events: number;

@@ -73,3 +73,20 @@ begin
       where c.id not in (select unnest(v_own)));
   end loop;
 end $$;
+
+-- The same of one context, for where few are asked about: whether it, or what it lies below, begins with the prefix before p_root
+-- is met on the way up.
+create or replace function is_of_others(p_id text, p_prefix text, p_root text) returns boolean language plpgsql stable as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_id text := p_id;
+  v_is_of_others boolean := false;
+begin
+  while v_id is not null loop
+    if v_id = p_root then return false; end if;
+    v_is_of_others := v_is_of_others or starts_with(v_id, p_prefix);
+    select c.parent_id into v_id from context c where c.space_id = v_space and c.id = v_id;
+    if not found then exit; end if;
+  end loop;
+  return v_is_of_others;
+end $$;
