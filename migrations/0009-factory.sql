@@ -28,12 +28,14 @@ create table factory_transcript (
   session_id text collate "C" not null,
   source text collate "C" not null,
   position bigint not null,
+  ahead int8multirange not null default '{}',
   unknown_lines bigint not null default 0,
   primary key (space_id, session_id, source)
 );
 comment on table factory_transcript is 'How far the transcript of a session was taken, by the file it stands in.';
 comment on column factory_transcript.source is 'SHA-256 of host and path.';
 comment on column factory_transcript.position is 'The byte after the last whole line up to which nothing is missing.';
+comment on column factory_transcript.ahead is 'What was taken beyond a gap.';
 comment on column factory_transcript.unknown_lines is 'Lines that nothing could be made of.';
 
 create table factory_message (

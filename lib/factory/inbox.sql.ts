@@ -41,11 +41,9 @@ export async function receiveEvent(
   event: NewEvent,
   options: { readonly idempotency: Idempotency | undefined; readonly againSeconds: number },
 ): Promise<Received | null> {
-  const { piece, ...rest } = event;
-  const sent = piece === undefined ? rest : { ...rest, ...piece };
   const rows = await runOne(
     database.in(request),
-    toStatement(sql`select receive_event(${JSON.stringify(sent)}::jsonb, ${JSON.stringify(options.idempotency ?? {})}::jsonb,
+    toStatement(sql`select receive_event(${JSON.stringify(event)}::jsonb, ${JSON.stringify(options.idempotency ?? {})}::jsonb,
       ${options.againSeconds}::double precision)::text as answer`),
     request,
   );

@@ -64,7 +64,7 @@ export function createReceiving(deps: { database: Database; ids: Ids; settings: 
             ...(call === undefined ? [] : entitiesOf(call).map(entityId)),
           ],
           source,
-          piece: capture === 'all' ? piece : piece && { ...piece, lines: [] },
+          piece: capture === 'all' ? piece : piece && { ...piece, messages: [] },
         },
         { idempotency, againSeconds },
       ),

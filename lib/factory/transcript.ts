@@ -42,10 +42,9 @@ export interface Facts {
 /** What a line of a transcript amounts to; `unknown` for what nothing can be made of. */
 export type Line = { readonly message: Message } | 'known' | 'unknown';
 
-/** A piece of a transcript, line by line. */
+/** A piece of a transcript. */
 export interface Piece {
-  /** Each with the byte after its end. */
-  readonly lines: readonly { readonly end: number; readonly message?: Message }[];
+  readonly messages: readonly Message[];
   readonly from: number;
   /** The byte after the last whole line. */
   readonly to: number;
@@ -66,33 +65,22 @@ export const lineBytesMax = 1_048_576;
  */
 export function readBytes(bytes: Uint8Array, from: number): Piece {
   const end = bytes.lastIndexOf(10) + 1;
-  if (end === 0 && bytes.length >= lineBytesMax) return { lines: [], from, to: from + bytes.length, unknown: 1 };
-  const decoder = new TextDecoder();
-  const lines: { end: number; message?: Message }[] = [];
-  let unknown = 0;
-  for (let start = 0; start < end; ) {
-    const stop = bytes.indexOf(10, start);
-    const read = readLine(decoder.decode(bytes.subarray(start, stop)));
-    start = stop + 1;
-    if (read === 'unknown') unknown++;
-    lines.push({ end: from + start, ...(typeof read === 'object' ? { message: read.message } : {}) });
-  }
-  return { lines, from, to: from + end, unknown };
+  if (end === 0 && bytes.length >= lineBytesMax) return { messages: [], from, to: from + bytes.length, unknown: 1 };
+  const text = new TextDecoder().decode(bytes.subarray(0, end));
+  return { ...readTexts(text.split('\n')), from, to: from + end };
 }
 
 /** The same of lines that were sent as texts or as JSON values, which count with the bytes they have as compact JSON. */
 export function readLines(values: readonly unknown[], from: number): Piece {
-  const lines: { end: number; message?: Message }[] = [];
-  let unknown = 0;
-  let at = from;
-  for (const value of values) {
-    const text = typeof value === 'string' ? value.replace(/\r?\n$/, '') : print(value);
-    const read = readLine(text);
-    at += Buffer.byteLength(text) + 1;
-    if (read === 'unknown') unknown++;
-    lines.push({ end: at, ...(typeof read === 'object' ? { message: read.message } : {}) });
-  }
-  return { lines, from, to: at, unknown };
+  const texts = values.map((value) => (typeof value === 'string' ? value.replace(/\r?\n$/, '') : print(value)));
+  const to = texts.reduce((at, text) => at + Buffer.byteLength(text) + 1, from);
+  return { ...readTexts(texts), from, to };
+}
+
+function readTexts(texts: readonly string[]): Pick<Piece, 'messages' | 'unknown'> {
+  const lines = texts.map(readLine);
+  const messages = lines.flatMap((line) => (typeof line === 'object' ? [line.message] : []));
+  return { messages, unknown: lines.filter((line) => line === 'unknown').length };
 }
 
 /** Reads one line, credentials masked. Whatever hooks have said stands in lines of its own, and is passed over. */
@@ -117,7 +105,8 @@ export function readLine(text: string): Line {
   if (type === 'session_end' || (typeof type === 'string' && /compact/i.test(type))) return 'known';
   const said = objectOf(line['message']);
   if (type !== 'message' || said === undefined) return 'unknown';
-  if ('hookEventName' in line || line['visibility'] === 'user_only') return 'known';
+  // Captured ones have these in the message.
+  if ([line, said].some((of) => 'hookEventName' in of || of['visibility'] === 'user_only')) return 'known';
   const role = typeof said['role'] === 'string' ? toStorable(said['role']).slice(0, 20) : 'unknown';
   return readMessage(line, text, role, said['content']);
 }

@@ -11,9 +11,27 @@ begin
   return v_session;
 end $$;
 
--- Commits an event. p_event: {id, session, project, event, actor, digest, payload, contexts, source?, from?, to?, lines?, unknown?},
--- a line is {end, message?}. Lines up to where the transcript was taken already are left out, and so are messages that
--- are known. Beyond a gap lines are taken, but the position stays before it, so that whoever sends fills the gap.
+-- Notes that the bytes from p_from to p_to of a transcript were taken, and answers up to where nothing is missing. What lies beyond
+-- a gap is remembered until that is filled.
+create or replace function take_bytes(p_session text, p_source text, p_from bigint, p_to bigint, p_unknown bigint) returns bigint language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_row factory_transcript;
+  v_taken int8multirange;
+begin
+  insert into factory_transcript (space_id, session_id, source, position) values (v_space, p_session, p_source, 0) on conflict do nothing;
+  select * into v_row from factory_transcript where space_id = v_space and session_id = p_session and source = p_source for update;
+  -- From a byte before the first, so that what begins there is never empty.
+  v_taken := v_row.ahead + int8multirange(int8range(-1, v_row.position), int8range(p_from, p_to));
+  v_row.position := upper(range) from unnest(v_taken) range where lower(range) = -1;
+  update factory_transcript set position = v_row.position, ahead = v_taken - int8multirange(int8range(-1, v_row.position)),
+      unknown_lines = unknown_lines + p_unknown
+    where space_id = v_space and session_id = p_session and source = p_source;
+  return v_row.position;
+end $$;
+
+-- Commits an event. p_event: {id, session, project, event, actor, digest, payload, contexts, source, piece?: {from, to, unknown, messages}}.
+-- Messages that are known are left out.
 create or replace function receive_event(p_event jsonb, p_options jsonb, p_again_seconds double precision) returns jsonb language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
@@ -23,41 +41,30 @@ declare
   v_session factory_session;
   v_recorded jsonb;
   v_position bigint := 0;
-  v_from bigint := coalesce((p_event ->> 'from')::bigint, 0);
+  v_piece jsonb := p_event -> 'piece';
   v_payload jsonb := p_event -> 'payload';
   v_messages jsonb := '[]';
 begin
   v_recorded := take_key(p_options, v_contexts);
   if v_recorded is not null and coalesce(v_recorded -> 'recorded', 'null') = 'null' then return v_recorded; end if;
   v_session := lock_session(v_sid, p_event ->> 'project');
-  if v_source is not null then
-    select position into v_position from factory_transcript where space_id = v_space and session_id = v_sid and source = v_source;
-    v_position := coalesce(v_position, 0);
-  end if;
+  select coalesce((select position from factory_transcript where space_id = v_space and session_id = v_sid and source = v_source), 0) into v_position;
   if v_recorded is not null or (not p_options ? 'key' and v_session.last_digest = p_event ->> 'digest'
       and v_session.last_at > clock_timestamp() - make_interval(secs => p_again_seconds)) then
     return jsonb_build_object('clock', space_clock(), 'outcome', 'known', 'project', v_session.project, 'position', v_position,
       'id', coalesce(v_recorded -> 'recorded' ->> 'id', v_session.last_event));
   end if;
 
-  if p_event ? 'lines' then
-    with line as (
-      select l -> 'message' as message, ordinality as at from jsonb_array_elements(p_event -> 'lines') with ordinality as e (l, ordinality)
-      where (l ->> 'end')::bigint > v_position or v_from > v_position
+  if v_piece is not null then
+    with message as (
+      select m as message, m ->> 'id' as id, ordinality as at from jsonb_array_elements(v_piece -> 'messages') with ordinality as e (m, ordinality)
     ), first as (
-      select distinct on (message ->> 'id') message, at from line where message is not null order by message ->> 'id', at
+      select distinct on (id) message, id, at from message order by id, at
     ), new as (
-      insert into factory_message (space_id, session_id, id) select v_space, v_sid, message ->> 'id' from first
-      on conflict do nothing returning id
+      insert into factory_message (space_id, session_id, id) select v_space, v_sid, id from first on conflict do nothing returning id
     )
-    select coalesce(jsonb_agg(message order by at), '[]') into v_messages from first join new on new.id = message ->> 'id';
-    if v_from <= v_position then
-      v_position := greatest(v_position, (p_event ->> 'to')::bigint);
-      insert into factory_transcript (space_id, session_id, source, position, unknown_lines)
-      values (v_space, v_sid, v_source, v_position, (p_event ->> 'unknown')::bigint)
-      on conflict (space_id, session_id, source) do update
-        set position = excluded.position, unknown_lines = factory_transcript.unknown_lines + excluded.unknown_lines;
-    end if;
+    select coalesce(jsonb_agg(message order by at), '[]') into v_messages from first join new using (id);
+    v_position := take_bytes(v_sid, v_source, (v_piece ->> 'from')::bigint, (v_piece ->> 'to')::bigint, (v_piece ->> 'unknown')::bigint);
   end if;
 
   v_payload := v_payload || jsonb_build_object('messages', v_messages);

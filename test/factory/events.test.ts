@@ -80,7 +80,11 @@ describe.each(engines)('hook events on $name', (engine) => {
   test('what hooks have said is no message', async () => {
     const session = openSession(store);
     const lines = (await fixture('session.jsonl')).map((one) => JSON.parse(one));
-    await session.event('SessionEnd', { transcript: { offset: 0, lines } });
+    const content = [{ type: 'text', text: 'INJECTED as a text' }];
+    const loud = lines
+      .slice(1)
+      .map((one) => ({ ...one, id: `${one.id}-loud`, message: { ...one.message, visibility: 'both', content } }));
+    await session.event('SessionEnd', { transcript: { offset: 0, lines: [...lines, ...loud] } });
     expect(await session.messages()).toEqual([]);
     expect((await read(store, session.root)).text).not.toContain('INJECTED');
   });

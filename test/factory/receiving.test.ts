@@ -73,8 +73,8 @@ describe.each(engines)('receiving hook events on $name', (engine) => {
       late.stream('Stop', lines.slice(from, to).join(''), offsets[from] ?? 0, { from, to });
     // What lies before a gap is asked for again; what lies behind it is taken all the same.
     expect((await sendLate(2, 4)).headers.get('transcript-offset')).toBe('0');
-    expect((await sendLate(0, 3)).headers.get('transcript-offset')).toBe(String(offsets[3]));
-    expect((await sendLate(3, 4)).headers.get('transcript-offset')).toBe(String(lines.join('').length));
+    expect((await sendLate(0, 1)).headers.get('transcript-offset')).toBe(String(offsets[1]));
+    expect((await sendLate(1, 3)).headers.get('transcript-offset')).toBe(String(lines.join('').length));
     expect((await session.messages()).map(({ id }) => id)).toEqual(['a', 'b', 'c']);
     expect((await late.messages()).map(({ id }) => id)).toEqual(['a', 'b', 'c', 'd']);
   });
@@ -118,6 +118,9 @@ describe.each(engines)('receiving hook events on $name', (engine) => {
     await work(small);
     await session.stream('Stop', lines.slice(5).join(''), lines.slice(0, 5).join('').length);
     expect((await session.messages()).map(({ id }) => id)).toEqual(lines.map((_, at) => `p${at}`));
+    // From another file, all of it once more.
+    await session.stream('Stop', lines.join(''), 0, { transcript_path: '/elsewhere/copy.jsonl' });
+    expect(await session.messages()).toHaveLength(lines.length);
     const second = (await read(small, `${session.root}:2`)).json;
     expect(second).toMatchObject({ kind: 'session', parentId: session.root });
     const { items } = (await small.send('GET', '/v1/contexts?kind=session')).json;
