@@ -115,8 +115,12 @@ function versionOf(head: Context | Problem | undefined): number {
   return isGone(head) ? Number((head as Problem).facts['version'] ?? 0) : 0;
 }
 
+/** What others have said of a context stays. */
+const metadataOf = (head: Context | Problem | undefined) =>
+  isThere(head) ? (JSON.parse(head.metadata) as Record<string, unknown>) : {};
+
 function nameOf(head: Context | Problem | undefined): string | undefined {
-  const title = isThere(head) ? (JSON.parse(head.metadata) as { title?: unknown }).title : undefined;
+  const { title } = metadataOf(head);
   return typeof title === 'string' ? title : undefined;
 }
 
@@ -171,13 +175,15 @@ function putSession(
   const { session, project } = state;
   const operations: PutOperation[] = [];
   const put = (part: number, content: SessionContent, version: number | undefined) => {
+    const id = sessionContext(session, part);
     operations.push({
       op: 'put',
-      id: sessionContext(session, part),
+      id,
       kind: 'session',
       parentId: part === 1 ? project : sessionContext(session),
       content: json(content),
       metadata: JSON.stringify({
+        ...metadataOf(version === undefined ? undefined : heads.get(id)),
         title: cutText(`${bounds.title ?? 'Session'}${part === 1 ? '' : `, part ${part}`}`, 200),
         sessionId: session,
       }),
