@@ -1,4 +1,5 @@
 import { benchCache } from './cache/cache.ts';
+import { benchFactory } from './factory.ts';
 import { benchGrowth } from './growth.ts';
 import { benchHttp } from './http.ts';
 import { benchMemory } from './memory.ts';
@@ -19,6 +20,7 @@ const benchmarks: Readonly<Record<string, (repositories: readonly string[]) => A
   memory: benchMemory,
   search: benchSearch,
   sync: benchSync,
+  factory: benchFactory,
 };
 
 const given = process.argv.slice(2);

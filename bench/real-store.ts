@@ -14,6 +14,10 @@ import { findPostgres, startPostgres } from '../test/servers/postgres.ts';
 export interface RealServer {
   /** A store in a database of its own, spoken to as in production: Neon's driver over HTTP. */
   open(name: string, options?: { retained?: number }): Promise<RealStore>;
+  /** A new database with nothing in it but the schema, and how to speak to it. */
+  place(name: string): Promise<{ readonly url: string; readonly endpoint: string; readonly timeoutMs: number }>;
+  /** Runs SQL in a database as the superuser. */
+  lay(name: string, text: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -37,11 +41,17 @@ export async function startServer(): Promise<RealServer> {
     await client.connect();
     await client.query(text).finally(() => client.end());
   };
+  async function place(name: string) {
+    await sql('postgres', `create database ${name}`);
+    const address = { url: server.url(name), endpoint, timeoutMs: 60_000 };
+    await migrate(createNeonDatabase(address), migrationsFolder);
+    return address;
+  }
   return {
+    place,
+    lay: sql,
     async open(name, { retained = 1_000_000 } = {}) {
-      await sql('postgres', `create database ${name}`);
-      const database = createNeonDatabase({ url: server.url(name), endpoint, timeoutMs: 60_000 });
-      await migrate(database, migrationsFolder);
+      const database = createNeonDatabase(await place(name));
       const settings = settingsSchema.parse({ versions: { retained } });
       const manager = await createUnifiedContextManager({ database, settings });
       const requests = async () => {

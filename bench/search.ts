@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import MiniSearch from 'minisearch';
 import { openEmbedded } from '../functions/embedded.ts';
 import { migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
@@ -8,11 +7,11 @@ import { noTelemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
 import { startServer } from './real-store.ts';
 import { quantile, type Report, timed } from './report.ts';
+import { createTexts, readVocabulary, wordsEach } from './texts.ts';
 
 const embeddedTexts = 6000;
 const realTexts = 100_000;
 const queriesEach = 100;
-const wordsEach = 130;
 
 /** Search beside minisearch in memory and the substring search of the reference memory server, over the same texts. */
 export async function* benchSearch(): AsyncGenerator<Report> {
@@ -112,33 +111,4 @@ async function ask(
     if (at >= 10) times.push(tookMs);
   }
   return times;
-}
-
-/** The words of the built-in vectors, in order of frequency. */
-async function readVocabulary(): Promise<string[]> {
-  const file = await readFile(new URL('../lib/search/embedders/words.bin', import.meta.url));
-  return file
-    .subarray(file.length - file.readUInt32LE(8))
-    .toString()
-    .split('\n');
-}
-
-/** Texts whose words are as frequent as in language (Zipf), the same in every run. */
-function createTexts(vocabulary: readonly string[]) {
-  const word = (next: () => number) => vocabulary[Math.floor(10 * ((vocabulary.length / 10 + 1) ** next() - 1))] ?? '';
-  return {
-    text(at: number) {
-      let state = (at + 1) * 2_654_435_761;
-      const next = () => {
-        state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-        return state / 2 ** 32;
-      };
-      return Array.from({ length: wordsEach }, () => word(next)).join(' ');
-    },
-    query: (text: string) =>
-      text
-        .split(' ')
-        .filter((_, at) => at % 26 === 7)
-        .join(' '),
-  };
 }

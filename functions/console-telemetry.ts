@@ -6,6 +6,7 @@ export function createConsoleTelemetry(): Telemetry {
     engineCall() {},
     cacheRead() {},
     syncRun() {},
+    hookEvent() {},
     log(event: LogEvent) {
       const { error, facts, ...rest } = event;
       const line = { at: new Date().toISOString(), ...rest, ...facts, ...(error === undefined ? {} : describe(error)) };

@@ -1,22 +1,24 @@
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../lib/unified-context-manager.ts';
 
-type Task = 'warm' | 'cleanup' | 'reconcile' | 'index' | 'synchronise';
+type Task = 'warm' | 'cleanup' | 'reconcile' | 'index' | 'synchronise' | 'work';
 
 // Time to answer those who waited for the start before the caches are filled for the others.
 const firstWarmMs = 2000;
 const firstIndexMs = 500;
 const firstSyncMs = 1000;
+const firstWorkMs = 200;
 
 /**
- * Runs the schedules of a process that stays: cleanup, warming, reconciliation, indexing and synchronisation, each in its own
- * period, and the last two and warming once soon after the start; what is written here is indexed as it is written, and brought
- * to the peers soon after. A run that is still going when the next is due is not doubled.
+ * Runs the schedules of a process that stays: cleanup, warming, reconciliation, indexing, synchronisation and the work on hook
+ * events, each in its own period, and the last three and warming once soon after the start; what is written here is indexed as it
+ * is written, and brought to the peers soon after, and events received here are worked at once. A run that is still going when the next is due is not doubled.
  *
  * @returns what stops them, and waits for the runs that are going on.
  */
 export function runSchedules(manager: UnifiedContextManager, telemetry: Telemetry): () => Promise<void> {
-  const { cleanupMinutes, warmMinutes, reconcileMinutes, indexMinutes, syncMinutes } = manager.settings.schedules;
+  const { schedules } = manager.settings;
+  const { cleanupMinutes, warmMinutes, reconcileMinutes, indexMinutes, syncMinutes, factoryMinutes } = schedules;
   const running = new Map<Task, Promise<void>>();
   const timers: NodeJS.Timeout[] = [];
 
@@ -44,7 +46,8 @@ export function runSchedules(manager: UnifiedContextManager, telemetry: Telemetr
   every('reconcile', reconcileMinutes);
   every('index', indexMinutes, firstIndexMs);
   every('synchronise', syncMinutes, firstSyncMs);
-  const stops = [manager.search.indexing.follow(), manager.sync.follow()];
+  every('work', factoryMinutes, firstWorkMs);
+  const stops = [manager.search.indexing.follow(), manager.sync.follow(), manager.factory.follow()];
   return async () => {
     for (const timer of timers) clearTimeout(timer);
     await Promise.all([...running.values(), ...stops.map((stop) => stop())]);

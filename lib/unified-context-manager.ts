@@ -18,6 +18,7 @@ import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.t
 import { type CachingReport, readStatistics, reportCaching, type Statistics } from './contexts/statistics.ts';
 import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
+import { createFactory, type Factory, type Queue, type WorkReport } from './factory/factory.ts';
 import { checkHealth, type Health } from './health.ts';
 import { createMemory, type Memory } from './memory/memory.ts';
 import { graphLens } from './memory/peer-lens.ts';
@@ -75,6 +76,8 @@ export interface UnifiedContextManager {
   readonly search: Search;
   /** Other stores that hold some of the same. */
   readonly sync: Sync;
+  /** Factory's Droid: hook events in, context packs out. */
+  readonly factory: Factory;
   /** What the caches hold, and how to make them forget it. */
   readonly caching: Caching;
   /** Every committed change, once, in order. */
@@ -103,6 +106,8 @@ export interface UnifiedContextManager {
   index(options: TaskOptions): Promise<Record<string, IndexReport>>;
   /** Runs the peers of one space, or of all of them, whose time has come. */
   synchronise(options: TaskOptions): Promise<Record<string, DueReport>>;
+  /** Makes contexts of the hook events that one space, or all of them, received. */
+  work(options: TaskOptions): Promise<Record<string, WorkReport>>;
   /** Makes the search index of one space, or of all of them, anew, beside live traffic. */
   reindex(options: TaskOptions): Promise<Record<string, IndexReport>>;
   close(): Promise<void>;
@@ -130,6 +135,8 @@ export async function createUnifiedContextManager(deps: {
   ownerToken?: string | undefined;
   /** Whether a peer may be a process of this machine; not when absent. */
   mayStartCommands?: boolean;
+  /** Where events are told of that this process will not work itself. */
+  queue?: Queue | undefined;
 }): Promise<UnifiedContextManager> {
   const { database, settings = defaultSettings, telemetry = noTelemetry, clock = systemClock } = deps;
   const ids = deps.ids ?? createIds({ clock });
@@ -164,7 +171,7 @@ export async function createUnifiedContextManager(deps: {
   const reads = createCachedReads({ database, cache, kinds, settings });
   const reports = createReports({ database, cache, ids, everyMs: limits.reportSeconds * 1000 });
   const contexts = createContexts({ database, cache, reads, kinds, reports, clock, settings, onChanges: onChanged });
-  const reconciling = createReconciling({ database, cache, kinds, reads, derivedKinds: ['graph', 'search'] });
+  const reconciling = createReconciling({ database, cache, kinds, reads, derivedKinds: ['graph', 'search', 'pack'] });
   const warming = createWarming({ database, reads, clock, settings });
   const history = createHistory({
     database,
@@ -195,6 +202,17 @@ export async function createUnifiedContextManager(deps: {
     clock,
     ids,
   });
+  const factory = createFactory({
+    database,
+    cache,
+    contexts,
+    memory,
+    search,
+    ids,
+    settings,
+    telemetry: tellAll(telemetry, metrics),
+    queue: deps.queue,
+  });
   const { ownerToken } = deps;
   const access = createAccess({
     database,
@@ -216,6 +234,7 @@ export async function createUnifiedContextManager(deps: {
     memory,
     search,
     sync,
+    factory,
     caching,
     feed,
     access,
@@ -264,6 +283,8 @@ export async function createUnifiedContextManager(deps: {
     },
 
     synchronise: (options) => inSpaces('synchronise', options, (space, budgetMs) => sync.runDue(space, budgetMs)),
+
+    work: (options) => inSpaces('work', options, (space, budgetMs) => factory.work(space, budgetMs)),
 
     reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => indexing.rebuild(space, budgetMs)),
 

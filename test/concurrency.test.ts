@@ -476,7 +476,7 @@ describe('an error nobody foresaw', () => {
     });
     const store = await openStore(pgliteEngine, {
       database: broken,
-      telemetry: { engineCall() {}, cacheRead() {}, syncRun() {}, log: (event) => logged.push(event) },
+      telemetry: { engineCall() {}, cacheRead() {}, syncRun() {}, hookEvent() {}, log: (event) => logged.push(event) },
     });
     isBroken = true;
     const answer = await store.send('GET', '/v1/contexts/x');

@@ -248,6 +248,7 @@ export const settingsSchema = z
               ['l3'],
             ),
             search: kindSettings(['l1', 'l2'], 3600, 'Answers of searches, each until the next write of the space.'),
+            pack: kindSettings(['l1', 'l2'], 3600, 'Context packs for Droid, each until the next write of the space.'),
             key: kindSettings(['l1', 'l2'], 3600, 'API keys, without their secrets.'),
           })
           .prefault({})
@@ -438,7 +439,76 @@ export const settingsSchema = z
       .refine(({ answerMs, leaseMs }) => leaseMs > answerMs, { error: 'is more than answerMs', path: ['leaseMs'] })
       .prefault({})
       .describe('Synchronisation with peers.'),
-    factory: z.strictObject({}).prefault({}).describe('No setting yet.'),
+    factory: z
+      .strictObject({
+        capture: z
+          .enum(['all', 'asked', 'nothing'])
+          .default('all')
+          .describe(
+            'What is kept of hook events: `all` of it, credentials masked; what was `asked` to be remembered, by prompts and by tools of memory servers; or `nothing`. Packs are answered in any case.',
+          ),
+        packTokens: z
+          .int()
+          .min(100)
+          .max(50_000)
+          .default(2000)
+          .describe('How large the pack is that a session begins with, in tokens of about four characters.'),
+        promptTokens: z
+          .int()
+          .min(100)
+          .max(50_000)
+          .default(1000)
+          .describe('How large the pack is that goes with a prompt, likewise.'),
+        packMs: z
+          .int()
+          .min(10)
+          .max(60_000)
+          .default(1200)
+          .describe('How long an answer waits for its pack before it goes without, in milliseconds.'),
+        sessionBytes: z
+          .int()
+          .min(4096)
+          .max(1_048_576)
+          .default(262_144)
+          .describe('How large the context of a session grows before a child of it goes on, in bytes.'),
+        attempts: z
+          .int()
+          .min(1)
+          .max(100)
+          .default(5)
+          .describe('How often an event is tried before it is dead and the next ones of its session go on.'),
+        retryMs: z
+          .int()
+          .min(1)
+          .max(600_000)
+          .default(1000)
+          .describe(
+            'How long after its first failure an event is tried again, in milliseconds; each time twice as long.',
+          ),
+        leaseMs: z
+          .int()
+          .min(1000)
+          .max(3_600_000)
+          .default(30_000)
+          .describe('How long a worker that says nothing keeps its session, in milliseconds.'),
+        doneDays: days.min(1).default(3).describe('How long an event is kept after it was done, in days.'),
+        deadDays: days.min(1).default(30).describe('How long a dead event waits to be replayed, in days.'),
+        sessionDays: days
+          .min(1)
+          .default(400)
+          .describe(
+            'How long after its last event it is known which messages of a session were taken, in days. Contexts stay.',
+          ),
+        ownServers: z
+          .array(z.string().min(1).max(100))
+          .max(20)
+          .default(['lamina'])
+          .describe(
+            'What Droid calls this store among its MCP servers: a tool of a server whose name holds one of these has written here already.',
+          ),
+      })
+      .prefault({})
+      .describe("Factory's Droid: hook events and context packs."),
     schedules: z
       .strictObject({
         cleanupMinutes: z
@@ -476,6 +546,14 @@ export const settingsSchema = z
           .default(1)
           .describe(
             'Minutes between looks for peers that are due and that no other process has run; what `npm start` knows of is run on time, and soon after a write. 0 looks never.',
+          ),
+        factoryMinutes: z
+          .number()
+          .min(0)
+          .max(1440)
+          .default(1)
+          .describe(
+            'Minutes between looks for hook events that nobody has worked; what `npm start` receives itself is worked at once. 0 looks never.',
           ),
       })
       .prefault({})

@@ -19,6 +19,11 @@ export interface ContextFilter {
   readonly ids?: readonly string[] | undefined;
   readonly parentId?: string | undefined;
   readonly subtreeOf?: string | undefined;
+  /**
+   * Leaves out what belongs to others: contexts whose ids begin with `prefix`, and whatever lies below them, but for `root` and
+   * what lies below that.
+   */
+  readonly scope?: { readonly prefix: string; readonly root: string } | undefined;
   readonly kind?: string | undefined;
   readonly updatedSinceMs?: number | undefined;
   readonly updatedBeforeMs?: number | undefined;
@@ -46,6 +51,7 @@ export function filterConditions(space: string, filter: ContextFilter): Fragment
   for (const { path, value } of filter.equal ?? []) conditions.push(equalCondition(space, path, value));
   for (const { path, range } of filter.ranges ?? []) conditions.push(...rangeConditions(path, range));
   if (subtreeOf !== undefined) conditions.push(subtreeCondition(space, subtreeOf));
+  if (filter.scope !== undefined) conditions.push(scopeCondition(filter.scope));
   return conditions;
 }
 
@@ -98,6 +104,10 @@ function subtreeCondition(space: string, root: string): Fragment {
       select c.id from under join context c on c.space_id = ${space} and c.parent_id = under.id and ${isLiveNow}
     ) select id from under)`;
 }
+
+// A function, so that the planner takes them for few, and looks each up in a hash.
+const scopeCondition = ({ prefix, root }: NonNullable<ContextFilter['scope']>): Fragment =>
+  sql`c.id not in (select ids_of_others(${prefix}, ${root}))`;
 
 /** As the SQL function `metadata_terms` makes them. */
 function toTerm(path: readonly string[], value: string): string {

@@ -12,6 +12,7 @@ const tagDescriptions: Readonly<Record<string, string>> = {
   Batches: 'Up to 100 contexts in one request and one transaction.',
   Feed: 'Every committed change, once, in order.',
   Merge: 'Contexts and contents joined by a strategy.',
+  Events: "What the hooks of Factory's Droid tell, and what their agent is told.",
   Memory: 'What the memory tools of MCP remember.',
   'Keys and spaces': 'Tenants and their credentials.',
   Operations: 'Health, audit and maintenance.',

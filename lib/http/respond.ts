@@ -32,6 +32,7 @@ export function createTiming(): Timing {
       read = of;
     },
     syncRun() {},
+    hookEvent() {},
     log() {},
     cacheStatus() {
       if (read === undefined) return undefined;

@@ -3,6 +3,7 @@ import { cacheRoutes } from './cache.ts';
 import { changeRoutes } from './changes.ts';
 import { conflictRoutes } from './conflicts.ts';
 import { contextRoutes } from './contexts.ts';
+import { eventRoutes } from './events.ts';
 import { keyRoutes } from './keys.ts';
 import { memoryRoutes } from './memory.ts';
 import { mergeRoutes } from './merge.ts';
@@ -23,6 +24,7 @@ const confirming = [
   mergeRoutes,
   memoryRoutes,
   searchRoutes,
+  eventRoutes,
 ].flat();
 
 /** Every route there is, in the order the documents show them. */

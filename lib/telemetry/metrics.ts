@@ -33,6 +33,19 @@ export interface Metrics extends Telemetry {
 // Seconds; from an embedded engine to a database that is being woken.
 const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
+// A label takes no value that a caller can make up.
+const hookNames: readonly string[] = [
+  'SessionStart',
+  'SessionEnd',
+  'UserPromptSubmit',
+  'PreToolUse',
+  'PostToolUse',
+  'Notification',
+  'Stop',
+  'SubagentStop',
+  'PreCompact',
+];
+
 export function createMetrics(): Metrics {
   const registry = new Registry();
   registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as never);
@@ -109,6 +122,13 @@ export function createMetrics(): Metrics {
     buckets: [...buckets, 60, 600, 3600, 86_400],
     registers,
   });
+  const stages = new Histogram({
+    name: 'lamina_hook_event_seconds',
+    help: "What Droid's hook events took, by stage, event and how it ended",
+    labelNames: ['stage', 'event', 'outcome'] as const,
+    buckets,
+    registers,
+  });
   const sums = new Map<string, { calls: number; failures: number; ms: number }>();
 
   return {
@@ -130,6 +150,9 @@ export function createMetrics(): Metrics {
     syncRun({ type, outcome, durationMs, lagMs }) {
       runs.observe({ type, outcome }, durationMs / 1000);
       if (lagMs !== undefined) lags.observe({ type }, lagMs / 1000);
+    },
+    hookEvent({ stage, event, outcome, durationMs }) {
+      stages.observe({ stage, event: hookNames.includes(event) ? event : 'other', outcome }, durationMs / 1000);
     },
     log() {},
 
@@ -169,6 +192,9 @@ export function tellAll(...listeners: readonly Telemetry[]): Telemetry {
     },
     syncRun(run) {
       for (const one of listeners) one.syncRun(run);
+    },
+    hookEvent(stage) {
+      for (const one of listeners) one.hookEvent(stage);
     },
     log(event) {
       for (const one of listeners) one.log(event);

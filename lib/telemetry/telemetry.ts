@@ -45,12 +45,23 @@ export interface SyncRun {
   readonly lagMs?: number | undefined;
 }
 
+/** A hook event on its way: received, given its pack, or worked. */
+export interface HookEventStage {
+  readonly stage: 'receipt' | 'pack' | 'work';
+  /** What Droid calls it. */
+  readonly event: string;
+  readonly outcome: 'done' | 'failed' | 'dead';
+  /** Wall time in milliseconds. */
+  readonly durationMs: number;
+}
+
 /** Where engines and verbs report; never throws and never waits. */
 export interface Telemetry {
   engineCall(call: EngineCall): void;
   /** @param kind what was read, such as `head`. */
   cacheRead(kind: string, read: CacheRead): void;
   syncRun(run: SyncRun): void;
+  hookEvent(stage: HookEventStage): void;
   log(event: LogEvent): void;
 }
 
@@ -58,5 +69,6 @@ export const noTelemetry: Telemetry = {
   engineCall() {},
   cacheRead() {},
   syncRun() {},
+  hookEvent() {},
   log() {},
 };

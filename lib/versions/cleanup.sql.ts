@@ -20,6 +20,9 @@ export interface Bounds {
   readonly retainedDays: number | null;
   readonly feedDays: number | null;
   readonly reportDays: number;
+  readonly doneDays: number;
+  readonly deadDays: number;
+  readonly sessionDays: number;
 }
 
 /** What cleanup removes, kind by kind, in this order: what goes first may leave something for what follows. */
@@ -32,6 +35,8 @@ export const kinds = [
   'conflicts',
   'cacheEntries',
   'cacheReports',
+  'events',
+  'sessions',
 ] as const;
 export type Kind = (typeof kinds)[number];
 
@@ -51,6 +56,8 @@ export async function removeBatch(
     conflicts: sql`forget_conflicts(${bounds.tombstoneDays}::double precision, ${limit})`,
     cacheEntries: sql`forget_entries(${limit})`,
     cacheReports: sql`forget_reports(${bounds.reportDays}::double precision, ${limit})`,
+    events: sql`forget_events(${bounds.doneDays}::double precision, ${bounds.deadDays}::double precision, ${limit})`,
+    sessions: sql`forget_sessions(${bounds.sessionDays}::double precision, ${limit})`,
     changes: bounds.feedDays === null ? null : sql`prune_feed(${bounds.feedDays}::double precision, ${limit})`,
   };
   const call = statements[kind];

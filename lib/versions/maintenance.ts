@@ -39,6 +39,8 @@ export async function cleanSpace(
     conflicts: 0,
     cacheEntries: 0,
     cacheReports: 0,
+    events: 0,
+    sessions: 0,
   };
   const bounds = {
     tombstoneDays: settings.tombstones.retainedDays,
@@ -46,6 +48,9 @@ export async function cleanSpace(
     retainedDays: settings.versions.retainedDays,
     feedDays: settings.feed.retainedDays,
     reportDays: settings.cache.reportDays,
+    doneDays: settings.factory.doneDays,
+    deadDays: settings.factory.deadDays,
+    sessionDays: settings.factory.sessionDays,
   };
   const isOver = () => performance.now() >= deadline;
 

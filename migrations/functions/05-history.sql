@@ -127,6 +127,8 @@ begin
   insert into audit (space_id, id, actor_kind, actor_id, action, target)
     values (v_space, p_options ->> 'auditId', p_options -> 'actor' ->> 'kind', p_options -> 'actor' ->> 'id', 'context.erase', v_head.id);
   v_ticked := record_changes(v_changes);
+  -- Like whoever ends an event: after the tick.
+  perform erase_from_inbox(v_erased);
   -- After the tick: see keep_entry.
   delete from cache_entry where space_id = v_space and deps <> '{}';
   get diagnostics v_entries = row_count;

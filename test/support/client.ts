@@ -74,6 +74,7 @@ export async function openStore(
     engineCall: (call) => calls.push(call),
     cacheRead() {},
     syncRun() {},
+    hookEvent() {},
     log: (options.telemetry ?? noTelemetry).log,
   };
   const database = options.database ?? (await engine.open(counted));
