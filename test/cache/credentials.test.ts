@@ -107,6 +107,7 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)('a key on several in
       warmCache: {},
       createKey: { name: 'x', scopes: ['read'] },
       runMaintenance: { task: 'cleanup' },
+      receiveHookEvent: { hook_event_name: 'Stop', session_id: 's' },
     };
     const asked = routes.filter(({ scope }) => scope !== null && scope !== 'owner');
     expect(asked.length).toBeGreaterThan(25);
