@@ -27,7 +27,10 @@ const line = (max: number) =>
     // biome-ignore lint/suspicious/noControlCharactersInRegex: exactly these end a line or a string elsewhere
     .regex(/^[^\u0000-\u001f\u007f]*$/, 'holds a control character');
 const secrets = z
-  .record(z.string().min(1).max(200), line(8192).nullable())
+  .record(
+    z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}$/, 'is the name of a header or a variable'),
+    line(8192).nullable(),
+  )
   .refine((all) => Object.keys(all).length <= 50, 'has at most 50 members')
   .meta({ description: 'Write-only: answers have null for each; null sent keeps what there is.' });
 const url = z

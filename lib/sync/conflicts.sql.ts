@@ -63,15 +63,15 @@ export async function readConflicts(
 }
 
 /**
- * The statement that settles a conflict, for a transaction of its own or beside the write that settles it. It breaks with
+ * The statement that settles a conflict, where `version` is not null only if its own transaction has made that version, for a transaction of its own or beside the write that settles it. It breaks with
  * `LM007` where somebody else has settled it.
  */
 export function settleConflict(
   id: string,
   settlement: { readonly choose: string; readonly actor: RequestContext['actor'] },
-  isApplied: boolean,
+  version: number | null,
 ): Statement {
-  return toStatement(sql`select settle_conflict(${id}, ${JSON.stringify(settlement)}::jsonb, ${isApplied})`);
+  return toStatement(sql`select settle_conflict(${id}, ${JSON.stringify(settlement)}::jsonb, ${version}::integer)`);
 }
 
 export async function runSettlement(database: Database, request: RequestContext, statement: Statement): Promise<void> {

@@ -11,7 +11,7 @@ import { readConflicts, runSettlement, type StoredConflict, settleConflict } fro
 import { join } from './join.ts';
 import type { Connectors } from './peer.ts';
 import { readPeers } from './peers.sql.ts';
-import type { Value } from './value.ts';
+import type { Lens, Value } from './value.ts';
 
 /** A conflict, its sides with their contents: null for a side that has nothing; undefined for a content that is not at hand. */
 export interface Conflict extends Omit<StoredConflict, 'base' | 'ours' | 'theirs'> {
@@ -58,6 +58,8 @@ export interface Conflicts {
   ): Promise<{ context: Context | null; seq: number }>;
 }
 
+// A context is at most this large.
+const contentBytesMax = 10_485_760;
 // What an answer holds of the contents of a conflict.
 const shownBytes = 4_194_304;
 
@@ -106,7 +108,7 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
       if (conflict.settledMs !== null) throw settled(id);
       const { contextId, peer: name } = conflict;
       const [{ value: heads, nowMs, seq }, { items: peers }, contents] = await Promise.all([
-        contexts.readExact(request, [{ id: contextId }]),
+        contexts.readExact(request, [{ id: contextId }], { inlineBytes: contentBytesMax }),
         readPeers(database, request, { name }),
         contentsOf(request, conflict, Number.POSITIVE_INFINITY),
       ]);
@@ -121,10 +123,18 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
       // Ours is what is here now; whatever else is chosen, was chosen by who saw the version that the conflict names.
       const isOurs = 'choose' in settlement && settlement.choose === 'ours';
       const ifVersion = isOurs ? (head?.version ?? 0) : conflict.oursVersion;
-      const now = head !== null && isLive(head, nowMs) ? (lens.view(head) ?? null) : null;
+      const live = head !== null && isLive(head, nowMs) ? head : null;
+      const now = live && lens.view(live);
+      if (now === undefined)
+        throw new Problem('unprocessable', `Context ${contextId} is something here that the peer cannot hold.`);
       const theirs = side(conflict.theirs);
       const sides = { base: side(conflict.base), ours: isOurs ? now : side(conflict.ours), theirs };
-      const { value: wanted, isLossy } = choose(settlement, sides);
+      const chosen = choose(settlement, sides);
+      const { isLossy } = chosen;
+      // A content has to be one of what the peer can hold under this id.
+      const wanted = 'choose' in settlement ? chosen.value : chosen.value && asHeld(lens, contextId, chosen.value);
+      if (wanted === undefined)
+        throw new Problem('unprocessable', `The content is none that the peer could hold as ${contextId}.`);
 
       // What is not chosen is not lost: it becomes a version that another one follows.
       const isKept = theirs === null || print(theirs) === print(wanted) || !isLossy;
@@ -144,7 +154,8 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
       };
       const choice = 'choose' in settlement ? settlement.choose : 'content';
       const write = async (operations: readonly Operation[]) => {
-        const settle = settleConflict(id, { choose: choice, actor: request.actor }, operations.length > 0);
+        const version = operations.length === 0 ? null : ifVersion + operations.length;
+        const settle = settleConflict(id, { choose: choice, actor: request.actor }, version);
         if (operations.length === 0) {
           await retryLost(() => runSettlement(database, request, settle));
           return { context: wanted && head, seq };
@@ -182,6 +193,20 @@ function choose(
   const held = (value: Value | null, updatedMs: number) => value && { value, updatedMs };
   const joined = join('union', { base, ours: held(ours, 1), theirs: held(theirs, 0), goneMs: { ours: 1, theirs: 0 } });
   return 'value' in joined ? joined : { value: ours, isLossy: true };
+}
+
+/** A value as the lens sees it in a context of this id. */
+function asHeld(lens: Lens, id: string, value: Value): Value | undefined {
+  const { bytes: content, ...rest } = value;
+  const none = {
+    version: 0,
+    hash: null,
+    sizeBytes: content.length,
+    createdMs: 0,
+    updatedMs: 0,
+    state: 'live',
+  } as const;
+  return lens.view({ id, ...rest, ...none, content, actor: { kind: 'sync', id: '' } });
 }
 
 function toValue(side: StoredValue, bytes: Uint8Array | undefined): Value {

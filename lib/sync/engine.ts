@@ -80,9 +80,13 @@ export function createEngine(deps: {
   async function note(
     { request, run }: Passing & { readonly run: RunRef },
     settlings: readonly Settling[],
-    { stored = new Set(), operations = [] }: { stored?: ReadonlySet<string>; operations?: readonly Operation[] } = {},
+    {
+      stored = new Set(),
+      operations = [],
+      isHolding = false,
+    }: { stored?: ReadonlySet<string>; operations?: readonly Operation[]; isHolding?: boolean } = {},
   ): Promise<readonly OperationResult[]> {
-    if (settlings.length + operations.length === 0) return [];
+    if (settlings.length + operations.length === 0 && !isHolding) return [];
     const attempt = async (isStored: (hash: string) => boolean) => {
       const beside = await settleBases(run, settlings, isStored);
       if (operations.length > 0) {
@@ -127,6 +131,11 @@ export function createEngine(deps: {
   ) {
     const { session } = passing;
     const print = (value: Value | null) => value && session.lens.fingerprint(value);
+    // Held once more right before; and what the peer may come to hold without our hearing of it is known to be ours.
+    const sent = looks.flatMap(({ id, base, step }) =>
+      base === 'none' && step.push ? [{ id, isDue: true, fingerprint: print(step.push) ?? undefined }] : [],
+    );
+    await note(passing, sent, { isHolding: true });
     const changes = looks.map(({ id, theirs, step }) => ({ id, from: theirs?.value ?? null, to: step.push ?? null }));
     const pushed = await session.push(changes);
     const left: Left[] = [];
@@ -233,7 +242,7 @@ export function createEngine(deps: {
       if (halted !== undefined) return { counts, halted, left: [] };
       const refusedIds = new Set(refused.map(({ id }) => id));
       const queue = [...wanted].filter((id) => !refusedIds.has(id)).sort();
-      const left = [...refused, ...(await settleAll({ ...passing, run }, queue, counts))];
+      const left = [...refused, ...(await settleAll({ ...passing, run }, queue, counts))].map(plainReason);
       counts.skipped = left.length;
       const due = left.map(({ id, reason }): Settling => ({ id, isDue: true, note: reason }));
       for (let at = 0; run !== null && at < due.length; at += notedMax) {
@@ -264,6 +273,17 @@ function toOperations({ id, head, ours, step }: Look, { session, start }: Passin
       ? { op: 'delete', id, children: 'fail', ...last }
       : put(value, { ...last, message, operation: isJoined ? 'merge' : 'put' });
   return first ? [first, second] : [second];
+}
+
+/** A reason as it can be kept and told: a peer may say anything. */
+function plainReason({ reason, ...left }: Left): Left {
+  return {
+    ...left,
+    reason: reason
+      .slice(0, 300)
+      .toWellFormed()
+      .replaceAll(/\p{Cc}/gu, ' '),
+  };
 }
 
 /** Whether nothing would change by noting it. */

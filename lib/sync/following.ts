@@ -19,6 +19,9 @@ export interface Following {
   note(space: SpaceRef, report: DueReport): void;
 }
 
+// After a look that failed, such as with PostgreSQL away.
+const retryMs = 30_000;
+
 /** @param deps.delayMs how long writes are gathered before the peers are run. */
 export function createFollowing(deps: {
   delayMs: number;
@@ -42,7 +45,8 @@ export function createFollowing(deps: {
     }
     clearTimeout(before?.timer);
     const entry = {
-      timer: setTimeout(() => begin(space), inMs),
+      // Node takes no longer time than this.
+      timer: setTimeout(() => begin(space), Math.min(inMs, 2 ** 31 - 1)),
       atMs,
       isNudged: isNudged || (before?.isNudged ?? false),
     };
@@ -59,7 +63,10 @@ export function createFollowing(deps: {
     }
     const run = runDue(space, isNudged).then(
       (report) => note(space, report),
-      (error) => onFailure(error, space),
+      (error) => {
+        onFailure(error, space);
+        if (isFollowing) schedule(space, retryMs, isNudged);
+      },
     );
     running.set(
       slot,

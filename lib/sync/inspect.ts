@@ -100,7 +100,10 @@ export function createInspecting(deps: {
         const known = items.get(id) ?? { base: 'none', fingerprint: null, value: null, conflict: null };
         const theirGoneMs = reading && 'goneMs' in reading ? reading.goneMs : undefined;
         const goneMs = { ours: head?.updatedMs ?? 0, theirs: theirGoneMs ?? clock() };
-        const facts = { base: known.base, agreed: known.fingerprint, ours, theirs, goneMs };
+        // What we sent, never heard of again and have no more counts as agreed on where the peer holds just that.
+        const isSent = known.base === 'none' && known.fingerprint !== null && theirs !== null && ours === null;
+        const isOwn = isSent && lens.fingerprint(theirs.value) === known.fingerprint;
+        const facts = { base: isOwn ? 'known' : known.base, agreed: known.fingerprint, ours, theirs, goneMs } as const;
         // Something is here that is none of the peer's business: it must not be written over.
         const foreign = live === null || ours !== null ? undefined : within.has(id) ? 'unlike' : 'outside';
         return { id, head, known, ...facts, foreign, refused: refuse(reading) } as const;

@@ -53,7 +53,8 @@ export async function openLaminaPeer(
   async function ask(path: string, body?: string): Promise<Response> {
     const sent = { ...headers, ...(seq ? { 'context-seq': seq } : {}), ...(body ? { 'content-type': jsonType } : {}) };
     const signal = AbortSignal.timeout(answerMs);
-    const init = { headers: sent, signal, ...(body ? { method: 'POST', body } : {}) };
+    // The token goes to the peer that was named, and to no other it may send us to.
+    const init = { headers: sent, signal, redirect: 'error' as const, ...(body ? { method: 'POST', body } : {}) };
     return fetch(new URL(path, url), init).catch((error) => {
       throw new Problem('unavailable', 'The peer does not answer.', {}, error);
     });
@@ -67,6 +68,8 @@ export async function openLaminaPeer(
     if (response.ok) return text;
     const { status } = response;
     if (status === 410) throw new Problem('cursor_expired', 'The feed of the peer no longer reaches back that far.');
+    if (status === 404) throw new Problem('not_found', 'The peer has no such thing: is it a Lamina?');
+    if (status === 400) throw new Problem('invalid_request', 'The peer answers with status 400: is it a Lamina?');
     if (status === 401 || status === 403)
       throw new Problem('unprocessable', 'The peer does not take the token, or not for this.');
     if (status >= 500 || status === 429) throw new Problem('unavailable', `The peer answers with status ${status}.`);
@@ -109,6 +112,7 @@ export async function openLaminaPeer(
         `/v1/contexts?limit=${listItems}${of}${from}`,
       );
       page.items.forEach(add);
+      if (page.nextCursor !== null && (page.nextCursor === next || items.size > itemsMax)) throw endless();
       next = page.nextCursor;
     }
     return { isWhole: true, items, cursor, refused: [] };
@@ -124,7 +128,9 @@ export async function openLaminaPeer(
         items.set(id, isGone ? null : undefined);
         if (isGone) goneAt.set(id, Date.parse(at));
       }
-      cursor = page.nextCursor ?? cursor;
+      const next = page.nextCursor ?? cursor;
+      if (page.changes.length > 0 && Number(next) <= Number(cursor)) throw endless();
+      cursor = next;
       if (page.changes.length < listItems) return { isWhole: false, items, cursor, refused: [] };
     }
   }
@@ -156,10 +162,14 @@ export async function openLaminaPeer(
       return { refused: `The peer does not tell it: ${told.detail ?? told.code}` };
     }
     versions.set(id, told.version);
-    if (!(await isWithin(id, told.parentId))) return { held: null };
+    if (told.id !== id) return { refused: 'The peer answers with another context than was asked for.' };
+    if (!(await isWithin(id, told.parentId)))
+      return { refused: 'At the peer a context of this id lies outside the subtree.' };
     const bytes = told.contentUrl === undefined ? bytesOf(told, raws) : await readContent(told);
     if (bytes === undefined)
       return { refused: `It is larger than the ${contextBytes} bytes that a context holds here.` };
+    if (`sha256:${sha256(bytes)}` !== told.hash)
+      return { refused: 'The peer tells a content that is not of the hash it names.' };
     const { kind, contentType, parentId, expiresAt } = told;
     const metadata = raws?.get('metadata')?.raw ?? '{}';
     const place = {
@@ -176,6 +186,8 @@ export async function openLaminaPeer(
 
   /** A content that is too large for a list; undefined where it is too large for here. */
   async function readContent({ contentUrl = '', hash }: Told): Promise<Uint8Array | undefined> {
+    if (!contentUrl.startsWith('/v1/contexts/'))
+      throw new Problem('unprocessable', 'The peer names a content that is not its own.');
     const response = await ask(contentUrl);
     if (!response.ok || response.body === null) throw new Problem('unavailable', 'The peer does not tell a content.');
     const pieces: Uint8Array[] = [];
@@ -196,9 +208,10 @@ export async function openLaminaPeer(
     const operations = changes.map(({ id, to }) => toSent(id, to, versions.get(id) ?? 0, subtree));
     const { value, raws } = parseJsonKeeping(await askText('/v1/batch/write', printPlain({ operations })), rawKeys);
     const results = ((value as JsonObject).get('results') ?? []) as JsonObject[];
-    return results.flatMap((result, at): [string, Pushed][] => {
-      const change = changes[at];
-      if (change === undefined) return [];
+    return results.flatMap((result): [string, Pushed][] => {
+      const { index, context } = toPlain(result) as { index?: number; context?: { id?: string } };
+      const change = changes[index ?? -1];
+      if (change === undefined || (context !== undefined && context.id !== change.id)) return [];
       return [[change.id, toPushed(change, result, raws)]];
     });
   }
@@ -237,7 +250,9 @@ export async function openLaminaPeer(
         since === null
           ? await list()
           : await follow(since).catch((error) => {
-              if (error instanceof Problem && error.code === 'cursor_expired') return list();
+              // A cursor ahead of its clock: it was set back, or is another store by now.
+              const isLost = error instanceof Problem && ['cursor_expired', 'invalid_request'].includes(error.code);
+              if (isLost) return list();
               throw error;
             });
       // What is read from now on is not to be older than what the feed has told.
@@ -292,8 +307,12 @@ type Raws = Map<string, { readonly raw: string }>;
 // Kept as the other side spells them.
 const rawKeys = new Set(['content', 'metadata']);
 
+// More contexts than a space is made for.
+const itemsMax = 5_000_000;
+const endless = () => new Problem('unprocessable', 'The pages of the peer do not come to an end: is it a Lamina?');
+
 function unlessAbsent(error: unknown): undefined {
-  if (error instanceof Problem && (error.code === 'unprocessable' || error.code === 'cursor_expired')) return undefined;
+  if (error instanceof Problem && (error.code === 'not_found' || error.code === 'cursor_expired')) return undefined;
   throw error;
 }
 

@@ -34,12 +34,12 @@ export interface ChangeOptions extends Partial<Idempotency> {
 export async function putPeer(
   database: Database,
   request: RequestContext,
-  peer: { readonly name: string; readonly definition: PeerDefinition; readonly otherSide: string },
+  peer: { readonly name: string; readonly definition: PeerDefinition },
   options: ChangeOptions,
 ): Promise<{ peer?: StoredPeer; created?: boolean; recorded?: { created: boolean } | null }> {
   const rows = await runOne(
     database.in(request),
-    toStatement(sql`select put_peer(${peer.name}, ${JSON.stringify(peer.definition)}::jsonb, ${peer.otherSide},
+    toStatement(sql`select put_peer(${peer.name}, ${JSON.stringify(peer.definition)}::jsonb,
       ${JSON.stringify(options)}::jsonb)::text as answer`),
     request,
   );
@@ -99,10 +99,9 @@ export async function readDue(
     : raw('false');
   const rows = await runOne(
     database.in(request),
-    toStatement(sql`select p.name, p.next_at <= clock_timestamp() or ${behind} as is_due,
-        to_ms(p.next_at) - to_ms(clock_timestamp()) as next_ms
-      from peer p where p.space_id = ${request.space} and p.next_at is not null
-        and coalesce(p.run_until < clock_timestamp(), true) order by p.next_at`),
+    toStatement(sql`select p.name, coalesce(p.run_until < clock_timestamp(), true) and (p.next_at <= clock_timestamp() or ${behind}) as is_due,
+        to_ms(greatest(p.next_at, p.run_until)) - to_ms(clock_timestamp()) as next_ms
+      from peer p where p.space_id = ${request.space} and p.next_at is not null order by greatest(p.next_at, p.run_until)`),
     request,
   );
   const isDue = (row: (typeof rows)[number]) => row['is_due'] === 't';
@@ -157,7 +156,8 @@ export interface RunEnd {
   readonly counts: object;
   readonly cursor?: number | undefined;
   readonly remoteCursor?: string | undefined;
-  readonly nextSeconds?: number | undefined;
+  /** By what the interval is multiplied until the next run. */
+  readonly backOff: number;
 }
 
 export async function endRun(

@@ -109,6 +109,9 @@ export async function brake(
     ['ours', 'here'],
     ['theirs', 'at the peer'],
   ] as const) {
+    // What is gone on a side that nothing is taken from takes nothing away.
+    const { direction } = start.peer.definition;
+    if ((side === 'theirs' && direction === 'push') || (side === 'ours' && direction === 'pull')) continue;
     const other = side === 'ours' ? gone.theirs : gone.ours;
     const only = [...gone[side]].filter((id) => !other.has(id));
     const lost = only.length > most ? await countAgreed(database, request, start.peer.name, only) : 0;

@@ -1,5 +1,4 @@
 import type { Clock } from '../base/clock.ts';
-import { sha256 } from '../base/hash.ts';
 import type { Ids } from '../base/id.ts';
 import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
@@ -186,10 +185,7 @@ export function createSync(deps: {
       problem,
     }: { readonly startedMs: number; readonly passage?: Passage; readonly problem?: Problem },
   ): Promise<void> {
-    const { intervalSeconds } = peer.definition;
-    const backOff = problem === undefined ? 1 : 2 ** Math.min(peer.failures + 1, 6);
-    const nextSeconds =
-      intervalSeconds === undefined ? undefined : Math.min(intervalSeconds * backOff, Math.max(3600, intervalSeconds));
+    const backOff = problem === undefined && passage?.halted === undefined ? 1 : 2 ** Math.min(peer.failures + 1, 6);
     const { halted, counts = {}, cursor, remoteCursor, oldestMs } = passage ?? {};
     const outcome = problem !== undefined ? 'failed' : halted !== undefined ? 'halted' : 'done';
     const lagMs = oldestMs === undefined ? undefined : clock() - oldestMs;
@@ -203,7 +199,7 @@ export function createSync(deps: {
       });
     const reason = problem?.message ?? halted;
     await retryLost(() =>
-      endRun(database, request, ref, { outcome, reason, counts, cursor, remoteCursor, nextSeconds }),
+      endRun(database, request, ref, { outcome, reason, counts, cursor, remoteCursor, backOff }),
     ).catch((error) => {
       // Whoever has taken over the peer has ended this run as well.
       if (!isDatabaseError(error) || error.sqlState !== 'LM005') throw error;
@@ -242,8 +238,9 @@ export function createSync(deps: {
 
     async putPeer(request, name, definition, idempotency) {
       refuseCommand(definition);
-      const peer = { name, definition, otherSide: otherSideOf(definition) };
-      const answer = await retryLost(() => putPeer(database, request, peer, changing(request, idempotency)));
+      const answer = await retryLost(() =>
+        putPeer(database, request, { name, definition }, changing(request, idempotency)),
+      );
       if (answer.recorded === null) throw idempotencyMismatch();
       following.wake(request, true);
       if (answer.peer) return { peer: toPeer(answer.peer), isCreated: answer.created === true };
@@ -299,15 +296,6 @@ function toRunProblem(error: unknown, name: string): Problem {
   }
   if (error instanceof Problem) return error;
   return new Problem('unavailable', `The run of peer ${name} failed; the next one goes on.`, {}, error);
-}
-
-/** What tells the store on the other side from any other: not how it is spoken to, such as by which token. */
-function otherSideOf({ type, transport, subtree }: PeerDefinition): string {
-  const place =
-    'url' in transport
-      ? { url: transport.url }
-      : { command: transport.command, args: transport.args, env: transport.env };
-  return sha256(JSON.stringify({ type, ...place, subtree }));
 }
 
 function toPeer({ remoteCursor: _, definition, ...rest }: StoredPeer): Peer {

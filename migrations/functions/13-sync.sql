@@ -30,33 +30,41 @@ begin
   delete from peer_base where space_id = v_space and peer = p_name;
 end $$;
 
--- Names a peer, or changes it. A secret that is sent as null keeps what it was. Where the other side is another store
--- than before (p_other_side), both sides are looked at anew and nothing counts as agreed on.
-create or replace function put_peer(p_name text, p_definition jsonb, p_other_side text, p_options jsonb) returns jsonb language plpgsql as $$
+-- Names a peer, or changes it. A secret that is sent as null keeps what it was, as long as it goes where it went. Where the
+-- other side is another store than before, nothing counts as agreed on; where it is to be synchronised otherwise, both sides
+-- are looked at anew.
+create or replace function put_peer(p_name text, p_definition jsonb, p_options jsonb) returns jsonb language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
   v_before peer;
   v_peer peer;
   v_part text;
+  v_is_there boolean;
+  v_other_side text;
   v_recorded jsonb;
 begin
   v_recorded := take_key(p_options, array[]::text[]);
   if v_recorded is not null then return v_recorded; end if;
-  insert into peer (space_id, name, definition, other_side) values (v_space, p_name, '{}', p_other_side) on conflict do nothing;
+  insert into peer (space_id, name, definition, other_side) values (v_space, p_name, '{}', '') on conflict do nothing;
   select * into v_before from peer where space_id = v_space and name = p_name for update;
+  v_is_there := peer_place(v_before.definition) = peer_place(p_definition);
   foreach v_part in array array['headers', 'env'] loop
     if p_definition -> 'transport' ? v_part then
       p_definition := jsonb_set(p_definition, array['transport', v_part], coalesce((
         select jsonb_object_agg(key, coalesce(nullif(value, 'null'), v_before.definition -> 'transport' -> v_part -> key))
         from jsonb_each(p_definition -> 'transport' -> v_part)
-        where value <> 'null' or v_before.definition -> 'transport' -> v_part ? key), '{}'));
+        where value <> 'null' or (v_is_there and v_before.definition -> 'transport' -> v_part ? key)), '{}'));
     end if;
   end loop;
-  update peer set definition = p_definition, other_side = p_other_side, updated_at = clock_timestamp(), failures = 0,
+  -- Which file a memory server keeps is told by its environment alone.
+  v_other_side := encode(sha256(convert_to((peer_place(p_definition) || jsonb_build_object('subtree', p_definition -> 'subtree',
+    'file', p_definition -> 'transport' -> 'env' -> 'MEMORY_FILE_PATH'))::text, 'UTF8')), 'hex');
+  update peer set definition = p_definition, other_side = v_other_side, updated_at = clock_timestamp(), failures = 0,
       next_at = case when p_definition ? 'intervalSeconds' then clock_timestamp() end,
-      remote_cursor = case when other_side = p_other_side then remote_cursor end
+      remote_cursor = case when other_side = v_other_side and v_before.definition -> 'strategy' = p_definition -> 'strategy'
+        and v_before.definition -> 'direction' = p_definition -> 'direction' then remote_cursor end
     where space_id = v_space and name = p_name returning * into v_peer;
-  if v_before.other_side <> p_other_side then
+  if v_before.other_side <> v_other_side then
     perform forget_bases(p_name);
     -- Whoever is at work for the store that was there before writes nothing more.
     update peer set run_id = null, run_until = null where space_id = v_space and name = p_name returning * into v_peer;
@@ -68,6 +76,12 @@ begin
   perform keep_answer(p_options, jsonb_build_object('created', v_before.definition = '{}'));
   return jsonb_build_object('clock', space_clock(), 'created', v_before.definition = '{}', 'peer', to_peer(v_peer));
 end $$;
+
+-- Where a peer is, and so where its secrets go.
+create or replace function peer_place(p_definition jsonb) returns jsonb language sql immutable as $$
+  select jsonb_build_object('type', p_definition -> 'type', 'url', p_definition -> 'transport' -> 'url',
+    'command', p_definition -> 'transport' -> 'command', 'args', p_definition -> 'transport' -> 'args');
+$$;
 
 create or replace function remove_peer(p_name text, p_options jsonb) returns jsonb language plpgsql as $$
 declare
@@ -154,7 +168,8 @@ create or replace function conflict_hashes(p_name text, p_id text) returns setof
 $$;
 
 -- Notes what a run found out, item by item:
--- {id, state: known | none | gone, fingerprint?, value?, isDue, note?}: what is agreed on now; absent state keeps it.
+-- {id, state: known | gone, fingerprint?, value?, isDue, note?}: what is agreed on now; absent state keeps it. A fingerprint
+--   without a state is of what is being sent where nothing is agreed on: whatever happens then, it is known to be ours.
 --   isApplied: only where this very transaction has written the context for the peer.
 --   conflict: {id, base, ours, theirs, oursVersion, fingerprints, paths}: it cannot be joined.
 --   isSettled: the conflict that was open is none any more.
@@ -173,10 +188,15 @@ begin
   where not i ? 'isApplied' or exists (
     select from context c where c.space_id = v_space and c.id = i ->> 'id' and c.actor_kind = 'sync' and c.actor_id = p_name
       and c.updated_at >= date_trunc('milliseconds', now()) offset 0);
+
+  -- What was erased meanwhile keeps nothing but that the peer has to confirm it, whatever the run has seen before.
+  perform from context where space_id = v_space and id = any (array(select i ->> 'id' from unnest(v_items) i)) order by id for share;
+  select coalesce(array_agg(case when c.state = 'erased' and (i ? 'value' or i ? 'conflict')
+    then jsonb_build_object('id', i -> 'id', 'state', 'erased', 'isDue', true) else i end), '{}') into v_items
+  from unnest(v_items) i left join lateral (select state from context where space_id = v_space and id = i ->> 'id' offset 0) c on true;
   perform keep_values(array(select v from unnest(v_items) i
     cross join lateral (values (i -> 'value'), (i -> 'conflict' -> 'base'), (i -> 'conflict' -> 'ours'), (i -> 'conflict' -> 'theirs')) held (v)
     where jsonb_typeof(v) = 'object'), p_parts);
-
   v_old := array(select b.hash from unnest(v_items) i cross join lateral (
     select hash from peer_base where space_id = v_space and peer = p_name and id = i ->> 'id' offset 0) b where b.hash is not null);
   delete from peer_base b using unnest(v_items) i
@@ -187,7 +207,8 @@ begin
   on conflict (space_id, peer, id) do update set
     -- A state that was not sent stands as none here.
     state = case excluded.state when 'none' then peer_base.state else excluded.state end,
-    fingerprint = case excluded.state when 'none' then peer_base.fingerprint else excluded.fingerprint end,
+    fingerprint = case when excluded.state <> 'none' then excluded.fingerprint
+      when peer_base.state = 'none' then coalesce(excluded.fingerprint, peer_base.fingerprint) else peer_base.fingerprint end,
     value = case excluded.state when 'none' then peer_base.value else excluded.value end,
     is_due = excluded.is_due, note = excluded.note;
 
@@ -210,7 +231,7 @@ begin
   perform note_garbage(v_old);
 end $$;
 
--- Ends a run and lets the peer go. p_end: {outcome, reason?, counts, cursor?, remoteCursor?, nextSeconds?}
+-- Ends a run and lets the peer go. p_end: {outcome, reason?, counts, cursor?, remoteCursor?, backOff}
 create or replace function end_run(p_name text, p_run text, p_end jsonb) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
@@ -220,7 +241,10 @@ begin
   update peer set run_id = null, run_until = null,
       remote_cursor = coalesce(p_end ->> 'remoteCursor', remote_cursor),
       failures = case p_end ->> 'outcome' when 'done' then 0 else failures + 1 end,
-      next_at = case when p_end ? 'nextSeconds' then clock_timestamp() + make_interval(secs => (p_end ->> 'nextSeconds')::double precision) end
+      -- Its interval may have been changed since the run began.
+      next_at = case when definition ? 'intervalSeconds' then clock_timestamp() + make_interval(secs => least(
+        (definition ->> 'intervalSeconds')::double precision * (p_end ->> 'backOff')::double precision,
+        greatest((definition ->> 'intervalSeconds')::double precision, 3600))) end
     where space_id = v_space and name = p_name;
   if p_end ? 'cursor' then
     v_cursor := (p_end ->> 'cursor')::bigint;
@@ -238,15 +262,16 @@ begin
 end $$;
 
 -- Settles a conflict: what the other side had becomes what both sides agreed on, so that the next run sends it what our
--- side holds now. The context itself is written by the same transaction, where it is to change at all (p_is_applied).
-create or replace function settle_conflict(p_id text, p_settlement jsonb, p_is_applied boolean) returns void language plpgsql as $$
+-- side holds now. The context itself is written by the same transaction, where it is to change at all (then p_version is what it has to be at).
+create or replace function settle_conflict(p_id text, p_settlement jsonb, p_version integer) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
   v_conflict conflict;
 begin
   select * into v_conflict from conflict where space_id = v_space and id = p_id and settled_at is null for update;
   if not found then raise exception 'the conflict was settled' using errcode = 'LM007'; end if;
-  if p_is_applied and not exists (select from context where space_id = v_space and id = v_conflict.context_id
+  if p_version is not null and not exists (select from context where space_id = v_space and id = v_conflict.context_id
+      and version = p_version and actor_kind = p_settlement -> 'actor' ->> 'kind' and actor_id = p_settlement -> 'actor' ->> 'id'
       and updated_at >= date_trunc('milliseconds', now())) then return; end if;
   insert into peer_base (space_id, peer, id, state, fingerprint, value, is_due) values (v_space, v_conflict.peer, v_conflict.context_id,
     case when v_conflict.theirs is null then 'none' else 'known' end, v_conflict.fingerprints ->> 'theirs', v_conflict.theirs, true)
