@@ -6,20 +6,22 @@ import { home } from '../../functions/runtime.ts';
 
 export const hookPath = join(home, 'plugin/lamina/hooks/lamina-hook.sh');
 
-/** Shells that the hook has to work in; those that a machine has not are told as skipped. */
-export const shells = (
-  [
-    ['sh', []],
-    ['dash', []],
-    ['bash', []],
-    ['busybox', ['sh']],
-    ['mksh', []],
-  ] as const
-).map(([name, args]) => ({
-  name,
-  args,
-  isFound: spawnSync(name, [...args, '-c', 'exit 0']).status === 0,
-}));
+// Shells that the hook has to work in; every machine has the first.
+const wanted = [
+  ['sh', []],
+  ['dash', []],
+  ['bash', []],
+  ['busybox', ['sh']],
+  ['mksh', []],
+] as const;
+
+/** Those of them that are here; the others are told. */
+export const shells = wanted.flatMap(([name, args]) => {
+  const isFound = spawnSync(name, [...args, '-c', 'exit 0']).status === 0;
+  if (name === 'sh' && !isFound) throw new Error('There is no sh here.');
+  if (!isFound) console.warn(`No ${name} found: the hook is not tried in it.`);
+  return isFound ? [{ name, args }] : [];
+});
 
 export interface HookRun {
   readonly code: number | null;
