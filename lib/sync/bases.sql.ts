@@ -239,8 +239,3 @@ function textsOf(sides: Omit<PrintedConflict, 'path'>): Record<string, string> {
     ),
   );
 }
-
-/** Runs a statement of {@link settleBases} by itself. */
-export async function runSettling(database: Database, request: RequestContext, statement: Statement): Promise<void> {
-  await runOne(database.in(request), statement, request);
-}

@@ -73,7 +73,3 @@ export function settleConflict(
 ): Statement {
   return toStatement(sql`select settle_conflict(${id}, ${JSON.stringify(settlement)}::jsonb, ${version}::integer)`);
 }
-
-export async function runSettlement(database: Database, request: RequestContext, statement: Statement): Promise<void> {
-  await runOne(database.in(request), statement, request);
-}

@@ -4,10 +4,10 @@ import type { Contexts } from '../contexts/contexts.ts';
 import type { Operation } from '../contexts/operation.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { writeMany } from '../contexts/written.ts';
-import { type Database, isDatabaseError } from '../postgres/database.ts';
+import { type Database, isDatabaseError, runOne } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { readContents, type StoredValue } from './bases.sql.ts';
-import { readConflicts, runSettlement, type StoredConflict, settleConflict } from './conflicts.sql.ts';
+import { readConflicts, type StoredConflict, settleConflict } from './conflicts.sql.ts';
 import { join } from './join.ts';
 import type { Connectors } from './peer.ts';
 import { readPeers } from './peers.sql.ts';
@@ -157,7 +157,7 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
         const version = operations.length === 0 ? null : ifVersion + operations.length;
         const settle = settleConflict(id, { choose: choice, actor: request.actor }, version);
         if (operations.length === 0) {
-          await retryLost(() => runSettlement(database, request, settle));
+          await retryLost(() => runOne(database.in(request), settle, request));
           return { context: wanted && head, seq };
         }
         const written = await writeMany(contexts, request, operations, { atomic: true, beside: settle });

@@ -7,9 +7,9 @@ import type { Feed } from '../contexts/feed.ts';
 import type { Operation } from '../contexts/operation.ts';
 import { toProblem } from '../contexts/outcomes.ts';
 import type { OperationResult } from '../contexts/write.sql.ts';
-import { type Database, isDatabaseError } from '../postgres/database.ts';
+import { type Database, isDatabaseError, runOne } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
-import { type RunRef, runSettling, type Settling, settleBases } from './bases.sql.ts';
+import { type RunRef, type Settling, settleBases } from './bases.sql.ts';
 import { createInspecting, type Left, type Look } from './inspect.ts';
 import { brake, type Passing, survey } from './survey.ts';
 import type { Held, Value } from './value.ts';
@@ -93,7 +93,7 @@ export function createEngine(deps: {
         const answer = await contexts.write(request, operations, { atomic: false, beside });
         return answer.outcome === 'done' ? answer.results : [];
       }
-      await retryLost(() => runSettling(database, request, beside));
+      await retryLost(() => runOne(database.in(request), beside, request));
       return [];
     };
     return attempt((hash) => stored.has(hash)).catch((error) => {
