@@ -71,19 +71,26 @@ export async function readItems(
   return { items, within: new Set(jsonColumn<string[]>(row, 'within')) };
 }
 
-/** The fingerprints of all that was agreed on with a peer, by id: one request. */
+/**
+ * The fingerprints of all that the peer is known to have held, by id: of what was agreed on, and of its side of conflicts over
+ * what never was, null where that is nothing. One request.
+ */
 export async function readAgreed(
   database: Database,
   request: RequestContext,
   peer: string,
-): Promise<ReadonlyMap<string, string>> {
+): Promise<ReadonlyMap<string, string | null>> {
   const rows = await runOne(
     database.in(request),
-    toStatement(sql`select (select jsonb_agg(jsonb_build_array(id, fingerprint)) from peer_base
-        where space_id = s.id and peer = ${peer} and state = 'known')::text as agreed from space s where s.id = ${request.space}`),
+    toStatement(sql`select (select jsonb_agg(jsonb_build_array(id, fingerprint)) from (
+        select id, fingerprint from peer_base where space_id = s.id and peer = ${peer} and state = 'known'
+        union all select context_id, fingerprints ->> 'theirs' from conflict
+          where space_id = s.id and peer = ${peer} and settled_at is null and not exists (
+            select from peer_base b where b.space_id = s.id and b.peer = ${peer} and b.id = context_id and b.state = 'known')
+      ) held)::text as agreed from space s where s.id = ${request.space}`),
     request,
   );
-  return new Map(jsonColumn<[string, string][]>(spaceRow(rows, request), 'agreed') ?? []);
+  return new Map(jsonColumn<[string, string | null][]>(spaceRow(rows, request), 'agreed') ?? []);
 }
 
 /** How many of these ids are agreed on with a peer. */

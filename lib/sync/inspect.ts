@@ -143,12 +143,16 @@ const foreignReasons = {
 
 /** The step with its value moved to right below the root of the subtree, on each side that is written to and has it elsewhere. */
 function displace({ step, ours, theirs }: Look, { subtree, direction }: PeerDefinition, { fingerprint }: Lens): Step {
-  const value = step.apply ?? step.push;
-  if (!value) return step;
   const move = (one: Value): Value => ({ ...one, parentId: subtree ?? null });
-  const moved = move(value);
-  const where = (held: Held | null) => (held && fingerprint(held.value) === fingerprint(moved) ? undefined : moved);
-  const rest = { ...step, overruled: step.overruled && move(step.overruled) };
+  const isHeld = (held: Held | null, one: Value) => held !== null && fingerprint(held.value) === fingerprint(one);
+  const value = step.apply ?? step.push;
+  const moved = value && move(value);
+  const over = step.overruled && move(step.overruled);
+  // What was overruled for its place alone is no version of its own once it is moved.
+  const isSaid = over && (isHeld(ours, over) || (moved && fingerprint(over) === fingerprint(moved)));
+  const rest = { ...step, overruled: isSaid ? undefined : over };
+  if (!moved) return rest;
+  const where = (held: Held | null) => (isHeld(held, moved) ? undefined : moved);
   if (direction === 'pull') return { ...rest, apply: where(ours) };
   if (direction === 'push') return { ...rest, push: where(theirs) };
   return { ...rest, apply: where(ours), push: where(theirs), agree: moved };
