@@ -1,8 +1,10 @@
 import { z } from 'zod';
 import { printPlain } from '../base/json.ts';
+import type { RequestContext } from '../contexts/request.ts';
 import { isTextType, jsonType } from '../merge/document.ts';
 import type { StoredConflict } from '../sync/conflicts.sql.ts';
-import type { Conflict, Side } from '../sync/conflicts.ts';
+import type { Conflict, Conflicts, Side } from '../sync/conflicts.ts';
+import type { UnifiedContextManager } from '../unified-context-manager.ts';
 import { contextMembers, toHash, toTime } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
 import { pageAnswer } from './pages.ts';
@@ -139,18 +141,41 @@ export const conflictRoutes: readonly Route[] = [
         schema: z.strictObject({ context: contextAnswer.nullable() }),
       },
     },
-    problems: ['not_found', 'version_conflict', 'has_children', 'context_too_large', 'unprocessable'],
-    async handle({ manager, request, params: { conflict: of }, body }) {
+    problems: [
+      'not_found',
+      'version_conflict',
+      'has_children',
+      'context_too_large',
+      'unprocessable',
+      'gone',
+      'idempotency_mismatch',
+    ],
+    async handle({ manager, request, params: { conflict: of }, body, idempotency }) {
       const { limits } = manager.settings;
       const settlement =
         'choose' in body
           ? body
           : { content: toContent(body.content, body.contentType ?? jsonType, limits, '/content') };
-      const { context, seq } = await manager.sync.conflicts.resolve(request, of, settlement);
+      let done: Awaited<ReturnType<Conflicts['resolve']>> | undefined;
+      // Under the key stands which version it was, and no content that an erase would not find.
+      const recorded = await manager.once(request, idempotency, async () => {
+        done = await manager.sync.conflicts.resolve(request, of, settlement);
+        const { context } = done;
+        return JSON.stringify(context && { id: context.id, version: context.version });
+      });
+      const { context, seq } = done ?? (await readRecorded(manager, request, recorded));
       return { seq, body: printPlain({ context: context && contextMembers(context, true) }) };
     },
   }),
 ];
+
+/** The context that a conflict was settled as, by what stands under the key of the request. */
+async function readRecorded({ contexts }: UnifiedContextManager, request: RequestContext, recorded: string) {
+  const was = JSON.parse(recorded) as { id: string; version: number } | null;
+  if (was === null) return { context: null, seq: request.seq };
+  const { value, seq } = await contexts.read(request, was.id, { version: was.version });
+  return { context: value, seq };
+}
 
 /** A conflict as lists tell it. */
 export function listedMembers({

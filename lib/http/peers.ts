@@ -258,7 +258,8 @@ export const peerRoutes: readonly Route[] = [
     answers: {
       200: { description: 'What it did, in items.', schema: reportAnswer, example: report },
       202: {
-        description: 'It takes longer, and goes on by itself: see the runs of the peer.',
+        description:
+          'It takes longer than 20 s, and goes on by itself: see the runs of the peer. A dry run is waited for.',
         schema: z.strictObject({ runId: z.string() }),
         example: { runId },
       },
@@ -268,6 +269,8 @@ export const peerRoutes: readonly Route[] = [
       const { dryRun: isDry = false, force: isForced = false } = body ?? {};
       const id = manager.ids.sortable();
       const run = manager.sync.run(request, of, { isDry, isForced, trigger: 'request', runId: id });
+      // Only what is noted can be told of later.
+      if (isDry) return { body: printPlain(reportMembers(await run)) };
       const done = await Promise.race([run, sleep(waitMs, undefined, { ref: false })]);
       if (done) return { body: printPlain(reportMembers(done)) };
       // How it ends is told by the runs of the peer.

@@ -2,7 +2,7 @@ import { Client, ProtocolError, SdkErrorCode, StreamableHTTPClientTransport } fr
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { Problem } from '../base/problem.ts';
 import { entityId, relationId } from '../contexts/node-ids.ts';
-import type { PeerDefinition, PeerSession, Pushed, Reading, Refused } from '../sync/peer.ts';
+import type { OpenOptions, PeerDefinition, PeerSession, Pushed, Reading, Refused } from '../sync/peer.ts';
 import type { Value } from '../sync/value.ts';
 import type { Entity, Graph, Relation } from './graph.ts';
 import { type Call, toCalls } from './peer-calls.ts';
@@ -16,8 +16,8 @@ interface Pulled {
   readonly refused: readonly Refused[];
 }
 
-// What the reference server's whole graph may take on its way over standard output; 10 MiB is the SDK's default.
-const stdioBytesMax = 268_435_456;
+// What a server's whole graph may take on its way; over standard output 10 MiB is the SDK's default.
+const graphBytesMax = 268_435_456;
 
 /**
  * Opens a connection to an MCP memory server: the reference server, or any that has its tools. It is known by what its
@@ -25,35 +25,24 @@ const stdioBytesMax = 268_435_456;
  */
 export async function openMemoryPeer(
   { transport }: PeerDefinition,
-  { answerMs }: { readonly answerMs: number },
+  { answerMs, signal }: OpenOptions,
 ): Promise<PeerSession> {
   const client = new Client({ name: 'lamina-sync', version: '1' });
   const until = { timeout: answerMs, maxTotalTimeout: answerMs };
   const away = (error: unknown): never => {
     throw toProblem(error);
   };
-  await client
-    .connect(
-      'url' in transport
-        ? new StreamableHTTPClientTransport(new URL(transport.url), {
-            requestInit: { headers: { ...transport.headers } },
-          })
-        : new StdioClientTransport({
-            command: transport.command,
-            args: [...transport.args],
-            ...(transport.env ? { env: { ...transport.env } } : {}),
-            stderr: 'ignore',
-            maxBufferSize: stdioBytesMax,
-          }),
-      until,
-    )
-    .catch(away);
+  const end = () => void client.close().catch(() => {});
+  signal.addEventListener('abort', end);
   try {
+    await client.connect(toTransport(transport), until).catch(away);
     const { tools } = await client.request({ method: 'tools/list', params: {} }, until).catch(away);
     requireTools(tools);
   } catch (error) {
     await client.close().catch(() => {});
     throw error;
+  } finally {
+    signal.removeEventListener('abort', end);
   }
 
   async function call(name: string, args: Record<string, unknown>) {
@@ -94,23 +83,20 @@ export async function openMemoryPeer(
       return { isWhole: true, items: prints, cursor: 'all', refused };
     },
 
-    async read(ids) {
+    async read(ids, bytesMax) {
       const { values, refused } = pulled ?? (await pull());
       const reasons = new Map(refused.map(({ id, reason }) => [id, reason]));
-      return new Map(
-        ids.map((id): [string, Reading] => {
-          const reason = reasons.get(id);
-          if (reason !== undefined) return [id, { refused: reason }];
-          const value = values.get(id);
-          // It does not tell when it has written anything: it counts as now.
-          return [
-            id,
-            value
-              ? { held: { value, updatedMs: Number.POSITIVE_INFINITY } }
-              : { held: null, goneMs: Number.POSITIVE_INFINITY },
-          ];
-        }),
-      );
+      const readings = new Map<string, Reading>();
+      let bytes = 0;
+      for (const id of ids) {
+        const [reason, value] = [reasons.get(id), values.get(id)];
+        // It does not tell when it has written anything: it counts as now.
+        const held = value ? { value, updatedMs: Number.POSITIVE_INFINITY } : null;
+        readings.set(id, reason === undefined ? { held, goneMs: Number.POSITIVE_INFINITY } : { refused: reason });
+        bytes += value?.bytes.length ?? 0;
+        if (bytes > bytesMax) break;
+      }
+      return readings;
     },
 
     async push(changes) {
@@ -135,6 +121,32 @@ export async function openMemoryPeer(
 
     close: () => client.close(),
   };
+}
+
+function toTransport(transport: PeerDefinition['transport']) {
+  if ('url' in transport) {
+    const requestInit = { headers: { ...transport.headers } };
+    return new StreamableHTTPClientTransport(new URL(transport.url), { requestInit, fetch: fetchBounded });
+  }
+  const { command, args, env } = transport;
+  const process = { command, args: [...args], ...(env ? { env: { ...env } } : {}) };
+  return new StdioClientTransport({ ...process, stderr: 'ignore', maxBufferSize: graphBytesMax });
+}
+
+/** An answer that breaks off where it is larger than any graph. */
+async function fetchBounded(url: string | URL, init?: RequestInit): Promise<Response> {
+  const response = await fetch(url, init);
+  if (response.body === null) return response;
+  let bytes = 0;
+  const bound = new TransformStream<Uint8Array, Uint8Array>({
+    transform(piece, controller) {
+      bytes += piece.length;
+      if (bytes > graphBytesMax) controller.error(new Error('The answer is too large.'));
+      else controller.enqueue(piece);
+    },
+  });
+  const { status, statusText, headers } = response;
+  return new Response(response.body.pipeThrough(bound), { status, statusText, headers });
 }
 
 /** What a failed call of a server means: that it is away, or that it is none that can be spoken to like this. */

@@ -32,6 +32,8 @@ export interface KnownItem {
   } | null;
 }
 
+const list = (ids: readonly string[]) => sql`array(select jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb))`;
+
 /** What earlier runs know of these items, and which of the contexts `within` are alive and in the subtree: one request. */
 export async function readItems(
   database: Database,
@@ -44,7 +46,6 @@ export async function readItems(
   },
 ): Promise<{ items: ReadonlyMap<string, KnownItem>; within: ReadonlySet<string> }> {
   const { peer, subtree = null } = wanted;
-  const list = (ids: readonly string[]) => sql`array(select jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb))`;
   const rows = await runOne(
     database.in(request),
     toStatement(sql`select (
@@ -103,7 +104,7 @@ export async function countAgreed(
   const rows = await runOne(
     database.in(request),
     toStatement(sql`select count(*) as agreed from peer_base where space_id = ${request.space} and peer = ${peer} and state = 'known'
-        and id = any (array(select jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb)))`),
+        and id = any (${list(ids)})`),
     request,
   );
   return Number(rows[0]?.['agreed'] ?? 0);
@@ -141,10 +142,7 @@ export async function readIds(
   },
 ): Promise<string[]> {
   const { kinds, subtree } = page;
-  const ofKind =
-    kinds === null
-      ? raw('')
-      : sql` and c.kind = any (array(select jsonb_array_elements_text(${JSON.stringify(kinds)}::jsonb)))`;
+  const ofKind = kinds === null ? raw('') : sql` and c.kind = any (${list(kinds)})`;
   const from =
     subtree === undefined
       ? sql`from context c where c.space_id = ${request.space}`
@@ -162,6 +160,23 @@ export async function readIds(
     request,
   );
   return rows.map((row) => String(row['id']));
+}
+
+/**
+ * What lies below contexts that have come over the edge of a subtree, without these: of those that went `out` what was agreed on
+ * with the peer, of those that came `in` what is there now. One request.
+ */
+export async function readBelow(
+  database: Database,
+  request: RequestContext,
+  of: { readonly peer: string; readonly out: readonly string[]; readonly in: readonly string[] },
+): Promise<string[]> {
+  const rows = await runOne(
+    database.in(request),
+    toStatement(sql`select to_jsonb(ids_below(${of.peer}, ${list(of.out)}, ${list(of.in)}))::text as ids`),
+    request,
+  );
+  return jsonColumn<string[]>(rows[0] ?? {}, 'ids') ?? [];
 }
 
 /** What a run has found out about an item; see `settle_bases` in `migrations/functions/13-sync.sql`. */

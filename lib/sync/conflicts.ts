@@ -8,10 +8,10 @@ import { type Database, isDatabaseError, runOne } from '../postgres/database.ts'
 import { retryLost } from '../postgres/retry.ts';
 import { readContents, type StoredValue } from './bases.sql.ts';
 import { readConflicts, type StoredConflict, settleConflict } from './conflicts.sql.ts';
-import { join } from './join.ts';
 import type { Connectors } from './peer.ts';
 import { readPeers } from './peers.sql.ts';
-import type { Lens, Value } from './value.ts';
+import { planSettlement, type Settlement } from './settlement.ts';
+import type { Value } from './value.ts';
 
 /** A conflict, its sides with their contents: null for a side that has nothing; undefined for a content that is not at hand. */
 export interface Conflict extends Omit<StoredConflict, 'base' | 'ours' | 'theirs'> {
@@ -24,11 +24,6 @@ export interface Conflict extends Omit<StoredConflict, 'base' | 'ours' | 'theirs
 export interface Side extends StoredValue {
   readonly content?: Uint8Array | undefined;
 }
-
-/** How a conflict is to be settled: as one side has it, as both of them together, or as a content says. */
-export type Settlement =
-  | { readonly choose: 'ours' | 'theirs' | 'both' }
-  | { readonly content: { readonly bytes: Uint8Array; readonly contentType: string } };
 
 /** Changes of both sides that no strategy could join. Both are kept until somebody settles them. */
 export interface Conflicts {
@@ -115,98 +110,36 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
       const [head = null] = heads;
       const definition = peers[0]?.definition;
       if (definition === undefined) throw settled(id);
-      const { subtree } = definition;
-      const lens = connectors[definition.type].lensOf(subtree);
-      const print = (value: Value | null) => value && lens.fingerprint(value);
+      const lens = connectors[definition.type].lensOf(definition.subtree);
       const side = (stored: StoredValue | null) => stored && toValue(stored, contents.get(stored.hash));
-
-      // Ours is what is here now; whatever else is chosen, was chosen by who saw the version that the conflict names.
-      const isOurs = 'choose' in settlement && settlement.choose === 'ours';
-      const ifVersion = isOurs ? (head?.version ?? 0) : conflict.oursVersion;
+      const sides = { base: side(conflict.base), ours: side(conflict.ours), theirs: side(conflict.theirs) };
       const live = head !== null && isLive(head, nowMs) ? head : null;
-      const now = live && lens.view(live);
-      if (now === undefined)
-        throw new Problem('unprocessable', `Context ${contextId} is something here that the peer cannot hold.`);
-      const theirs = side(conflict.theirs);
-      const sides = { base: side(conflict.base), ours: isOurs ? now : side(conflict.ours), theirs };
-      const chosen = choose(settlement, sides);
-      const { isLossy } = chosen;
-      // A content has to be one of what the peer can hold under this id.
-      const wanted = 'choose' in settlement ? chosen.value : chosen.value && asHeld(lens, contextId, chosen.value);
-      if (wanted === undefined)
-        throw new Problem('unprocessable', `The content is none that the peer could hold as ${contextId}.`);
+      const plan = planSettlement({ conflict, settlement, sides, head, live, lens, subtree: definition.subtree });
 
-      // What is not chosen is not lost: it becomes a version that another one follows.
-      const isKept = theirs === null || print(theirs) === print(wanted) || !isLossy;
-      const toOperations = (move: (value: Value) => Value): Operation[] => {
-        const put = (value: Value, more: object): Operation => ({
-          ...lens.toPut(contextId, move(value), head, subtree),
-          ...more,
-        });
-        const first = isKept
-          ? []
-          : [put(theirs, { ifVersion, message: `from peer ${name}, not chosen in a conflict` })];
-        if (print(wanted) === print(isKept ? now : theirs)) return first;
-        const last = { ifVersion: ifVersion + first.length };
-        const message = `a conflict with peer ${name} was settled`;
-        if (wanted === null) return [...first, { op: 'delete', id: contextId, children: 'fail', ...last }];
-        return [...first, put(wanted, { ...last, operation: 'merge', message })];
-      };
-      const choice = 'choose' in settlement ? settlement.choose : 'content';
       const write = async (operations: readonly Operation[]) => {
-        const version = operations.length === 0 ? null : ifVersion + operations.length;
+        const version = operations.length === 0 ? null : plan.ifVersion + operations.length;
+        const choice = 'choose' in settlement ? settlement.choose : 'content';
         const settle = settleConflict(id, { choose: choice, actor: request.actor }, version);
         if (operations.length === 0) {
           await retryLost(() => runOne(database.in(request), settle, request));
-          return { context: wanted && head, seq };
+          return { context: plan.isDelete ? null : head, seq };
         }
         const written = await writeMany(contexts, request, operations, { atomic: true, beside: settle });
         const last = written.results.at(-1);
         if (last === undefined || last instanceof Problem) throw last ?? settled(id);
-        return { context: wanted && last.context, seq: written.seq };
+        return { context: plan.isDelete ? null : last.context, seq: written.seq };
       };
-      try {
-        return await write(toOperations((value) => value)).catch((error) => {
+      return write(plan.operations)
+        .catch((error) => {
           // Where the parent that a side names is gone meanwhile, the context comes to stand at the root of what is synchronised.
           if (!(error instanceof Problem) || !['parent_not_found', 'parent_cycle'].includes(error.code)) throw error;
-          return write(toOperations((value) => ({ ...value, parentId: subtree ?? null })));
+          return write(plan.displaced);
+        })
+        .catch((error) => {
+          throw isDatabaseError(error) && error.sqlState === 'LM007' ? settled(id) : error;
         });
-      } catch (error) {
-        if (isDatabaseError(error) && error.sqlState === 'LM007') throw settled(id);
-        throw error;
-      }
     },
   };
-}
-
-/** What a settlement comes to, and whether something that a side has changed is not in it. */
-function choose(
-  settlement: Settlement,
-  { base, ours, theirs }: { base: Value | null; ours: Value | null; theirs: Value | null },
-): { readonly value: Value | null; readonly isLossy: boolean } {
-  if ('content' in settlement) {
-    const nothing = { kind: 'note', metadata: '{}', parentId: null, expiresMs: null };
-    return { value: { ...(ours ?? theirs ?? nothing), ...settlement.content }, isLossy: true };
-  }
-  if (settlement.choose === 'ours') return { value: ours, isLossy: true };
-  if (settlement.choose === 'theirs') return { value: theirs, isLossy: true };
-  const held = (value: Value | null, updatedMs: number) => value && { value, updatedMs };
-  const joined = join('union', { base, ours: held(ours, 1), theirs: held(theirs, 0), goneMs: { ours: 1, theirs: 0 } });
-  return 'value' in joined ? joined : { value: ours, isLossy: true };
-}
-
-/** A value as the lens sees it in a context of this id. */
-function asHeld(lens: Lens, id: string, value: Value): Value | undefined {
-  const { bytes: content, ...rest } = value;
-  const none = {
-    version: 0,
-    hash: null,
-    sizeBytes: content.length,
-    createdMs: 0,
-    updatedMs: 0,
-    state: 'live',
-  } as const;
-  return lens.view({ id, ...rest, ...none, content, actor: { kind: 'sync', id: '' } });
 }
 
 function toValue(side: StoredValue, bytes: Uint8Array | undefined): Value {

@@ -9,10 +9,10 @@ import { toProblem } from '../contexts/outcomes.ts';
 import type { OperationResult } from '../contexts/write.sql.ts';
 import { type Database, isDatabaseError, runOne } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
-import { type RunRef, type Settling, settleBases } from './bases.sql.ts';
+import { type RunRef, readBelow, type Settling, settleBases } from './bases.sql.ts';
 import { createInspecting, type Left, type Look } from './inspect.ts';
-import { brake, type Passing, survey } from './survey.ts';
-import type { Held, Value } from './value.ts';
+import { brake, type Passing, type Surveyed, survey } from './survey.ts';
+import { type Held, isContextId, type Value } from './value.ts';
 
 /** What a run did, in items. */
 export interface Counts {
@@ -61,6 +61,18 @@ const notedMax = 1000;
 const shownMax = 100;
 
 type Counting = { -readonly [Name in keyof Counts]: number };
+
+/** What a run keeps in mind from one item to the next. */
+interface Course extends Passing {
+  /** Null where it only says what it would do. */
+  readonly run: RunRef | null;
+  readonly counts: Counting;
+  readonly isFollowed: Surveyed['isFollowed'];
+  /** Ids to be looked at; it grows as they are. */
+  readonly queued: Set<string>;
+  /** Ids that are noted as due, whatever comes of them. */
+  readonly due: Set<string>;
+}
 
 export function createEngine(deps: {
   database: Database;
@@ -155,15 +167,50 @@ export function createEngine(deps: {
     return { left, done: new Set(done.map(({ id }) => id)) };
   }
 
+  /** What lies below items that have come over the edge of the subtree: nothing else tells that it has, too. */
+  async function findBelow({ request, session, start, isFollowed }: Course, looks: readonly Look[]) {
+    const { name: peer, definition } = start.peer;
+    if (definition.subtree === undefined) return [];
+    const isNew = ({ base, id }: Look) => base === 'none' && id !== definition.subtree;
+    const out = looks.filter(
+      ({ base, isOutside }) =>
+        base === 'known' && ((isFollowed.ours && isOutside.ours) || (isFollowed.theirs && isOutside.theirs)),
+    );
+    const into = isFollowed.ours
+      ? looks.filter((look) => isNew(look) && look.ours && (look.head?.version ?? 0) > 1)
+      : [];
+    const below: string[] = [];
+    const idsOf = (some: readonly Look[]) => some.map(({ id }) => id);
+    if (out.length + into.length > 0)
+      below.push(...(await readBelow(database, request, { peer, out: idsOf(out), in: idsOf(into) })));
+    if (!isFollowed.theirs) return below;
+    for (const look of looks)
+      if (isNew(look) && look.theirs && (look.theirVersion ?? 0) > 1)
+        below.push(...((await session.below?.(look.id)) ?? []).filter(isContextId));
+    return below;
+  }
+
+  /** Has what lies below items that have come over the edge of the subtree looked at, by the next run where this one is cut off. */
+  async function queueBelow(course: Course, looks: readonly Look[]): Promise<void> {
+    const { run, queued, due } = course;
+    const below = (await findBelow(course, looks)).filter((id) => !queued.has(id));
+    for (const id of below) queued.add(id);
+    if (run === null) return;
+    for (let at = 0; at < below.length; at += notedMax) {
+      const some = below.slice(at, at + notedMax);
+      await note(
+        { ...course, run },
+        some.map((id) => ({ id, isDue: true })),
+      );
+      for (const id of some) due.add(id);
+    }
+  }
+
   /** Settles some items, and answers with those it could not settle, and how many it had room for. */
-  async function settle(
-    passing: Passing & { readonly run: RunRef | null },
-    wanted: readonly string[],
-    counts: Counting,
-    displaced: ReadonlySet<string>,
-  ) {
-    const { start, run } = passing;
-    const looks = await inspect(passing, wanted, displaced);
+  async function settle(course: Course, wanted: readonly string[], displaced: ReadonlySet<string>) {
+    const { run, counts, due } = course;
+    const looks = await inspect(course, wanted, displaced);
+    await queueBelow(course, looks);
     const left: Left[] = [];
     const actual = looks.filter(({ id, step: { refused, isPlace } }) => {
       if (refused !== undefined) left.push({ id, reason: refused, isPlace });
@@ -178,26 +225,30 @@ export function createEngine(deps: {
       for (const look of toPush) if (look.step.apply === undefined) count(look, 'pushed');
       return { left, taken: looks.length };
     }
-    const writes = toApply.flatMap((look) => toOperations(look, passing).map((operation) => ({ look, operation })));
+    const writes = toApply.flatMap((look) => toOperations(look, course).map((operation) => ({ look, operation })));
     const operations = writes.map(({ operation }) => operation);
     const settlings = actual
       .filter(({ step }) => step.push === undefined)
-      .map((look) => ({ look, settling: toSettling(look, passing) }))
-      .filter(({ look, settling }) => start.due.has(look.id) || !isIdle(look, settling))
-      .map(({ settling }) => settling);
+      .map((look) => ({ look, settling: toSettling(look, course) }))
+      .filter(({ look, settling }) => due.has(look.id) || !isIdle(look, settling));
+    // Beside the write stands what it wrote alone: to lock other contexts after its tick could lock writers out for good.
+    const [beside, apart] = [true, false].map((isWritten) =>
+      settlings.flatMap(({ settling }) => ((settling.isApplied === true) === isWritten ? [settling] : [])),
+    ) as [Settling[], Settling[]];
     const stored = new Set(
       operations.flatMap((one) => (one.op === 'put' && one.content ? [sha256(one.content.bytes)] : [])),
     );
     for (const { head, known } of looks) for (const hash of [head?.hash, known.value?.hash]) if (hash) stored.add(hash);
-    const writing = { ...passing, run };
+    const writing = { ...course, run };
     const unwritten = new Set<string>();
-    for (const result of await note(writing, settlings, { stored, operations })) {
+    for (const result of await note(writing, beside, { stored, operations })) {
       const { look } = writes[result.index] as (typeof writes)[number];
       const refusal = refusalOf(result);
       if (refusal === undefined || unwritten.has(look.id)) continue;
       unwritten.add(look.id);
       left.push({ id: look.id, ...refusal });
     }
+    await note(writing, apart, { stored });
     for (const look of toApply) if (look.step.push === undefined && !unwritten.has(look.id)) count(look, 'pulled');
     const sent = toPush.filter(({ id }) => !unwritten.has(id));
     if (sent.length > 0) {
@@ -209,22 +260,24 @@ export function createEngine(deps: {
   }
 
   /** Settles all items, again and again as long as that settles more of them. */
-  async function settleAll(
-    passing: Passing & { readonly run: RunRef | null },
-    wanted: readonly string[],
-    counts: Counting,
-  ): Promise<readonly Left[]> {
-    let left: Left[] = wanted.map((id) => ({ id, reason: 'It was not looked at.' }));
+  async function settleAll(course: Course): Promise<readonly Left[]> {
+    const { queued, signal } = course;
+    let left: readonly Left[] = [];
     let displaced: ReadonlySet<string> = new Set();
-    for (let pass = 0; left.length > 0 && pass < passesMax; pass++) {
-      const queue = left.map(({ id }) => id);
-      left = [];
+    for (let pass = 0; pass < passesMax; pass++) {
+      const still: Left[] = [];
+      // What is found on the way comes after what was known before.
+      const queue = pass === 0 ? [...queued] : left.map(({ id }) => id);
       for (let at = 0; at < queue.length; ) {
-        const done = await settle(passing, queue.slice(at, at + chunkItems), counts, displaced);
-        left.push(...done.left);
-        at += done.taken;
+        signal.throwIfAborted();
+        const known = queued.size;
+        const { left: unsettled, taken } = await settle(course, queue.slice(at, at + chunkItems), displaced);
+        still.push(...unsettled);
+        queue.push(...[...queued].slice(known));
+        at += taken;
       }
-      if (passing.run === null) break;
+      left = still;
+      if (course.run === null || left.length === 0) break;
       if (left.length < queue.length) continue;
       // Nothing more can be settled where it stands. What has no place is given one.
       const stuck = left.filter(({ id, isPlace }) => isPlace && !displaced.has(id)).map(({ id }) => id);
@@ -236,13 +289,14 @@ export function createEngine(deps: {
 
   return {
     async pass(passing, { run, isForced }) {
-      const { wanted, gone, refused, ...cursors } = await survey(deps, passing);
+      const { wanted, gone, refused, isFollowed, ...cursors } = await survey(deps, passing);
       const counts: Counting = { pulled: 0, pushed: 0, merged: 0, conflicts: 0, skipped: 0 };
       const halted = isForced ? undefined : await brake(deps, passing, gone);
       if (halted !== undefined) return { counts, halted, left: [] };
       const refusedIds = new Set(refused.map(({ id }) => id));
-      const queue = [...wanted].filter((id) => !refusedIds.has(id)).sort();
-      const left = [...refused, ...(await settleAll({ ...passing, run }, queue, counts))].map(plainReason);
+      const queued = new Set([...wanted].filter((id) => !refusedIds.has(id)).sort());
+      const course = { ...passing, run, counts, isFollowed, queued, due: new Set(passing.start.due) };
+      const left = [...refused, ...(await settleAll(course))].map(plainReason);
       counts.skipped = left.length;
       const due = left.map(({ id, reason }): Settling => ({ id, isDue: true, note: reason }));
       for (let at = 0; run !== null && at < due.length; at += notedMax) {

@@ -17,6 +17,10 @@ export interface Look extends Item {
   readonly head: Context | null;
   readonly known: KnownItem;
   readonly step: Step;
+  /** Whether a context of this id lies outside the subtree, and so is none for synchronisation. */
+  readonly isOutside: { readonly ours: boolean; readonly theirs: boolean };
+  /** Its version at the peer, where that tells one. */
+  readonly theirVersion?: number | undefined;
 }
 
 /** Why an item cannot be synchronised now; `isPlace` where that is its place in the tree. */
@@ -29,7 +33,8 @@ export interface Left {
 /** Looks at items on both sides and in what was agreed on. */
 export interface Inspecting {
   /**
-   * As many of the items as one answer has room for, the first at least: four requests at most.
+   * As many of the items as there is room for (`limits.inlineBytes` of contents on each side, and of what was agreed on), the
+   * first at least: four requests at most.
    *
    * @param displaced items whose place nobody can give them: they come to stand right below the root of the peer's subtree,
    *   or below nothing.
@@ -56,17 +61,30 @@ export function createInspecting(deps: {
     return { ids: wanted.slice(0, 1), heads: one.value, nowMs: one.nowMs };
   }
 
-  /** What was agreed on, where a step depends on it. */
-  async function readAgreedValues(request: RequestContext, known: readonly KnownItem[]) {
-    const values = known.flatMap(({ value }) => (value ? [value] : []));
-    const hashes = values.map(({ hash }) => hash);
-    const contents = values.length === 0 ? undefined : await readContents(database, request, hashes);
-    return ({ value }: KnownItem): Value | null => {
-      const bytes = value && contents?.get(value.hash);
-      if (!bytes) return null;
+  /** The first of the items as far as there is room for what was agreed on of them, and that, where a step depends on it. */
+  async function readBases<One extends Omit<Item, 'agreedValue'> & { known: KnownItem; refused: string | undefined }>(
+    request: RequestContext,
+    seen: readonly One[],
+    lens: Lens,
+  ) {
+    const hashes: string[] = [];
+    let bytes = 0;
+    const cut = seen.findIndex((one, at) => {
+      const { value } = one.known;
+      if (value === null || one.refused !== undefined || !needsBase(one, lens)) return false;
+      bytes += value.sizeBytes;
+      if (at > 0 && bytes > inlineBytes) return true;
+      hashes.push(value.hash);
+      return false;
+    });
+    const contents = hashes.length === 0 ? undefined : await readContents(database, request, hashes);
+    const agreedOf = ({ value }: KnownItem): Value | null => {
+      const found = value && contents?.get(value.hash);
+      if (!found) return null;
       const { hash: _hash, sizeBytes: _size, ...rest } = value;
-      return { ...rest, bytes };
+      return { ...rest, bytes: found };
     };
+    return { fitting: cut < 0 ? seen : seen.slice(0, cut), agreedOf };
   }
 
   return {
@@ -74,8 +92,10 @@ export function createInspecting(deps: {
       const { lens } = session;
       const { name: peer, definition } = start.peer;
       const { subtree } = definition;
-      const { ids, heads, nowMs } = await readHeads(request, wanted);
-      const readings = await session.read(ids);
+      const { ids: asked, heads, nowMs } = await readHeads(request, wanted);
+      const readings = await session.read(asked, inlineBytes);
+      const answered = asked.findLastIndex((id) => readings.has(id)) + 1;
+      const ids = answered === 0 ? asked : asked.slice(0, answered);
       const parents = [...readings.values()].flatMap((one) => ('held' in one ? (one.held?.value.parentId ?? []) : []));
       const { items, within } = await readItems(database, request, {
         peer,
@@ -104,27 +124,25 @@ export function createInspecting(deps: {
         const isSent = known.base === 'none' && known.fingerprint !== null && theirs !== null && ours === null;
         const isOwn = isSent && lens.fingerprint(theirs.value) === known.fingerprint;
         const facts = { base: isOwn ? 'known' : known.base, agreed: known.fingerprint, ours, theirs, goneMs } as const;
-        // Something is here that is none of the peer's business: it must not be written over.
-        const foreign = live === null || ours !== null ? undefined : within.has(id) ? 'unlike' : 'outside';
-        return { id, head, known, ...facts, foreign, refused: refuse(reading) } as const;
+        const told = reading && 'held' in reading ? reading : undefined;
+        const isOutside = { ours: live !== null && !within.has(id), theirs: told?.isOutside === true };
+        const isUnlike = live !== null && ours === null && !isOutside.ours;
+        const look = { id, head, known, isOutside, theirVersion: told?.version, ...facts };
+        return { ...look, isUnlike, refused: refuse(reading) } as const;
       });
-      const joined = seen.filter((one) => one.refused === undefined && needsBase(one, lens));
-      const agreedOf = await readAgreedValues(
-        request,
-        joined.map(({ known }) => known),
-      );
+      const { fitting, agreedOf } = await readBases(request, seen, lens);
 
       /** Whether a value can be put where it says. */
       const hasPlace = (id: string, { parentId }: Value) => {
         if (!lens.hasPlace || id === subtree) return true;
         return parentId === null ? subtree === undefined : within.has(parentId);
       };
-      return seen.map(({ refused, foreign, ...rest }) => {
+      return fitting.map(({ refused, isUnlike, ...rest }) => {
         const item: Item = { ...rest, agreedValue: agreedOf(rest.known) };
         const step = refused === undefined ? plan(item, { ...definition, lens }) : { refused };
         const look = { ...rest, ...item, step };
-        if (foreign !== undefined && step.apply !== undefined)
-          return { ...look, step: { refused: foreignReasons[foreign] } };
+        const foreign = foreignTo(step, rest.isOutside, isUnlike);
+        if (foreign !== undefined) return { ...look, step: { refused: foreign } };
         return { ...look, step: displaced.has(rest.id) ? displace(look, definition, lens) : place(rest.id, step) };
       });
 
@@ -136,10 +154,13 @@ export function createInspecting(deps: {
   };
 }
 
-const foreignReasons = {
-  unlike: 'The context of this id is one here that the peer cannot hold.',
-  outside: 'A context of this id lies here, outside the subtree of the peer.',
-};
+/** Why a step would write over something that is none of the peer's business; undefined where it would not. */
+function foreignTo({ apply, push }: Step, isOutside: Look['isOutside'], isUnlike: boolean): string | undefined {
+  if (apply !== undefined && isUnlike) return 'The context of this id is one here that the peer cannot hold.';
+  if (apply !== undefined && isOutside.ours) return 'A context of this id lies here, outside the subtree of the peer.';
+  if (push !== undefined && isOutside.theirs) return 'At the peer a context of this id lies outside the subtree.';
+  return undefined;
+}
 
 /** The step with its value moved to right below the root of the subtree, on each side that is written to and has it elsewhere. */
 function displace({ step, ours, theirs }: Look, { subtree, direction }: PeerDefinition, { fingerprint }: Lens): Step {

@@ -1,10 +1,23 @@
-import { sha256 } from '../base/hash.ts';
 import { type JsonObject, printPlain, toPlain } from '../base/json.ts';
 import { parseJsonKeeping } from '../base/json-parse.ts';
 import { Problem } from '../base/problem.ts';
-import { isTextType, jsonType } from '../merge/document.ts';
-import type { PeerDefinition, PeerSession, Push, Pushed, Reading } from './peer.ts';
-import { createWholeLens, printWhole, type Value } from './value.ts';
+import { createLaminaCalls, type LaminaCalls, readBody } from './lamina-calls.ts';
+import {
+  bytesOf,
+  isAbsent,
+  isOfHash,
+  printTold,
+  type Raws,
+  rawKeys,
+  sizeOf,
+  type Told,
+  toRefused,
+  toSent,
+  toValue,
+  type Untold,
+} from './lamina-json.ts';
+import type { OpenOptions, PeerDefinition, PeerSession, Push, Pushed, Reading, Survey } from './peer.ts';
+import { createWholeLens } from './value.ts';
 
 // What the other side's interface takes at once: CONTRACT of the batch routes and lists.
 const batchItems = 100;
@@ -12,26 +25,8 @@ const listItems = 200;
 // The inline endpoints take 4 MiB of body; some of it is not content.
 const bodyBytesMax = 4_000_000;
 const goneOperations = ['delete', 'expire', 'erase'];
-const placeCodes = ['parent_not_found', 'parent_cycle', 'unprocessable'];
-
-/** A context as another Lamina tells it. */
-interface Told {
-  readonly id: string;
-  readonly parentId: string | null;
-  readonly kind: string;
-  readonly contentType: string;
-  readonly version: number;
-  readonly hash: string;
-  readonly updatedAt: string;
-  readonly expiresAt: string | null;
-  readonly contentUrl?: string;
-}
-/** Why it tells none. */
-interface Untold {
-  readonly code: string;
-  readonly detail?: string;
-  readonly version?: number;
-}
+// More contexts than a space is made for.
+const itemsMax = 5_000_000;
 
 /**
  * Opens a connection to another Lamina, by the interface that every program uses: its lists and its change feed to see what
@@ -39,106 +34,123 @@ interface Untold {
  */
 export async function openLaminaPeer(
   { transport, subtree }: PeerDefinition,
-  { answerMs, contextBytes }: { readonly answerMs: number; readonly contextBytes: number },
+  { answerMs, contextBytes, signal }: OpenOptions,
 ): Promise<PeerSession> {
   if (!('url' in transport)) throw new Problem('unprocessable', 'A peer of type lamina is reached by its url.');
-  const { url, headers = {} } = transport;
-  const lens = createWholeLens(subtree);
-  // What this connection has seen: versions that writes build on, deletes by time, and what lies in the subtree.
-  const versions = new Map<string, number>();
-  const goneAt = new Map<string, number>();
-  const within = new Map<string, boolean>();
-  let seq: string | undefined;
+  const calls = createLaminaCalls({ url: transport.url, headers: transport.headers ?? {}, answerMs });
+  const feed = createFeed(calls, subtree);
+  const items = createItems(calls, { subtree, contextBytes, goneAtMs: feed.goneAtMs });
+  signal.addEventListener('abort', calls.close);
+  calls.present(await feed.latest().finally(() => signal.removeEventListener('abort', calls.close)));
+  return {
+    lens: createWholeLens(subtree),
 
-  async function ask(path: string, body?: string): Promise<Response> {
-    const sent = { ...headers, ...(seq ? { 'context-seq': seq } : {}), ...(body ? { 'content-type': jsonType } : {}) };
-    const signal = AbortSignal.timeout(answerMs);
-    // The token goes to the peer that was named, and to no other it may send us to.
-    const init = { headers: sent, signal, redirect: 'error' as const, ...(body ? { method: 'POST', body } : {}) };
-    return fetch(new URL(path, url), init).catch((error) => {
-      throw new Problem('unavailable', 'The peer does not answer.', {}, error);
-    });
-  }
+    async survey(since) {
+      items.forget();
+      calls.present(undefined);
+      const found = since === null ? await feed.list() : await feed.follow(since).catch(unlessLost(feed.list));
+      // What is read from now on is not to be older than what the feed has told.
+      calls.present(found.cursor);
+      return found;
+    },
+    below: (id) => feed.below(id),
+    read: (ids, bytesMax) => items.read(ids, bytesMax),
+    push: (changes) => items.push(changes),
+    close: async () => calls.close(),
+  };
+}
 
-  async function askText(path: string, body?: string): Promise<string> {
-    const response = await ask(path, body);
-    const text = await response.text().catch((error) => {
-      throw new Problem('unavailable', 'The peer breaks off its answer.', {}, error);
-    });
-    if (response.ok) return text;
-    const { status } = response;
-    if (status === 410) throw new Problem('cursor_expired', 'The feed of the peer no longer reaches back that far.');
-    if (status === 404) throw new Problem('not_found', 'The peer has no such thing: is it a Lamina?');
-    if (status === 400) throw new Problem('invalid_request', 'The peer answers with status 400: is it a Lamina?');
-    if (status === 401 || status === 403)
-      throw new Problem('unprocessable', 'The peer does not take the token, or not for this.');
-    if (status >= 500 || status === 429) throw new Problem('unavailable', `The peer answers with status ${status}.`);
-    throw new Problem('unprocessable', `The peer answers with status ${status}: is it a Lamina?`);
-  }
-
-  async function askJson<Answer>(path: string): Promise<Answer> {
-    try {
-      return JSON.parse(await askText(path)) as Answer;
-    } catch (error) {
-      throw error instanceof Problem
-        ? error
-        : new Problem('unprocessable', 'The peer answers with no JSON: is it a Lamina?', {}, error);
-    }
-  }
-
+/** What another Lamina holds and what has changed there, by its lists and its change feed. */
+function createFeed(calls: LaminaCalls, subtree: string | undefined) {
   type Page<Name extends string, Item> = { readonly [Key in Name]: readonly Item[] } & {
     readonly nextCursor: string | null;
   };
+  type Listed = Told & { readonly metadata: object };
+  const goneAt = new Map<string, number>();
 
-  /** Where the feed of the other side stands. */
   async function latest(): Promise<string> {
-    const { nextCursor } = await askJson<{ nextCursor?: unknown }>('/v1/changes?since=latest&limit=1');
-    if (typeof nextCursor !== 'string')
-      throw new Problem('unprocessable', 'The peer has no change feed: is it a Lamina?');
+    const none = new Problem('unprocessable', 'The peer has no change feed: is it a Lamina?');
+    const { nextCursor } = await calls
+      .askJson<{ nextCursor?: unknown }>('/v1/changes?since=latest&limit=1')
+      .catch((error) => {
+        throw error instanceof Problem && error.code === 'not_found' ? none : error;
+      });
+    if (typeof nextCursor !== 'string') throw none;
     return nextCursor;
   }
 
-  async function list() {
-    const cursor = await latest();
-    const items = new Map<string, string>();
-    const add = (told: Told & { metadata: object }) =>
-      items.set(told.id, printTold(told, JSON.stringify(told.metadata)));
-    const root = subtree === undefined ? undefined : await askText(`/v1/contexts/${subtree}`).catch(unlessAbsent);
-    if (root) add(JSON.parse(root) as Told & { metadata: object });
-    const of = subtree === undefined ? '' : `&subtreeOf=${subtree}`;
-    for (let next: string | null = ''; next !== null && !(subtree && !root); ) {
+  /** All contexts, or those below `root`. */
+  async function* listed(root: string | undefined): AsyncGenerator<Listed> {
+    const of = root === undefined ? '' : `&subtreeOf=${root}`;
+    let count = 0;
+    for (let next: string | null = ''; next !== null; ) {
       const from: string = next === '' ? '' : `&cursor=${encodeURIComponent(next)}`;
-      const page: Page<'items', Told & { metadata: object }> = await askJson(
-        `/v1/contexts?limit=${listItems}${of}${from}`,
-      );
-      page.items.forEach(add);
-      if (page.nextCursor !== null && (page.nextCursor === next || items.size > itemsMax)) throw endless();
+      const page: Page<'items', Listed> = await calls.askJson(`/v1/contexts?limit=${listItems}${of}${from}`);
+      yield* page.items;
+      count += page.items.length;
+      if (page.nextCursor !== null && (page.nextCursor === next || count > itemsMax)) throw endless();
       next = page.nextCursor;
     }
-    return { isWhole: true, items, cursor, refused: [] };
   }
 
-  async function follow(since: string) {
-    const items = new Map<string, null | undefined>();
-    for (let cursor = since; ; ) {
-      type Change = { readonly id: string; readonly operation: string; readonly at: string };
-      const page: Page<'changes', Change> = await askJson(`/v1/changes?since=${cursor}&limit=${listItems}`);
-      for (const { id, operation, at } of page.changes) {
-        const isGone = goneOperations.includes(operation);
-        items.set(id, isGone ? null : undefined);
-        if (isGone) goneAt.set(id, Date.parse(at));
+  return {
+    latest,
+    /** When a context was seen to be deleted there; undefined where that was not told. */
+    goneAtMs: (id: string) => goneAt.get(id),
+
+    async below(id: string): Promise<readonly string[]> {
+      const ids: string[] = [];
+      for await (const told of listed(id)) ids.push(told.id);
+      return ids;
+    },
+
+    async list(): Promise<Survey> {
+      const cursor = await latest();
+      const items = new Map<string, string>();
+      const add = (told: Listed) => items.set(told.id, printTold(told, JSON.stringify(told.metadata), subtree));
+      const root = subtree && (await calls.askJson<Listed>(`/v1/contexts/${subtree}`).catch(unlessAbsent));
+      if (root) add(root);
+      if (subtree === undefined || root) for await (const told of listed(subtree)) add(told);
+      return { isWhole: true, items, cursor, refused: [] };
+    },
+
+    async follow(since: string): Promise<Survey> {
+      const items = new Map<string, null | undefined>();
+      for (let cursor = since; ; ) {
+        type Change = { readonly id: string; readonly operation: string; readonly at: string };
+        const page: Page<'changes', Change> = await calls.askJson(`/v1/changes?since=${cursor}&limit=${listItems}`);
+        for (const { id, operation, at } of page.changes) {
+          const isGone = goneOperations.includes(operation);
+          items.set(id, isGone ? null : undefined);
+          if (isGone) goneAt.set(id, Date.parse(at));
+        }
+        const next = page.nextCursor ?? cursor;
+        if (page.changes.length > 0 && Number(next) <= Number(cursor)) throw endless();
+        cursor = next;
+        if (page.changes.length < listItems) return { isWhole: false, items, cursor, refused: [] };
       }
-      const next = page.nextCursor ?? cursor;
-      if (page.changes.length > 0 && Number(next) <= Number(cursor)) throw endless();
-      cursor = next;
-      if (page.changes.length < listItems) return { isWhole: false, items, cursor, refused: [] };
-    }
-  }
+    },
+  };
+}
 
-  function printTold({ id, kind, contentType, hash, parentId, expiresAt }: Told, metadata: string): string {
-    const expiresMs = expiresAt === null ? null : Date.parse(expiresAt);
-    const place = id === subtree ? null : parentId;
-    return printWhole({ kind, contentType, hash: hash.replace('sha256:', ''), metadata, parentId: place, expiresMs });
+/** Reads and writes the contexts of another Lamina by its batches. */
+function createItems(
+  calls: LaminaCalls,
+  of: {
+    readonly subtree: string | undefined;
+    readonly contextBytes: number;
+    readonly goneAtMs: (id: string) => number | undefined;
+  },
+) {
+  const { subtree, contextBytes, goneAtMs } = of;
+  // What this connection has seen: versions that writes build on, and what lies in the subtree.
+  const versions = new Map<string, number>();
+  const within = new Map<string, boolean>();
+
+  /** Asks for a list of objects with their spelling: `items` or `results`. */
+  async function ask(path: string, body: string, list: string): Promise<{ found: JsonObject[]; raws: Raws }> {
+    const { value, raws } = parseJsonKeeping(await calls.askText(path, body), rawKeys);
+    return { found: ((value as JsonObject).get(list) ?? []) as JsonObject[], raws };
   }
 
   /** Whether a context lies in the subtree on the other side: once for each parent. */
@@ -148,67 +160,48 @@ export async function openLaminaPeer(
     if (parentId === subtree) return true;
     const known = within.get(parentId);
     if (known !== undefined) return known;
-    const answer = await askText(`/v1/contexts/${parentId}/ancestors`).catch(unlessAbsent);
-    const above = answer ? (JSON.parse(answer) as { items: { id: string }[] }).items : [];
-    const is = above.some((one) => one.id === subtree);
+    type Ancestors = { readonly items: readonly { readonly id: string }[] };
+    const answer = await calls.askJson<Ancestors>(`/v1/contexts/${parentId}/ancestors`).catch(unlessAbsent);
+    const is = answer?.items.some((one) => one.id === subtree) === true;
     within.set(parentId, is);
     return is;
   }
 
-  async function readOne(id: string, told: Told & Partial<Untold>, raws: Raws | undefined): Promise<Reading> {
-    if (told.code !== undefined) {
+  async function readOne(id: string, told: Told & Partial<Untold>, raws: Raws, item: JsonObject): Promise<Reading> {
+    const { code } = told;
+    if (code !== undefined) {
       versions.set(id, told.version ?? 0);
-      if (told.code === 'gone' || told.code === 'context_not_found') return { held: null, goneMs: goneAt.get(id) };
-      return { refused: `The peer does not tell it: ${told.detail ?? told.code}` };
+      if (isAbsent({ code })) return { held: null, goneMs: goneAtMs(id) };
+      return { refused: `The peer does not tell it: ${told.detail ?? code}` };
     }
     versions.set(id, told.version);
     if (told.id !== id) return { refused: 'The peer answers with another context than was asked for.' };
-    if (!(await isWithin(id, told.parentId)))
-      return { refused: 'At the peer a context of this id lies outside the subtree.' };
-    const bytes = told.contentUrl === undefined ? bytesOf(told, raws) : await readContent(told);
+    const updatedMs = Date.parse(told.updatedAt);
+    if (!(await isWithin(id, told.parentId))) return { held: null, goneMs: updatedMs, isOutside: true };
+    const raw = (name: string) => raws.get(item)?.get(name)?.raw;
+    const bytes =
+      told.contentUrl === undefined ? bytesOf(told, raw('content') ?? 'null') : await readContent(told.contentUrl);
     if (bytes === undefined)
       return { refused: `It is larger than the ${contextBytes} bytes that a context holds here.` };
-    if (`sha256:${sha256(bytes)}` !== told.hash)
-      return { refused: 'The peer tells a content that is not of the hash it names.' };
-    const { kind, contentType, parentId, expiresAt } = told;
-    const metadata = raws?.get('metadata')?.raw ?? '{}';
-    const place = {
-      parentId: id === subtree ? null : parentId,
-      expiresMs: expiresAt === null ? null : Date.parse(expiresAt),
-    };
-    return { held: { value: { kind, contentType, bytes, metadata, ...place }, updatedMs: Date.parse(told.updatedAt) } };
-  }
-
-  function bytesOf({ contentType }: Told, raws: Raws | undefined): Uint8Array {
-    const raw = raws?.get('content')?.raw ?? 'null';
-    return Buffer.from(isTextType(contentType) ? (JSON.parse(raw) as string) : raw);
+    if (!isOfHash(told, bytes)) return { refused: 'The peer tells a content that is not of the hash it names.' };
+    const value = toValue(told, { bytes, metadata: raw('metadata') ?? '{}', root: subtree });
+    return { held: { value, updatedMs }, version: told.version };
   }
 
   /** A content that is too large for a list; undefined where it is too large for here. */
-  async function readContent({ contentUrl = '', hash }: Told): Promise<Uint8Array | undefined> {
+  async function readContent(contentUrl: string): Promise<Uint8Array | undefined> {
     if (!contentUrl.startsWith('/v1/contexts/'))
       throw new Problem('unprocessable', 'The peer names a content that is not its own.');
-    const response = await ask(contentUrl);
-    if (!response.ok || response.body === null) throw new Problem('unavailable', 'The peer does not tell a content.');
-    const pieces: Uint8Array[] = [];
-    let size = 0;
-    for await (const piece of response.body) {
-      size += piece.length;
-      if (size > contextBytes) return undefined;
-      pieces.push(piece);
-    }
-    const bytes = Buffer.concat(pieces);
-    if (`sha256:${sha256(bytes)}` !== hash)
-      throw new Problem('unavailable', 'The peer has changed a content while it was read.');
-    return bytes;
+    const response = await calls.ask(contentUrl);
+    if (!response.ok) throw new Problem('unavailable', 'The peer does not tell a content.');
+    return readBody(response, contextBytes);
   }
 
   /** Sends operations, and answers with what the other side holds then. */
   async function write(changes: readonly Push[]): Promise<[string, Pushed][]> {
     const operations = changes.map(({ id, to }) => toSent(id, to, versions.get(id) ?? 0, subtree));
-    const { value, raws } = parseJsonKeeping(await askText('/v1/batch/write', printPlain({ operations })), rawKeys);
-    const results = ((value as JsonObject).get('results') ?? []) as JsonObject[];
-    return results.flatMap((result): [string, Pushed][] => {
+    const { found, raws } = await ask('/v1/batch/write', printPlain({ operations }), 'results');
+    return found.flatMap((result): [string, Pushed][] => {
       const { index, context } = toPlain(result) as { index?: number; context?: { id?: string } };
       const change = changes[index ?? -1];
       if (change === undefined || (context !== undefined && context.id !== change.id)) return [];
@@ -216,68 +209,43 @@ export async function openLaminaPeer(
     });
   }
 
-  function toPushed({ id, to }: Push, result: JsonObject, raws: Map<JsonObject, Raws>): Pushed {
+  function toPushed({ id, to }: Push, result: JsonObject, raws: Raws): Pushed {
     const problem = toPlain(result.get('problem') ?? null) as Untold | null;
-    if (problem === null) {
-      const told = result.get('context') as JsonObject;
-      const { version, ...rest } = toPlain(told) as Told;
-      versions.set(id, version);
-      if (to === null || rest.hash !== `sha256:${sha256(to.bytes)}`) return { value: null };
-      const { kind, contentType, parentId, expiresAt } = rest;
-      const metadata = raws.get(told)?.get('metadata')?.raw ?? '{}';
-      const expiresMs = expiresAt === null ? null : Date.parse(expiresAt);
-      return {
-        value: { kind, contentType, bytes: to.bytes, metadata, parentId: id === subtree ? null : parentId, expiresMs },
-      };
-    }
-    if (to === null && (problem.code === 'gone' || problem.code === 'context_not_found')) return { value: null };
-    if (problem.code === 'version_conflict') return { refused: 'At the peer somebody has just written it.' };
-    return {
-      refused: `The peer refuses it: ${problem.detail ?? problem.code}`,
-      isPlace: placeCodes.includes(problem.code),
-    };
+    if (problem !== null) return toRefused(problem, to === null);
+    const context = result.get('context') as JsonObject;
+    const told = toPlain(context) as Told;
+    versions.set(id, told.version);
+    if (to === null || !isOfHash(told, to.bytes)) return { value: null };
+    const metadata = raws.get(context)?.get('metadata')?.raw ?? '{}';
+    return { value: toValue(told, { bytes: to.bytes, metadata, root: subtree }) };
   }
 
-  seq = await latest();
   return {
-    lens,
-
-    async survey(since) {
+    /** What was seen counts no more. */
+    forget(): void {
       versions.clear();
       within.clear();
-      seq = undefined;
-      const found =
-        since === null
-          ? await list()
-          : await follow(since).catch((error) => {
-              // A cursor ahead of its clock: it was set back, or is another store by now.
-              const isLost = error instanceof Problem && ['cursor_expired', 'invalid_request'].includes(error.code);
-              if (isLost) return list();
-              throw error;
-            });
-      // What is read from now on is not to be older than what the feed has told.
-      seq = found.cursor;
-      return found;
     },
 
-    async read(ids) {
-      const found = new Map<string, Reading>();
-      for (let at = 0; at < ids.length; at += batchItems) {
+    async read(ids: readonly string[], bytesMax: number): Promise<ReadonlyMap<string, Reading>> {
+      const readings = new Map<string, Reading>();
+      let bytes = 0;
+      for (let at = 0; at < ids.length && bytes <= bytesMax; at += batchItems) {
         const asked = ids.slice(at, at + batchItems);
-        const { value, raws } = parseJsonKeeping(
-          await askText('/v1/batch/get', JSON.stringify({ ids: asked })),
-          rawKeys,
-        );
-        const items = ((value as JsonObject).get('items') ?? []) as JsonObject[];
+        const { found, raws } = await ask('/v1/batch/get', JSON.stringify({ ids: asked }), 'items');
         for (const [place, id] of asked.entries()) {
-          const item = items[place];
-          if (item) found.set(id, await readOne(id, toPlain(item) as Told & Partial<Untold>, raws.get(item)));
+          const item = found[place];
+          if (item === undefined) continue;
+          const reading = await readOne(id, toPlain(item) as Told & Partial<Untold>, raws, item);
+          readings.set(id, reading);
+          bytes += 'held' in reading ? (reading.held?.value.bytes.length ?? 0) : 0;
+          if (bytes > bytesMax) break;
         }
       }
-      return found;
+      return readings;
     },
 
-    async push(changes) {
+    async push(changes: readonly Push[]): Promise<ReadonlyMap<string, Pushed>> {
       const done = new Map<string, Pushed>();
       let batch: Push[] = [];
       let bytes = 0;
@@ -288,7 +256,7 @@ export async function openLaminaPeer(
       for (const change of changes) {
         const size = change.to === null ? 100 : sizeOf(change.to);
         if (size > bodyBytesMax) {
-          done.set(change.id, { refused: `It is larger than the ${bodyBytesMax} bytes that the peer takes at once.` });
+          done.set(change.id, tooLarge);
           continue;
         }
         if (batch.length === batchItems || bytes + size > bodyBytesMax) await flush();
@@ -298,17 +266,10 @@ export async function openLaminaPeer(
       await flush();
       return done;
     },
-
-    close: async () => {},
   };
 }
 
-type Raws = Map<string, { readonly raw: string }>;
-// Kept as the other side spells them.
-const rawKeys = new Set(['content', 'metadata']);
-
-// More contexts than a space is made for.
-const itemsMax = 5_000_000;
+const tooLarge: Pushed = { refused: `It is larger than the ${bodyBytesMax} bytes that the peer takes at once.` };
 const endless = () => new Problem('unprocessable', 'The pages of the peer do not come to an end: is it a Lamina?');
 
 function unlessAbsent(error: unknown): undefined {
@@ -316,30 +277,8 @@ function unlessAbsent(error: unknown): undefined {
   throw error;
 }
 
-/** What a value takes in the body of a batch, at most. */
-function sizeOf({ bytes, contentType, metadata }: Value): number {
-  const content = isTextType(contentType)
-    ? Buffer.byteLength(JSON.stringify(Buffer.from(bytes).toString()))
-    : bytes.length;
-  return Buffer.byteLength(metadata) + content + 1000;
-}
-
-function toSent(id: string, value: Value | null, ifVersion: number, root: string | undefined): object {
-  if (value === null) return { op: 'delete', id, children: 'fail', ...(ifVersion > 0 ? { ifVersion } : {}) };
-  const { bytes, contentType, kind, metadata, parentId, expiresMs } = value;
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
-  const content = isTextType(contentType) ? text : { jsonText: text };
-  const expiresAt = expiresMs === null ? null : new Date(expiresMs).toISOString();
-  const place = id === root ? {} : { parentId };
-  return {
-    op: 'put',
-    id,
-    ifVersion,
-    content,
-    contentType,
-    kind,
-    metadata: { jsonText: metadata },
-    expiresAt,
-    ...place,
-  };
-}
+/** A cursor ahead of its clock, or from before what its feed still holds: it was set back, or is another store by now. */
+const unlessLost = (list: () => Promise<Survey>) => (error: unknown) => {
+  if (error instanceof Problem && ['cursor_expired', 'invalid_request'].includes(error.code)) return list();
+  throw error;
+};

@@ -52,7 +52,14 @@ export interface Push {
 
 /** What a reading found of an item. */
 export type Reading =
-  | { readonly held: Held | null; readonly goneMs?: number | undefined }
+  | {
+      readonly held: Held | null;
+      readonly goneMs?: number | undefined;
+      /** A context of this id is there, but outside the subtree: none for synchronisation, and not to be written over. */
+      readonly isOutside?: boolean;
+      /** Its version there, where it has such: below one that is not the first there may be others. */
+      readonly version?: number;
+    }
   | { readonly refused: string };
 
 /** What became of a change: what the other side holds now, as it was read back, or why it did not take it. */
@@ -74,31 +81,38 @@ export interface PeerSession {
    * @throws Problem `unavailable` where it does not answer, `unprocessable` where it is none of its type.
    */
   survey(since: string | null): Promise<Survey>;
-  /** What the other side holds of these ids, as of the survey or later. Ids that are not answered are read next time. */
-  read(ids: readonly string[]): Promise<ReadonlyMap<string, Reading>>;
+  /**
+   * What the other side holds of these ids, as of the survey or later: of the first at least, and in their order as far as
+   * `bytesMax` of contents go. Those after the last that is answered are to be read next.
+   */
+  read(ids: readonly string[], bytesMax: number): Promise<ReadonlyMap<string, Reading>>;
+  /** The ids of all that lies below a context there; absent where there is no tree. */
+  below?(id: string): Promise<readonly string[]>;
   /**
    * Has the other side make the changes, with as little as says them, and reads back what came of it. Ids that are not
    * answered are pushed again by a later run.
    */
   push(changes: readonly Push[]): Promise<ReadonlyMap<string, Pushed>>;
+  /** Ends it, and with it whatever is being asked, which then fails with `unavailable`. */
   close(): Promise<void>;
+}
+
+/** How a connection is opened. */
+export interface OpenOptions {
+  /** How long the other side may take for one answer. */
+  readonly answerMs: number;
+  /** The largest content that can be taken. */
+  readonly contextBytes: number;
+  /** Gives up the opening; what is open is ended by closing it. */
+  readonly signal: AbortSignal;
 }
 
 /** What there is to know of the peers of one type. */
 export interface Connector {
   /** What they can hold; `root` is the root of the subtree that is synchronised. */
   lensOf(root: string | undefined): Lens;
-  /**
-   * Opens a connection.
-   *
-   * @param options.answerMs how long the other side may take for one answer.
-   * @param options.contextBytes largest content that can be taken.
-   * @throws Problem `unavailable` where it does not answer, `unprocessable` where it is none of its type.
-   */
-  open(
-    definition: PeerDefinition,
-    options: { readonly answerMs: number; readonly contextBytes: number },
-  ): Promise<PeerSession>;
+  /** @throws Problem `unavailable` where it does not answer, `unprocessable` where it is none of its type. */
+  open(definition: PeerDefinition, options: OpenOptions): Promise<PeerSession>;
 }
 
 export type Connectors = Readonly<Record<PeerType, Connector>>;

@@ -150,6 +150,15 @@ export async function readRun(database: Database, request: RequestContext, peer:
   return answer && toStart(answer);
 }
 
+/** Holds the peer of a run for longer; breaks with `LM005` where another run has taken it over. */
+export async function holdRun(
+  database: Database,
+  request: RequestContext,
+  { peer, runId, leaseMs }: { readonly peer: string; readonly runId: string; readonly leaseMs: number },
+): Promise<void> {
+  await runOne(database.in(request), toStatement(sql`select hold_peer(${peer}, ${runId}, ${leaseMs})`), request);
+}
+
 export interface RunEnd {
   readonly outcome: 'done' | 'halted' | 'failed';
   readonly reason?: string | undefined;

@@ -1,17 +1,24 @@
 import { createTurns } from '../base/turns.ts';
-import type { Connector, Connectors, PeerDefinition, PeerSession } from './peer.ts';
+import type { Connectors, OpenOptions, PeerDefinition, PeerSession } from './peer.ts';
 
 /** Connections to peers, kept open for a while after they were used, since opening one may start a process. */
 export interface Sessions {
-  /** Runs work with a connection to the peer; work on one peer is done one after another. A failure closes it. */
-  using<Done>(name: string, definition: PeerDefinition, work: (session: PeerSession) => Promise<Done>): Promise<Done>;
+  /**
+   * Runs work with a connection to the peer; work on one peer is done one after another. A failure closes it, and so does the
+   * signal, whatever is being asked.
+   */
+  using<Done>(
+    name: string,
+    of: { readonly definition: PeerDefinition; readonly signal: AbortSignal },
+    work: (session: PeerSession) => Promise<Done>,
+  ): Promise<Done>;
   close(): Promise<void>;
 }
 
 /** @param deps.idleMs how long a connection stays open when nobody uses it; 0 closes it at once. */
 export function createSessions(deps: {
   connectors: Connectors;
-  options: Parameters<Connector['open']>[1];
+  options: Omit<OpenOptions, 'signal'>;
   idleMs: number;
 }): Sessions {
   const { connectors, options, idleMs } = deps;
@@ -37,21 +44,28 @@ export function createSessions(deps: {
   }
 
   return {
-    using(name, definition, work) {
+    using(name, { definition, signal }, work) {
       return turns.take(name, async () => {
+        signal.throwIfAborted();
         const key = JSON.stringify(definition);
         const known = open.get(name);
         if (known !== undefined && known.key !== key) await forget(name);
-        const session = open.get(name)?.session ?? (await connectors[definition.type].open(definition, options));
+        const session =
+          open.get(name)?.session ?? (await connectors[definition.type].open(definition, { ...options, signal }));
         clearTimeout(open.get(name)?.timer);
         open.delete(name);
+        const end = () => void session.close().catch(() => {});
+        signal.addEventListener('abort', end);
         try {
           const done = await work(session);
+          signal.throwIfAborted();
           await keep(name, key, session);
           return done;
         } catch (error) {
           await session.close().catch(() => {});
           throw error;
+        } finally {
+          signal.removeEventListener('abort', end);
         }
       });
     },

@@ -13,6 +13,8 @@ export interface Passing {
   readonly request: RequestContext;
   readonly session: PeerSession;
   readonly start: RunStart;
+  /** Ends the run; what it was aborted with is thrown. */
+  readonly signal: AbortSignal;
 }
 
 /** Which items a run has to look at. */
@@ -27,6 +29,8 @@ export interface Surveyed {
   readonly remoteCursor: string;
   /** When the oldest of our changes was made that the peer has not seen; absent where there is none. */
   readonly oldestMs?: number | undefined;
+  /** Sides of which only changes were told, not all there is. */
+  readonly isFollowed: { readonly ours: boolean; readonly theirs: boolean };
 }
 
 const pageIds = 10_000;
@@ -56,7 +60,8 @@ export async function survey(deps: { database: Database; feed: Feed }, passing: 
   }
   for (const id of [...gone.ours, ...gone.theirs]) wanted.add(id);
   const { cursor, oldestMs } = ours;
-  return { wanted, gone, refused: theirs.refused, cursor, remoteCursor: theirs.cursor, oldestMs };
+  const isFollowed = { ours: !isFirst, theirs: !theirs.isWhole };
+  return { wanted, gone, refused: theirs.refused, cursor, remoteCursor: theirs.cursor, oldestMs, isFollowed };
 }
 
 /** All that is the peer's business here. */

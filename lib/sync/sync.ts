@@ -28,10 +28,21 @@ import {
   removePeer,
   type StoredPeer,
 } from './peers.sql.ts';
+import { createRunning } from './running.ts';
 import { createSessions } from './sessions.ts';
 
-/** A peer without its secrets: the headers and the environment of its transport by name alone. */
-export type Peer = Omit<StoredPeer, 'remoteCursor'>;
+/** A peer without its secrets. */
+export interface Peer extends Omit<StoredPeer, 'remoteCursor' | 'definition'> {
+  readonly definition: Omit<PeerDefinition, 'transport'> & { readonly transport: ShownTransport };
+}
+/** Headers and variables by name alone. */
+type ShownTransport =
+  | { readonly url: string; readonly headers?: Readonly<Record<string, null>> | undefined }
+  | {
+      readonly command: string;
+      readonly args: readonly string[];
+      readonly env?: Readonly<Record<string, null>> | undefined;
+    };
 
 /** An item that waits for the next run; without a reason where it only has to be looked at again. */
 export interface Waiting {
@@ -97,7 +108,11 @@ export interface Sync {
   ): Promise<readonly RunEntry[]>;
   /** Runs the peers of a space whose time has come; no new run begins after the budget. */
   runDue(space: SpaceRef, budgetMs: number): Promise<DueReport>;
-  /** From now on the peers that have an interval are run when they are due and soon after a write, for a process that stays. */
+  /**
+   * From now on the peers that have an interval are run when they are due and soon after a write, for a process that stays.
+   *
+   * @returns what ends that and every run that goes on, for good, and waits for their end.
+   */
   follow: Following['follow'];
   /** Hears that something was written. */
   wake(space: SpaceRef): void;
@@ -123,6 +138,7 @@ export function createSync(deps: {
   const options = { answerMs, contextBytes: settings.limits.contextBytes };
   const sessions = createSessions({ connectors, options, idleMs: idleSeconds * 1000 });
   const engine = createEngine(deps);
+  const running = createRunning(deps);
 
   const changing = (request: RequestContext, idempotency: Idempotency | undefined) => ({
     ...idempotency,
@@ -144,11 +160,13 @@ export function createSync(deps: {
   }
 
   async function run(request: RequestContext, name: string, wanted: Parameters<Sync['run']>[2]): Promise<RunReport> {
+    running.check();
     const startedMs = performance.now();
     const writing: RequestContext = { ...request, actor: { kind: 'sync', id: name }, seq: 0 };
     const runId = wanted.runId ?? ids.sortable();
     const ref = { peer: name, runId, leaseMs };
     const { isDry = false, isForced = false, trigger } = wanted;
+    const held = isDry ? null : ref;
     const start = isDry
       ? await readRun(database, request, name)
       : await retryLost(() => beginRun(database, request, { ...ref, trigger }));
@@ -156,18 +174,21 @@ export function createSync(deps: {
     if ('running' in start)
       throw new Problem('sync_running', `Peer ${name} is being run already.`, { runId: start.running });
     const { definition } = start.peer;
-    const pass = (on: RunStart) => {
+    const pass = async (signal: AbortSignal) => {
       refuseCommand(definition);
-      return sessions.using(`${request.slot} ${name}`, definition, (session) =>
-        engine.pass({ request: writing, session, start: on }, { run: isDry ? null : ref, isForced }),
+      return sessions.using(`${request.slot} ${name}`, { definition, signal }, (session) =>
+        engine.pass({ request: writing, session, start, signal }, { run: held, isForced }),
       );
     };
-    const passage = await pass(start).catch(async (error) => {
-      const problem = toRunProblem(error, name);
-      if (!isDry) await end(request, start, ref, { startedMs, problem });
-      throw problem;
+    const passage = await running.go(request, held, async (signal) => {
+      const done = await pass(signal).catch(async (error) => {
+        const problem = toRunProblem(signal.aborted ? signal.reason : error, name);
+        if (held) await end(request, start, ref, { startedMs, problem });
+        throw problem;
+      });
+      if (held) await end(request, start, ref, { startedMs, passage: done });
+      return done;
     });
-    if (!isDry) await end(request, start, ref, { startedMs, passage });
     const { counts, halted, cursor = null, left } = passage;
     const report = { runId, ...counts, ...(halted === undefined ? {} : { halted }), cursor, left };
     const tookMs = performance.now() - startedMs;
@@ -185,7 +206,8 @@ export function createSync(deps: {
       problem,
     }: { readonly startedMs: number; readonly passage?: Passage; readonly problem?: Problem },
   ): Promise<void> {
-    const backOff = problem === undefined && passage?.halted === undefined ? 1 : 2 ** Math.min(peer.failures + 1, 6);
+    const isWell = problem === undefined && passage?.halted === undefined;
+    const backOff = problem === stopped ? 0 : isWell ? 1 : 2 ** Math.min(peer.failures + 1, 6);
     const { halted, counts = {}, cursor, remoteCursor, oldestMs } = passage ?? {};
     const outcome = problem !== undefined ? 'failed' : halted !== undefined ? 'halted' : 'done';
     const lagMs = oldestMs === undefined ? undefined : clock() - oldestMs;
@@ -277,12 +299,24 @@ export function createSync(deps: {
       following.note(space, report);
       return report;
     },
-    follow: following.follow,
+    follow() {
+      const end = following.follow();
+      return async () => {
+        const ended = end();
+        await running.stop(stopped);
+        await ended;
+      };
+    },
     wake: (space) => following.wake(space),
 
-    close: () => sessions.close(),
+    async close() {
+      await running.stop(stopped);
+      await sessions.close();
+    },
   };
 }
+
+const stopped = new Problem('unavailable', 'The server is stopping; the next run goes on.');
 
 // What an answer tells of the items that wait.
 const waitingMax = 100;
@@ -301,7 +335,7 @@ function toRunProblem(error: unknown, name: string): Problem {
 function toPeer({ remoteCursor: _, definition, ...rest }: StoredPeer): Peer {
   const { transport } = definition;
   const hide = (secrets: Readonly<Record<string, string>> | undefined) =>
-    secrets && Object.fromEntries(Object.keys(secrets).map((name) => [name, null as unknown as string]));
+    secrets && Object.fromEntries(Object.keys(secrets).map((name) => [name, null]));
   const shown =
     'url' in transport
       ? { url: transport.url, headers: hide(transport.headers) }

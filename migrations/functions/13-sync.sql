@@ -182,6 +182,8 @@ declare
   v_conflict jsonb;
   v_old bytea[];
 begin
+  -- Locks are taken as everywhere: contexts, then the peer, then what is noted of it.
+  perform from context where space_id = v_space and id = any (array(select i ->> 'id' from jsonb_array_elements(p_items) i)) order by id for share;
   perform hold_peer(p_name, p_run, p_lease_ms);
   -- Everything is found by its keys, one after another (`offset 0` sees to it): the planner knows nothing of what has just grown.
   select coalesce(array_agg(i), '{}') into v_items from jsonb_array_elements(p_items) i
@@ -190,7 +192,6 @@ begin
       and c.updated_at >= date_trunc('milliseconds', now()) offset 0);
 
   -- What was erased meanwhile keeps nothing but that the peer has to confirm it, whatever the run has seen before.
-  perform from context where space_id = v_space and id = any (array(select i ->> 'id' from unnest(v_items) i)) order by id for share;
   select coalesce(array_agg(case when c.state = 'erased' and (i ? 'value' or i ? 'conflict')
     then jsonb_build_object('id', i -> 'id', 'state', 'erased', 'isDue', true) else i end), '{}') into v_items
   from unnest(v_items) i left join lateral (select state from context where space_id = v_space and id = i ->> 'id' offset 0) c on true;
@@ -268,6 +269,7 @@ declare
   v_space text := current_setting('lamina.space');
   v_conflict conflict;
 begin
+  perform from peer p where p.space_id = v_space and p.name = (select peer from conflict where space_id = v_space and id = p_id) for update;
   select * into v_conflict from conflict where space_id = v_space and id = p_id and settled_at is null for update;
   if not found then raise exception 'the conflict was settled' using errcode = 'LM007'; end if;
   if p_version is not null and not exists (select from context where space_id = v_space and id = v_conflict.context_id
@@ -317,6 +319,23 @@ create or replace function ids_within(p_ids text[], p_root text) returns text[] 
     where p_root is not null and up.at <> p_root and up.depth < 64
   )
   select coalesce(array_agg(distinct id), '{}') from up where p_root is null or at = p_root;
+$$;
+
+-- What lies below contexts that have come over the edge of a subtree, without these: of those that went out what was agreed on
+-- with the peer, of those that came in what is here now.
+create or replace function ids_below(p_peer text, p_out text[], p_in text[]) returns text[] language sql as $$
+  with recursive agreed (id) as (
+    select unnest(p_out) collate "C"
+    union
+    select b.id from agreed join peer_base b on b.space_id = current_setting('lamina.space') and b.peer = p_peer
+      and b.state = 'known' and b.value ->> 'parentId' = agreed.id
+  ), here (id) as (
+    select unnest(p_in) collate "C"
+    union
+    select c.id from here join context c on c.space_id = current_setting('lamina.space') and c.parent_id = here.id and is_live(c)
+  )
+  select coalesce(array_agg(id), '{}') from (select id from agreed union select id from here) below
+    where id <> all (p_out) and id <> all (p_in);
 $$;
 
 create or replace function forget_conflicts(p_days double precision, p_limit integer) returns integer language sql as $$

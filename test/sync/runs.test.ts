@@ -5,7 +5,7 @@ import { settingsSchema } from '../../lib/config/settings.ts';
 import { entityId } from '../../lib/contexts/node-ids.ts';
 import type { RequestContext } from '../../lib/contexts/request.ts';
 import { graphLens, toValue } from '../../lib/memory/peer-lens.ts';
-import type { Connector } from '../../lib/sync/peer.ts';
+import type { Connector, PeerSession } from '../../lib/sync/peer.ts';
 import { createSync, type Sync } from '../../lib/sync/sync.ts';
 import { createWholeLens } from '../../lib/sync/value.ts';
 import { noTelemetry } from '../../lib/telemetry/telemetry.ts';
@@ -80,9 +80,9 @@ describe.each(engines)('runs of a peer, $name', (engine) => {
     const gate = createGate();
     const first = openSync(
       around((session) => ({
-        async read(ids: readonly string[]) {
+        async read(...asked: Parameters<PeerSession['read']>) {
           await gate.pass();
-          return session.read(ids);
+          return session.read(...asked);
         },
       })),
     );
@@ -100,8 +100,8 @@ describe.each(engines)('runs of a peer, $name', (engine) => {
     const gate = createGate();
     const frozen = openSync(
       around((session) => ({
-        async read(ids: readonly string[]) {
-          const read = await session.read(ids);
+        async read(...asked: Parameters<PeerSession['read']>) {
+          const read = await session.read(...asked);
           await gate.pass();
           return read;
         },
