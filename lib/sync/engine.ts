@@ -11,7 +11,7 @@ import { type Database, isDatabaseError, runOne } from '../postgres/database.ts'
 import { retryLost } from '../postgres/retry.ts';
 import { type RunRef, readBelow, type Settling, settleBases } from './bases.sql.ts';
 import { createInspecting, type Left, type Look } from './inspect.ts';
-import { brake, type Passing, type Surveyed, survey } from './survey.ts';
+import { brake, type Passing, survey } from './survey.ts';
 import { type Held, isContextId, type Value } from './value.ts';
 
 /** What a run did, in items. */
@@ -67,7 +67,7 @@ interface Course extends Passing {
   /** Null where it only says what it would do. */
   readonly run: RunRef | null;
   readonly counts: Counting;
-  readonly isFollowed: Surveyed['isFollowed'];
+  readonly isFollowed: boolean;
   /** Ids to be looked at; it grows as they are. */
   readonly queued: Set<string>;
   /** Ids that are noted as due, whatever comes of them. */
@@ -167,33 +167,25 @@ export function createEngine(deps: {
     return { left, done: new Set(done.map(({ id }) => id)) };
   }
 
-  /** What lies below items that have come over the edge of the subtree: nothing else tells that it has, too. */
+  /** What has come over the edge of the subtree at the peer with what lies above it: changes there do not name it. */
   async function findBelow({ request, session, start, isFollowed }: Course, looks: readonly Look[]) {
     const { name: peer, definition } = start.peer;
-    if (definition.subtree === undefined) return [];
-    const isNew = ({ base, id }: Look) => base === 'none' && id !== definition.subtree;
-    const out = looks.filter(
-      ({ base, isOutside }) =>
-        base === 'known' && ((isFollowed.ours && isOutside.ours) || (isFollowed.theirs && isOutside.theirs)),
-    );
-    const into = isFollowed.ours
-      ? looks.filter((look) => isNew(look) && look.ours && (look.head?.version ?? 0) > 1)
-      : [];
-    const below: string[] = [];
-    const idsOf = (some: readonly Look[]) => some.map(({ id }) => id);
-    if (out.length + into.length > 0)
-      below.push(...(await readBelow(database, request, { peer, out: idsOf(out), in: idsOf(into) })));
-    if (!isFollowed.theirs) return below;
-    for (const look of looks)
-      if (isNew(look) && look.theirs && (look.theirVersion ?? 0) > 1)
-        below.push(...((await session.below?.(look.id)) ?? []).filter(isContextId));
+    if (definition.subtree === undefined || !isFollowed) return [];
+    const out = looks.flatMap(({ id, isOutside }) => (isOutside.theirs ? [id] : []));
+    const below = out.length === 0 ? [] : await readBelow(database, request, { peer, out, in: [] });
+    for (const { id, base, known, theirs, theirVersion = 0 } of looks) {
+      // What was seen outside before is agreed on no more, or was left over, or collided.
+      const isNew = base === 'none' || start.due.has(id) || known.conflict !== null;
+      if (!isNew || theirs === null || theirVersion < 2 || id === definition.subtree) continue;
+      below.push(...((await session.below?.(id)) ?? []).filter(isContextId));
+    }
     return below;
   }
 
-  /** Has what lies below items that have come over the edge of the subtree looked at, by the next run where this one is cut off. */
+  /** Has that looked at, by the next run where this one is cut off. */
   async function queueBelow(course: Course, looks: readonly Look[]): Promise<void> {
     const { run, queued, due } = course;
-    const below = (await findBelow(course, looks)).filter((id) => !queued.has(id));
+    const below = [...new Set(await findBelow(course, looks))].filter((id) => !queued.has(id));
     for (const id of below) queued.add(id);
     if (run === null) return;
     for (let at = 0; at < below.length; at += notedMax) {
@@ -248,7 +240,8 @@ export function createEngine(deps: {
       unwritten.add(look.id);
       left.push({ id: look.id, ...refusal });
     }
-    await note(writing, apart, { stored });
+    const unrelated = looks.filter(({ step, known }) => step.isForeign && known.conflict !== null);
+    await note(writing, [...apart, ...unrelated.map(({ id }) => ({ id, isSettled: true as const }))], { stored });
     for (const look of toApply) if (look.step.push === undefined && !unwritten.has(look.id)) count(look, 'pulled');
     const sent = toPush.filter(({ id }) => !unwritten.has(id));
     if (sent.length > 0) {

@@ -142,7 +142,7 @@ export function createInspecting(deps: {
         const step = refused === undefined ? plan(item, { ...definition, lens }) : { refused };
         const look = { ...rest, ...item, step };
         const foreign = foreignTo(step, rest.isOutside, isUnlike);
-        if (foreign !== undefined) return { ...look, step: { refused: foreign } };
+        if (foreign !== undefined) return { ...look, step: { refused: foreign, isForeign: true } };
         return { ...look, step: displaced.has(rest.id) ? displace(look, definition, lens) : place(rest.id, step) };
       });
 

@@ -153,8 +153,8 @@ function createItems(
     return { found: ((value as JsonObject).get(list) ?? []) as JsonObject[], raws };
   }
 
-  /** Whether a context lies in the subtree on the other side: once for each parent. */
-  async function isWithin(id: string, parentId: string | null): Promise<boolean> {
+  /** Whether a context with this parent lies in the subtree on the other side; undefined where the parent is not there. */
+  async function isWithin(id: string, parentId: string | null): Promise<boolean | undefined> {
     if (subtree === undefined || id === subtree) return true;
     if (parentId === null) return false;
     if (parentId === subtree) return true;
@@ -162,8 +162,8 @@ function createItems(
     if (known !== undefined) return known;
     type Ancestors = { readonly items: readonly { readonly id: string }[] };
     const answer = await calls.askJson<Ancestors>(`/v1/contexts/${parentId}/ancestors`).catch(unlessAbsent);
-    const is = answer?.items.some((one) => one.id === subtree) === true;
-    within.set(parentId, is);
+    const is = answer?.items.some((one) => one.id === subtree);
+    if (is !== undefined) within.set(parentId, is);
     return is;
   }
 
@@ -255,8 +255,9 @@ function createItems(
       };
       for (const change of changes) {
         const size = change.to === null ? 100 : sizeOf(change.to);
-        if (size > bodyBytesMax) {
-          done.set(change.id, tooLarge);
+        const isLost = change.to !== null && (await isWithin(change.id, change.to.parentId)) === false;
+        if (isLost || size > bodyBytesMax) {
+          done.set(change.id, isLost ? outside : tooLarge);
           continue;
         }
         if (batch.length === batchItems || bytes + size > bodyBytesMax) await flush();
@@ -269,6 +270,7 @@ function createItems(
   };
 }
 
+const outside: Pushed = { refused: 'At the peer its parent lies outside the subtree.', isPlace: true };
 const tooLarge: Pushed = { refused: `It is larger than the ${bodyBytesMax} bytes that the peer takes at once.` };
 const endless = () => new Problem('unprocessable', 'The pages of the peer do not come to an end: is it a Lamina?');
 

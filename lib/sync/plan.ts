@@ -31,6 +31,8 @@ export interface Step {
   readonly refused?: string;
   /** What is refused is its place in the tree. */
   readonly isPlace?: boolean;
+  /** On one side it is none for synchronisation, so that there is nothing to be in conflict with either. */
+  readonly isForeign?: boolean;
 }
 
 /** Whether the plan of an item needs what was agreed on itself, not only its fingerprint. */

@@ -2,7 +2,7 @@ import type { Settings } from '../config/settings.ts';
 import type { Feed } from '../contexts/feed.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import type { Database } from '../postgres/database.ts';
-import { countAgreed, readAgreed, readIds } from './bases.sql.ts';
+import { countAgreed, readAgreed, readBelow, readIds } from './bases.sql.ts';
 import type { PeerSession, Refused } from './peer.ts';
 import type { RunStart } from './peers.sql.ts';
 import { isContextId } from './value.ts';
@@ -29,8 +29,8 @@ export interface Surveyed {
   readonly remoteCursor: string;
   /** When the oldest of our changes was made that the peer has not seen; absent where there is none. */
   readonly oldestMs?: number | undefined;
-  /** Sides of which only changes were told, not all there is. */
-  readonly isFollowed: { readonly ours: boolean; readonly theirs: boolean };
+  /** Whether of the other side only changes were told, not all there is. */
+  readonly isFollowed: boolean;
 }
 
 const pageIds = 10_000;
@@ -59,8 +59,9 @@ export async function survey(deps: { database: Database; feed: Feed }, passing: 
     if (isFirst && !ours.found.has(id)) gone.ours.add(id);
   }
   for (const id of [...gone.ours, ...gone.theirs]) wanted.add(id);
+  for (const id of await findBelow(deps.database, passing, ours.moved)) wanted.add(id);
   const { cursor, oldestMs } = ours;
-  const isFollowed = { ours: !isFirst, theirs: !theirs.isWhole };
+  const isFollowed = !theirs.isWhole;
   return { wanted, gone, refused: theirs.refused, cursor, remoteCursor: theirs.cursor, oldestMs, isFollowed };
 }
 
@@ -74,27 +75,40 @@ async function listOurs(database: Database, { request, session, start }: Passing
     for (const id of page) found.add(id);
     const last = page.at(-1);
     if (page.length < pageIds || last === undefined)
-      return { found, gone: [], cursor: start.clock, oldestMs: undefined };
+      return { found, gone: [], moved: [], cursor: start.clock, oldestMs: undefined };
     after = last;
   }
 }
 
-/** What others than this peer have changed here since its last run. */
+/** What may have come over the edge of the subtree with what was moved, whose changes do not name it. */
+async function findBelow(
+  database: Database,
+  { request, start }: Passing,
+  moved: readonly string[],
+): Promise<readonly string[]> {
+  const { name: peer, definition } = start.peer;
+  if (definition.subtree === undefined || moved.length === 0) return [];
+  return readBelow(database, request, { peer, out: moved, in: moved });
+}
+
+/** What others than this peer have changed here since its last run, and what anybody has moved. */
 async function followOurs(feed: Feed, { request, session, start }: Passing) {
   const found = new Set<string>();
   const gone = new Set<string>();
+  const moved = new Set<string>();
   let oldestMs: number | undefined;
   for (let since = start.peer.cursor; ; ) {
     const { changes, next } = await feed.read(request, { since, limit: pageChanges, waitMs: 0 });
-    for (const { id, operation, actor, atMs } of changes) {
+    for (const { id, version, operation, parentBefore, parentAfter, actor, atMs } of changes) {
       const isEcho = actor?.kind === 'sync' && actor.id === start.peer.name;
+      if (id !== null && version !== 1 && parentBefore !== parentAfter) moved.add(id);
       if (id === null || isEcho || !session.lens.mayHold(id)) continue;
       found.add(id);
       oldestMs ??= atMs;
       if (operation === 'delete' || operation === 'expire' || operation === 'erase') gone.add(id);
       else gone.delete(id);
     }
-    if (changes.length < pageChanges) return { found, gone, cursor: next, oldestMs };
+    if (changes.length < pageChanges) return { found, gone, moved: [...moved], cursor: next, oldestMs };
     since = next;
   }
 }

@@ -34,8 +34,14 @@ export interface FakePeer {
  * @param deps.isWhole whether it tells all it has each time, as a memory server does; otherwise it has a change feed, a tree and
  *   preconditions, as a Lamina has.
  */
-export function createFakePeer(deps: { lens: Lens; isWhole: boolean; random: () => number }): FakePeer {
-  const { lens, isWhole, random } = deps;
+export function createFakePeer(deps: {
+  lens: Lens;
+  isWhole: boolean;
+  random: () => number;
+  /** The root of the subtree that is synchronised. */
+  root?: string | undefined;
+}): FakePeer {
+  const { lens, isWhole, random, root } = deps;
   const items = new Map<string, Value>();
   const stamps = new Map<string, number>();
   const times = new Map<string, number>();
@@ -51,6 +57,8 @@ export function createFakePeer(deps: { lens: Lens; isWhole: boolean; random: () 
     times.set(id, Date.now());
     log.push(id);
   }
+
+  const isWithin = (id: string) => isBelow(items, id, root);
 
   /** Why the tree forbids a write; undefined where it does not. */
   function refuse(id: string, value: Value | null): 'children' | 'parent' | undefined {
@@ -79,7 +87,9 @@ export function createFakePeer(deps: { lens: Lens; isWhole: boolean; random: () 
       await between();
       // What a memory server does not have, a Lamina has: it refuses who has not seen the newest.
       if (!isWhole && seen.get(id) !== (stamps.get(id) ?? 0)) return { refused: 'somebody was faster' };
-      const refusal = refuse(id, to);
+      const parent = to?.parentId ?? null;
+      const isLost = parent !== null && parent !== root && items.has(parent) && !isWithin(parent);
+      const refusal = isLost ? 'parent' : refuse(id, to);
       if (refusal !== undefined) return { refused: refusal, isPlace: refusal === 'parent' };
       if (!happens(faults.lie)) put(id, isWhole ? rebase(from, to, items.get(id) ?? null) : to);
       look(id);
@@ -92,7 +102,7 @@ export function createFakePeer(deps: { lens: Lens; isWhole: boolean; random: () 
         await between();
         const found = new Map<string, string | null | undefined>();
         if (isWhole || since === null) {
-          for (const [id, value] of items) found.set(id, lens.fingerprint(value));
+          for (const [id, value] of items) if (isWithin(id)) found.set(id, lens.fingerprint(value));
           return { isWhole: true, items: found, cursor: String(log.length), refused: [] };
         }
         const from = happens(faults.shuffle) ? Math.max(Number(since) - 5, 0) : Number(since);
@@ -103,15 +113,23 @@ export function createFakePeer(deps: { lens: Lens; isWhole: boolean; random: () 
       },
       async read(ids) {
         await between();
+        // Sometimes there is room for some of them only.
+        const count = happens(faults.shuffle) ? 1 + Math.floor(random() * ids.length) : ids.length;
         return new Map(
-          ids.map((id): [string, Reading] => {
+          ids.slice(0, count).map((id): [string, Reading] => {
             look(id);
             const value = items.get(id);
             // A memory server tells no times.
             const updatedMs = isWhole ? Number.POSITIVE_INFINITY : (times.get(id) ?? 0);
-            return [id, value ? { held: { value, updatedMs } } : { held: null, goneMs: updatedMs }];
+            if (value === undefined) return [id, { held: null, goneMs: updatedMs }];
+            if (!isWithin(id)) return [id, { held: null, goneMs: updatedMs, isOutside: true }];
+            return [id, { held: { value, updatedMs }, version: stamps.get(id) ?? 0 }];
           }),
         );
+      },
+      async below(of) {
+        await between();
+        return [...items.keys()].filter((id) => id !== of && isBelow(items, id, of));
       },
       async push(changes) {
         const done = new Map<string, Pushed>();
@@ -161,3 +179,10 @@ function rebase(from: Value | null, to: Value | null, now: Value | null): Value 
 
 const isSame = (left: Value | null, right: Value | null) =>
   left !== null && right !== null && Buffer.compare(left.bytes, right.bytes) === 0;
+
+/** Whether an item is `root` or lies below it; anything does where there is none. */
+export function isBelow(items: ReadonlyMap<string, Value>, id: string, root: string | undefined): boolean {
+  if (root === undefined) return true;
+  for (let at: string | null = id; at !== null; at = items.get(at)?.parentId ?? null) if (at === root) return true;
+  return false;
+}

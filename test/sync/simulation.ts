@@ -15,7 +15,7 @@ import { noTelemetry } from '../../lib/telemetry/telemetry.ts';
 import { openStore, type TestStore } from '../support/client.ts';
 import type { TestEngine } from '../support/engines.ts';
 import { intercept } from '../support/intercept.ts';
-import { createFakePeer, type FakePeer, noFaults, type PeerFaults } from './fake-peer.ts';
+import { createFakePeer, type FakePeer, isBelow, noFaults, type PeerFaults } from './fake-peer.ts';
 
 /** A store whose calls can be cut off, as if its process were killed. */
 export interface Cuttable {
@@ -58,6 +58,8 @@ export interface World {
   readonly faults: PeerFaults;
   /** How likely a run is cut off. */
   readonly cuts: number;
+  /** Only what lies below one context is synchronised; people move things over its edge on all sides. */
+  readonly isSubtree?: boolean;
 }
 type PeerKind = 'graph' | 'whole';
 
@@ -99,9 +101,10 @@ export async function simulate(
   const user: RequestContext = { space, slot, actor: { kind: 'api', id: 'user' }, seq: 0, noCache: true };
   const { contexts } = store.manager;
   const isGraph = world.peers.includes('graph');
-  const wholeLens = createWholeLens(undefined);
+  const root = world.isSubtree ? 'root' : undefined;
+  const wholeLens = createWholeLens(root);
   const lensOf = (kind: PeerKind): Lens => (kind === 'graph' ? graphLens : wholeLens);
-  const peers = world.peers.map((kind) => createFakePeer({ lens: lensOf(kind), isWhole: kind === 'graph', random }));
+  const peers = world.peers.map((kind) => createFakePeer({ lens: lensOf(kind), isWhole: kind === 'graph', random, root }));
   const trail: string[] = [];
   const fail = (what: string) => new Error(`seed ${seed}: ${what}\n${trail.slice(-400).join('\n')}`);
   const seen = { runs: 0, cut: 0, failed: 0, conflicts: 0, edits: 0 };
@@ -143,7 +146,7 @@ export async function simulate(
     if (isGraph) return editEntity(id, names[at] as string, before);
     if (before !== null && happens(0.12)) return null;
     if (before !== null && happens(0.15))
-      return { ...before, parentId: happens(0.3) ? null : pick([...parents, null]) };
+      return { ...before, parentId: happens(0.3) ? null : pick([...parents, ...tops]) };
     return at % 3 === 0 ? editText(id, before) : editJson(id, before);
   }
   function editEntity(id: string, name: string, before: Value | null): Value | null {
@@ -158,7 +161,9 @@ export async function simulate(
     }
     return toValue({ ...entity, observations: [...observations, newWord(id)] });
   }
-  const blank = { kind: 'note', metadata: '{}', parentId: null, expiresMs: null };
+  // Where what has no parent of its own comes to stand; with a subtree nothing at all is outside of it.
+  const tops = root === undefined ? [null] : [root, root, null];
+  const blank = () => ({ kind: 'note', metadata: '{}', parentId: pick(tops), expiresMs: null });
   function editJson(id: string, before: Value | null): Value {
     const members = before === null ? {} : (JSON.parse(Buffer.from(before.bytes).toString()) as Record<string, string>);
     const name = pick(['a', 'b', 'c', 'd', 'e']);
@@ -166,7 +171,7 @@ export async function simulate(
     else members[name] = newWord(id);
     const metadata = happens(0.1) ? `{"tags": ["${newWord(id)}"]}` : (before?.metadata ?? '{}');
     return {
-      ...blank,
+      ...blank(),
       ...before,
       contentType: 'application/json',
       bytes: Buffer.from(JSON.stringify(members)),
@@ -179,7 +184,7 @@ export async function simulate(
     if (lines.length > 3 && happens(0.3)) lines.splice(Math.min(place, lines.length - 1), 1);
     else lines.splice(place, 0, newWord(id));
     return {
-      ...blank,
+      ...blank(),
       ...before,
       contentType: 'text/plain',
       bytes: Buffer.from(lines.map((line) => `${line}\n`).join('')),
@@ -297,7 +302,12 @@ export async function simulate(
   open();
   for (const [at, type] of (['lamina', 'mcp-memory'] as const).entries()) {
     const transport = { url: `http://127.0.0.1/${at}` };
-    await sync!.putPeer(user, `peer-${at}`, { type, transport, strategy: world.strategy, direction: 'both' });
+    await sync!.putPeer(user, `peer-${at}`, { type, transport, strategy: world.strategy, direction: 'both', subtree: root });
+  }
+  if (root !== undefined) {
+    const { value } = { value: { ...blank(), parentId: null, contentType: 'application/json', bytes: Buffer.from('{}') } };
+    await contexts.write(user, [lens.toPut(root, value, null, undefined)], { atomic: true });
+    for (const peer of peers) peer.edit(root, value);
   }
 
   async function run(at: number, isFaulty: boolean) {
@@ -309,7 +319,7 @@ export async function simulate(
     seen.runs++;
     const report = await sync.run(user, name, { trigger: 'request' }).catch((error) => {
       if (!(error instanceof Problem)) throw error;
-      trail.push(`run ${name} ${error.code} ${error.message}`);
+      trail.push(`run ${name} ${error.code} ${error.message} ${error.cause ?? ''}`);
       seen.failed++;
       return undefined;
     });
@@ -380,15 +390,21 @@ export async function simulate(
     }
     left = await settle();
   }
-  if (left.length > 0) throw fail(`nobody can settle ${JSON.stringify(left)}`);
+  // What one side has outside of the subtree and another within stays as it is, until people settle that.
+  const isApart = (id: string) => root !== undefined && left.some((one) => (one as { id: string }).id === id);
+  if (left.length > 0 && root === undefined) throw fail(`nobody can settle ${JSON.stringify(left)}`);
 
   const final = await ours();
+  const live = new Map([...final].flatMap(([id, { value }]) => (value === null ? [] : [[id, value] as const])));
   for (const id of ids) {
-    const mine = final.get(id)?.head ?? null;
+    if (isApart(id)) continue;
+    const head = final.get(id)?.head ?? null;
+    const mine = isBelow(live, id, root) ? head : null;
     for (const [at, peer] of peers.entries()) {
       const of = lensOf(world.peers[at] as PeerKind);
       const value = mine?.state === 'live' ? of.view(mine) : undefined;
-      const [left, right] = [value, peer.items.get(id)].map((one) => (one ? of.fingerprint(one) : null));
+      const theirs = isBelow(peer.items, id, root) ? peer.items.get(id) : undefined;
+      const [left, right] = [value, theirs].map((one) => (one ? of.fingerprint(one) : null));
       if (left !== right)
         throw fail(`peer ${at} differs in ${id}: ${show(value ?? null)} | ${show(peer.items.get(id) ?? null)}`);
     }
@@ -399,8 +415,10 @@ export async function simulate(
     if (removed.has(one)) continue;
     const { value, head } = final.get(id) ?? { value: null, head: null };
     const isThere = wordsOf(value).includes(one) || head?.metadata.includes(`"${one}"`);
-    if (isThere) continue;
+    const isAt = ({ items }: FakePeer) => wordsOf(items.get(id) ?? null).includes(one) || items.get(id)?.metadata.includes(`"${one}"`);
+    if (isThere || (root !== undefined && peers.some(isAt))) continue;
     const mayBeOverruled =
+      root !== undefined ||
       world.strategy === 'latest' ||
       world.strategy === 'intersection' ||
       inConflict.has(id) ||
