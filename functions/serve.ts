@@ -28,7 +28,8 @@ try {
 
   let isStopping = false;
   const stop = async () => {
-    if (isStopping) return;
+    // Whoever asks twice does not want to wait.
+    if (isStopping) process.exit(1);
     isStopping = true;
     const schedules = stopSchedules();
     await listening.close();

@@ -1,9 +1,11 @@
 import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, test } from 'vitest';
 import { lockFolder } from '../functions/folder-lock.ts';
@@ -52,6 +54,27 @@ describe('the server on embedded engines', () => {
     expect(await ended).toBe(0);
     expect(existsSync(join(folder, 'lock'))).toBe(false);
     await rm(folder, { recursive: true });
+  });
+
+  test('ends at once where a peer is being run that never answers', async () => {
+    const served = await startServing({ LAMINA_DATA: 'memory' });
+    let heard = () => {};
+    const isHeard = new Promise<void>((resolve) => {
+      heard = resolve;
+    });
+    const silent = createServer(() => heard());
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    expect((await served.send('PUT', '/v1/peers/silent', { type: 'lamina', transport: { url } })).status).toBe(201);
+    const running = served.send('POST', '/v1/peers/silent/sync', {}).catch((error) => error);
+    await isHeard;
+    const ended = new Promise((resolve) => served.child.once('exit', resolve));
+    served.child.kill('SIGTERM');
+    // Its answers would be waited for half a minute.
+    expect(await Promise.race([ended, sleep(10_000, 'still there')])).toBe(0);
+    await running;
+    silent.closeAllConnections();
+    silent.close();
   });
 
   test('makes a token once, readable by its user alone', async () => {

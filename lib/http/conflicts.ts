@@ -148,6 +148,7 @@ export const conflictRoutes: readonly Route[] = [
       'context_too_large',
       'unprocessable',
       'gone',
+      'context_not_found',
       'idempotency_mismatch',
     ],
     async handle({ manager, request, params: { conflict: of }, body, idempotency }) {

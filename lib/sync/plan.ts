@@ -61,7 +61,9 @@ export function plan(
     case 'forget':
       return { agree: null };
     case 'take':
-      return direction === 'push' ? {} : { apply: yours, agree: yours };
+      if (direction !== 'push') return { apply: yours, agree: yours };
+      // Who is only pushed to and has lost it is given it again; what it has changed is its own.
+      return yours === null ? { push: mine, agree: mine } : {};
     case 'give':
       if (direction !== 'pull') return { push: mine, agree: mine };
       return base === 'erased' ? { refused: 'It was erased here, and the peer is only pulled from.' } : {};

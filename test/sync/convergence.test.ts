@@ -51,6 +51,15 @@ describe.each(engines)('synchronisation of three sides, $name', (engine) => {
     300_000,
   );
 
+  test.each(['three-way', 'manual', 'latest'] as const)(
+    '%s: what is moved over the edge of a subtree, on any side, is on all or on none',
+    async (strategy) => {
+      const total = await runAll(count(6), () => ({ strategy, peers: ['whole', 'whole'], isSubtree: true }));
+      expect(total.edits).toBeGreaterThan(0);
+    },
+    300_000,
+  );
+
   test('without faults a change is on all sides after two runs of each', async () => {
     const total = await runAll(count(4), () => ({
       strategy: 'three-way',

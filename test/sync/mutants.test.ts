@@ -1,4 +1,4 @@
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -100,6 +100,20 @@ const mutants: readonly Mutant[] = [
     to: 'break;',
     world: trees,
   },
+  {
+    rule: 'S18 what lies below what was moved here is looked at',
+    file: 'survey.ts',
+    from: 'for (const id of await findBelow(deps.database, passing, ours.moved)) wanted.add(id);',
+    to: '',
+    world: { ...trees, isSubtree: true, faults: noFaults, cuts: 0 },
+  },
+  {
+    rule: 'S18 what lies below what was moved there is looked at',
+    file: 'engine.ts',
+    from: 'await queueBelow(course, looks);',
+    to: '',
+    world: { ...trees, isSubtree: true, faults: noFaults, cuts: 0 },
+  },
 ];
 
 const folder = join(home, 'test', 'sync', '.mutants');
@@ -142,31 +156,15 @@ describe('the simulation finds synchronisation out without', () => {
 });
 
 /** The code with the rule taken out, as modules of their own beside all else as it is. */
-async function makeCode({ file, from, to }: Mutant, name: string): Promise<typeof createSync> {
-  const root = join(folder, name);
+async function makeCode({ file, from, to }: Mutant, label: string): Promise<typeof createSync> {
+  const root = join(folder, label);
   await cp(join(home, 'lib', 'sync'), root, { recursive: true });
   const text = await readFile(join(root, file), 'utf8');
   if (!text.includes(from)) throw new Error(`${file} does not have what the mutant changes: ${from}`);
   await writeFile(join(root, file), text.replaceAll(from, to));
-  for (const one of [
-    'bases.sql',
-    'conflicts',
-    'conflicts.sql',
-    'decision',
-    'engine',
-    'following',
-    'inspect',
-    'join',
-    'lamina-peer',
-    'peer',
-    'peers.sql',
-    'plan',
-    'sessions',
-    'survey',
-    'sync',
-    'value',
-  ]) {
-    const path = join(root, `${one}.ts`);
+  for (const name of await readdir(root)) {
+    if (!name.endsWith('.ts')) continue;
+    const path = join(root, name);
     await writeFile(path, (await readFile(path, 'utf8')).replaceAll("from '../", "from '../../../../lib/"));
   }
   return (await import(pathToFileURL(join(root, 'sync.ts')).href)).createSync;

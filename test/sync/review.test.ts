@@ -132,6 +132,14 @@ test('pages without end are ended', async () => {
   expect([reply.status, reply.json.detail]).toEqual([422, expect.stringContaining('do not come to an end')]);
 });
 
+const fakeDefinition = {
+  type: 'lamina',
+  transport: { url: 'http://127.0.0.1' },
+  strategy: 'three-way',
+  direction: 'both',
+} as const;
+const nothing = { kind: 'note', contentType: 'application/json', metadata: '{}', parentId: null, expiresMs: null };
+
 /** A fake peer of a store, as `runs.test.ts` has it. */
 async function fake(): Promise<{ peer: FakePeer; runs: Sync; name: string; user: RequestContext }> {
   const user: RequestContext = { ...here.ref, actor: { kind: 'api', id: 'user' }, seq: 0, noCache: true };
@@ -149,13 +157,7 @@ async function fake(): Promise<{ peer: FakePeer; runs: Sync; name: string; user:
     ids,
   });
   const name = newId('peer');
-  const definition = {
-    type: 'lamina',
-    transport: { url: 'http://127.0.0.1' },
-    strategy: 'three-way',
-    direction: 'both',
-  } as const;
-  await runs.putPeer(user, name, definition);
+  await runs.putPeer(user, name, fakeDefinition);
   await runs.run(user, name, { trigger: 'request', isForced: true });
   return { peer, runs, name, user };
 }
@@ -200,14 +202,7 @@ test('a conflict whose settling was refused stays open', async () => {
   const id = newId();
   await put(here, id, { content: 'base' });
   await runs.run(user, name, { trigger: 'request' });
-  peer.edit(id, {
-    kind: 'note',
-    contentType: 'application/json',
-    bytes: Buffer.from('"theirs"'),
-    metadata: '{}',
-    parentId: null,
-    expiresMs: null,
-  });
+  peer.edit(id, { ...nothing, bytes: Buffer.from('"theirs"') });
   await put(here, id, { content: 'ours' });
   expect(await runs.run(user, name, { trigger: 'request' })).toMatchObject({ conflicts: 1 });
   const { items } = await runs.conflicts.list(user, { peer: name, isOpen: true, limit: 10 });
@@ -230,4 +225,93 @@ test('another direction or strategy finds what the old one left out', async () =
   const transport = { url, headers: { authorization: null } };
   await here.send('PUT', `/v1/peers/${name}`, { body: { type: 'lamina', transport, subtree: root } });
   expect((await sync(name)).json).toMatchObject({ pushed: 1 });
+});
+
+test('a Lamina below a path of its host is found there', async () => {
+  const id = newId();
+  await put(there, id, { content: 'below' });
+  const server = createServer(
+    getRequestListener((request) => {
+      const url = new URL(request.url);
+      if (!url.pathname.startsWith('/lamina/v1/')) return new Response('elsewhere', { status: 404 });
+      url.pathname = url.pathname.slice('/lamina'.length);
+      return there.fetch(new Request(url, request));
+    }),
+  );
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const name = await peerAt(`http://127.0.0.1:${(server.address() as AddressInfo).port}/lamina/`);
+  expect((await sync(name)).status).toBe(200);
+  expect((await read(here, id)).content).toBe('below');
+});
+
+test('an answer without end is not read to its end', async () => {
+  const piece = new Uint8Array(1_048_576).fill(32);
+  let sent = 0;
+  const endlessly = () =>
+    new ReadableStream({
+      pull(controller) {
+        sent += piece.length;
+        controller.enqueue(piece);
+      },
+    });
+  const url = await behind((request, answer) =>
+    request.url?.includes('since=latest') ? answer : new Response(endlessly()),
+  );
+  const reply = await sync(await peerAt(url));
+  expect([reply.status, reply.json.detail]).toEqual([422, expect.stringContaining('more than there can be')]);
+  expect(sent).toBeLessThan(200_000_000);
+});
+
+test('an open conflict ends where both sides delete it before any run came to its end', async () => {
+  const { peer, runs, name, user } = await fake();
+  const id = newId();
+  await put(here, id, { content: 'ours' });
+  peer.edit(id, { ...nothing, bytes: Buffer.from('"theirs"') });
+  expect(await runs.run(user, name, { trigger: 'request' })).toMatchObject({ conflicts: 1 });
+  // Another strategy has both sides listed anew, as before the first run.
+  await runs.putPeer(user, name, { ...fakeDefinition, strategy: 'manual' });
+  await here.send('DELETE', `/v1/contexts/${id}`);
+  peer.edit(id, null);
+  await runs.run(user, name, { trigger: 'request' });
+  expect((await runs.conflicts.list(user, { peer: name, isOpen: true, limit: 10 })).items).toEqual([]);
+});
+
+test('what is overruled by an intersection and has lost its place is settled all the same', async () => {
+  const { peer, runs, name, user } = await fake();
+  const [parent, id] = [newId('parent'), newId()];
+  await runs.putPeer(user, name, { ...fakeDefinition, strategy: 'intersection' });
+  await put(here, parent, { content: {} });
+  await put(here, id, { content: { c: 1 } });
+  await runs.run(user, name, { trigger: 'request' });
+  peer.edit(id, { ...nothing, bytes: Buffer.from('{"c":1}'), parentId: parent });
+  await here.send('DELETE', `/v1/contexts/${parent}`);
+  await put(here, id, { content: { c: 1, d: 2 } });
+  expect(await runs.run(user, name, { trigger: 'request' })).toMatchObject({ skipped: 0 });
+  expect((await read(here, id)).content).toEqual({ c: 1 });
+  expect([peer.items.has(parent), peer.items.get(id)?.parentId]).toEqual([false, null]);
+});
+
+test('what is settled twice under one Idempotency-Key is settled once, and answered alike', async () => {
+  const name = await peerAt(await behind((_, answer) => answer), { strategy: 'manual' });
+  const id = newId();
+  await put(here, id, { content: 'ours' });
+  await put(there, id, { content: 'theirs' });
+  await sync(name);
+  const { items } = (await here.send('GET', `/v1/conflicts?peer=${name}&limit=200`)).json;
+  const conflict = items.find((one: { contextId: string }) => one.contextId === id);
+  const resolve = (body: object, key: string) =>
+    here.send('POST', `/v1/conflicts/${conflict.id}/resolve`, { body, headers: { 'idempotency-key': key } });
+  const key = newId('key');
+  const first = await resolve({ choose: 'theirs' }, key);
+  expect([first.status, first.json.context.content]).toEqual([200, 'theirs']);
+  const again = await resolve({ choose: 'theirs' }, key);
+  expect([again.status, again.json]).toEqual([200, first.json]);
+  expect((await resolve({ choose: 'ours' }, key)).json.code).toBe('idempotency_mismatch');
+  expect((await resolve({ choose: 'theirs' }, newId('key'))).json.code).toBe('not_found');
+  // An erase leaves nothing under the key.
+  await here.send('DELETE', `/v1/contexts/${id}?erase=true`);
+  const erased = await resolve({ choose: 'theirs' }, key);
+  expect(erased.text).not.toContain('theirs');
+  expect(erased.status).toBe(404);
 });

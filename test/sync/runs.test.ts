@@ -124,6 +124,83 @@ describe.each(engines)('runs of a peer, $name', (engine) => {
     expect(runs.map(({ outcome }) => outcome)).toEqual(['done', 'lost']);
   });
 
+  test('a run holds its peer as long as it goes on, longer than its lease', async () => {
+    const gate = createGate();
+    const slow = openSync(
+      around((session) => ({
+        async survey(...asked: Parameters<PeerSession['survey']>) {
+          await gate.pass();
+          return session.survey(...asked);
+        },
+      })),
+      { leaseMs: 1000, answerMs: 900 },
+    );
+    const id = newId();
+    await put(id, 1);
+    const going = slow.run(user, name, { trigger: 'request' });
+    await gate.isReached;
+    await sleep(2500);
+    await expect(run()).rejects.toMatchObject({ code: 'sync_running' });
+    gate.release();
+    expect(await going).toMatchObject({ pushed: 1 });
+  });
+
+  test('a run that is stopped ends at once, says so, and lets its peer go', async () => {
+    let closed = (_: unknown) => {};
+    let reached = () => {};
+    const isReached = new Promise<void>((resolve) => {
+      reached = resolve;
+    });
+    const hanging = openSync(
+      around(() => ({
+        // As a call that is given up when its connection is closed.
+        survey: () =>
+          new Promise((_, reject) => {
+            closed = reject;
+            reached();
+          }),
+        close: async () => closed(new Error('closed')),
+      })),
+    );
+    await hanging.putPeer(user, name, { ...definition, intervalSeconds: 3600 });
+    const stop = hanging.follow();
+    const going = hanging.run(user, name, { trigger: 'request' }).catch((error) => error);
+    await isReached;
+    await stop();
+    expect(await going).toMatchObject({ code: 'unavailable', message: expect.stringContaining('stopping') });
+    const [last] = await sync.runs(user, { peer: name, limit: 1 });
+    expect(last).toMatchObject({ outcome: 'failed', reason: expect.stringContaining('stopping') });
+    const left = await sync.getPeer(user, name);
+    expect(left.runId).toBeNull();
+    // It is due as soon as a server is there again, and not only after its interval.
+    expect(left.nextMs).toBeLessThanOrEqual(Date.now());
+    await expect(hanging.run(user, name, { trigger: 'request' })).rejects.toMatchObject({ code: 'unavailable' });
+    expect(await run()).toMatchObject({ skipped: 0 });
+  });
+
+  test('a settling and a run at once never lose what was chosen', async () => {
+    for (let round = 0; round < 8; round++) {
+      const id = newId();
+      await put(id, 'base');
+      await run();
+      peer.edit(id, note('theirs'));
+      await put(id, 'ours');
+      expect(await run()).toMatchObject({ conflicts: 1 });
+      const { items } = await sync.conflicts.list(user, { peer: name, isOpen: true, limit: 10 });
+      // Something else for the run to write and to note at the same time.
+      peer.edit(newId(), note('other'));
+      const [report, settled] = await Promise.all([
+        run(),
+        sync.conflicts.resolve(user, items[0]?.id ?? '', { choose: 'theirs' }),
+      ]);
+      expect([report.skipped, settled.context?.id]).toEqual([0, id]);
+      await run();
+      expect((await sync.conflicts.list(user, { peer: name, isOpen: true, limit: 10 })).items).toEqual([]);
+      expect((await read(id)).content).toBe('theirs');
+      expect(Buffer.from(peer.items.get(id)?.bytes ?? []).toString()).toBe('theirs');
+    }
+  });
+
   test('a peer that says it took a change and has not is found out, and told again', async () => {
     const id = newId();
     await put(id, 1);
@@ -152,6 +229,19 @@ describe.each(engines)('runs of a peer, $name', (engine) => {
     expect(await sync.getPeer(user, name)).toMatchObject({ failures: 1 });
     expect(await run({ isForced: true })).toMatchObject({ pushed: 30 });
     expect(ids.filter((id) => peer.items.has(id))).toEqual([]);
+  });
+
+  test('a peer that is only pushed to is given again what it has lost, and keeps what it has changed', async () => {
+    await sync.putPeer(user, name, { ...definition, direction: 'push' });
+    const [lost, changed] = [newId(), newId()];
+    await put(lost, 1);
+    await put(changed, 2);
+    await run();
+    peer.edit(lost, null);
+    peer.edit(changed, note('its own'));
+    expect(await run()).toMatchObject({ pushed: 1, pulled: 0, skipped: 0 });
+    expect([peer.items.has(lost), (await read(changed)).content]).toEqual([true, 2]);
+    expect(Buffer.from(peer.items.get(changed)?.bytes ?? []).toString()).toBe('its own');
   });
 
   test('a dry run says what would be done, and does nothing', async () => {

@@ -104,7 +104,9 @@ export async function simulate(
   const root = world.isSubtree ? 'root' : undefined;
   const wholeLens = createWholeLens(root);
   const lensOf = (kind: PeerKind): Lens => (kind === 'graph' ? graphLens : wholeLens);
-  const peers = world.peers.map((kind) => createFakePeer({ lens: lensOf(kind), isWhole: kind === 'graph', random, root }));
+  const peers = world.peers.map((kind) =>
+    createFakePeer({ lens: lensOf(kind), isWhole: kind === 'graph', random, root }),
+  );
   const trail: string[] = [];
   const fail = (what: string) => new Error(`seed ${seed}: ${what}\n${trail.slice(-400).join('\n')}`);
   const seen = { runs: 0, cut: 0, failed: 0, conflicts: 0, edits: 0 };
@@ -145,7 +147,7 @@ export async function simulate(
     }
     if (isGraph) return editEntity(id, names[at] as string, before);
     if (before !== null && happens(0.12)) return null;
-    if (before !== null && happens(0.15))
+    if (before !== null && happens(root === undefined ? 0.15 : 0.3))
       return { ...before, parentId: happens(0.3) ? null : pick([...parents, ...tops]) };
     return at % 3 === 0 ? editText(id, before) : editJson(id, before);
   }
@@ -162,7 +164,7 @@ export async function simulate(
     return toValue({ ...entity, observations: [...observations, newWord(id)] });
   }
   // Where what has no parent of its own comes to stand; with a subtree nothing at all is outside of it.
-  const tops = root === undefined ? [null] : [root, root, null];
+  const tops = root === undefined ? [null] : [root, root, root, null];
   const blank = () => ({ kind: 'note', metadata: '{}', parentId: pick(tops), expiresMs: null });
   function editJson(id: string, before: Value | null): Value {
     const members = before === null ? {} : (JSON.parse(Buffer.from(before.bytes).toString()) as Record<string, string>);
@@ -302,10 +304,18 @@ export async function simulate(
   open();
   for (const [at, type] of (['lamina', 'mcp-memory'] as const).entries()) {
     const transport = { url: `http://127.0.0.1/${at}` };
-    await sync!.putPeer(user, `peer-${at}`, { type, transport, strategy: world.strategy, direction: 'both', subtree: root });
+    await sync!.putPeer(user, `peer-${at}`, {
+      type,
+      transport,
+      strategy: world.strategy,
+      direction: 'both',
+      subtree: root,
+    });
   }
   if (root !== undefined) {
-    const { value } = { value: { ...blank(), parentId: null, contentType: 'application/json', bytes: Buffer.from('{}') } };
+    const { value } = {
+      value: { ...blank(), parentId: null, contentType: 'application/json', bytes: Buffer.from('{}') },
+    };
     await contexts.write(user, [lens.toPut(root, value, null, undefined)], { atomic: true });
     for (const peer of peers) peer.edit(root, value);
   }
@@ -415,7 +425,8 @@ export async function simulate(
     if (removed.has(one)) continue;
     const { value, head } = final.get(id) ?? { value: null, head: null };
     const isThere = wordsOf(value).includes(one) || head?.metadata.includes(`"${one}"`);
-    const isAt = ({ items }: FakePeer) => wordsOf(items.get(id) ?? null).includes(one) || items.get(id)?.metadata.includes(`"${one}"`);
+    const isAt = ({ items }: FakePeer) =>
+      wordsOf(items.get(id) ?? null).includes(one) || items.get(id)?.metadata.includes(`"${one}"`);
     if (isThere || (root !== undefined && peers.some(isAt))) continue;
     const mayBeOverruled =
       root !== undefined ||
