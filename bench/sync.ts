@@ -85,6 +85,9 @@ export async function* benchSync(): AsyncGenerator<Report> {
   for (let from = 2000; from < 11_000; from += 5000) await create(theirs, from, Math.min(5000, 11_000 - from));
   await measure('10,000 entities, 9,000 of them new there', 9_000);
   await measure('nothing to do at 10,000 entities', 0);
+  for (let from = 11_000; from < 51_000; from += 10_000) await create(theirs, from, 10_000);
+  await measure('50,000 entities, 40,000 of them new there', 40_000);
+  await measure('nothing to do at 50,000 entities', 0);
   const slowest = Math.max(pull, push, join1000);
   yield {
     name: 'sync-memory-server',
