@@ -4,6 +4,7 @@ import { createApp } from '../../lib/http/app.ts';
 import { documentRoutes } from '../../lib/http/documents.ts';
 import { routes } from '../../lib/http/routes.ts';
 import { mcpMounts } from '../mcp-mounts.ts';
+import { asSent } from './request.ts';
 import { start } from './start.ts';
 
 const { manager, settings, environment, telemetry, queue } = await start();
@@ -21,6 +22,6 @@ const answer = streamHandle(app) as unknown as StreamifyHandler;
 
 /** Answers over HTTP, streaming; what was ordered on the way is sent before the function is frozen. */
 export const handler = awslambda.streamifyResponse(async (event, stream, context) => {
-  await answer(event, stream, context);
+  await answer(asSent(event), stream, context);
   await queue.settled();
 });
