@@ -50,6 +50,8 @@ export interface Environment {
   readonly allowsCommands: boolean;
   /** Where a function on Lambda asks for what goes on behind its answer; undefined elsewhere. */
   readonly queues: QueueAccess | undefined;
+  /** What the deployment has found the slot of the default space to be; a function asks for it where nobody says. */
+  readonly defaultSlot: string | undefined;
   readonly settingsPath: string;
   /** Where agents keep their configuration; undefined where nobody says. */
   readonly homeFolder: string | undefined;
@@ -105,6 +107,7 @@ export function readEnvironment(
     // A function has nobody whose programs it could start.
     allowsCommands: text('LAMINA_ALLOW_COMMANDS') === '1' && text('AWS_LAMBDA_FUNCTION_NAME') === undefined,
     queues: readQueues(text),
+    defaultSlot: text('LAMINA_DEFAULT_SLOT'),
     settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
     homeFolder,
     stateFolder: stateHome && join(stateHome, 'lamina'),
@@ -194,7 +197,7 @@ export async function openRuntime(
       engine,
       ownerToken,
       orders: deps.orders,
-      isPrepared: isDeployed,
+      defaultSlot: isDeployed ? environment.defaultSlot : undefined,
       // Who can reach the server from elsewhere must not start programs here.
       mayStartCommands:
         environment.allowsCommands || (isLoopback(environment.host) && environment.databaseUrl === undefined),

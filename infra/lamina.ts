@@ -22,8 +22,8 @@ export async function deployLamina() {
   };
   const secrets = createEnvironment(createData(stage));
   const queues = createQueues();
-  const { made: migrate, schema } = await runMigration(stage, secrets);
-  const running = { secrets, queues, schema };
+  const { made: migrate, defaultSlot } = await runMigration(stage, secrets);
+  const running = { secrets, queues, defaultSlot };
   const { made: api, url } = createApi(stage, running);
   const { index, sync } = createWorkers(stage, running);
   const schedule = createSchedules(stage, running);

@@ -4,13 +4,14 @@ import type { SecretEnvironment } from './secrets.ts';
 import type { Stage } from './stage.ts';
 
 /**
- * Migrates while a stage is deployed. Whatever is given the schema it answers with is deployed after it, and not at all where
- * it fails.
+ * Migrates while a stage is deployed. What is given something of its answer is deployed after it, and not at all where it fails.
+ *
+ * @returns the slot of the default space, which no function has to ask for at its start then.
  */
 export async function runMigration(
   stage: Stage,
   secrets: SecretEnvironment,
-): Promise<{ made: Made; schema: $util.Output<string> }> {
+): Promise<{ made: Made; defaultSlot: $util.Output<string> }> {
   const made = createFunction(stage, 'Migrate', {
     entry: 'migrate',
     description: 'Brings the schema up to date, once a deployment',
@@ -26,5 +27,6 @@ export async function runMigration(
     input: '{}',
     triggers: { schema: await schemaChecksum('migrations'), database },
   });
-  return { made, schema: migration.result.apply((answer) => (JSON.parse(answer) as { schema: string }).schema) };
+  const defaultSlot = migration.result.apply((answer) => (JSON.parse(answer) as { defaultSlot: string }).defaultSlot);
+  return { made, defaultSlot };
 }

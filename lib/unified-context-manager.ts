@@ -138,8 +138,8 @@ export async function createUnifiedContextManager(deps: {
   mayStartCommands?: boolean;
   /** Where work is asked for that this process does not do itself: it ends with the answer. */
   orders?: Orders | undefined;
-  /** Whether the default space is known to be there, so that nothing is asked at the start. */
-  isPrepared?: boolean;
+  /** The slot of the default space where that is known to be there, so that nothing is asked at the start. */
+  defaultSlot?: string | undefined;
 }): Promise<UnifiedContextManager> {
   const { database, settings = defaultSettings, telemetry = noTelemetry, clock = systemClock } = deps;
   const ids = deps.ids ?? createIds({ clock });
@@ -235,7 +235,8 @@ export async function createUnifiedContextManager(deps: {
     committing: contexts.committing,
     forgetVectors: vectors.forgetSpace,
   });
-  if (!deps.isPrepared) await access.prepare();
+  if (deps.defaultSlot === undefined) await access.prepare();
+  else access.credentials.openedDefault(deps.defaultSlot);
   const resumeAfter = new Map<string, string>();
 
   return {

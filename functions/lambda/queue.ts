@@ -64,6 +64,8 @@ export function createOrderQueue(deps: { access: QueueAccess; clock: Clock }): O
     },
     async settled() {
       await Promise.all(onTheirWay);
+      // Whoever sent them hears of it first, and may log that it failed.
+      await new Promise(setImmediate);
     },
   };
 }

@@ -99,7 +99,8 @@ function stateOf({ type, name, inputs }: MockResource): Inputs {
   }
   if (type === 'aws:lambda/functionUrl:FunctionUrl')
     return { ...named, functionUrl: `https://${name.toLowerCase()}.lambda-url.${region}.on.aws/` };
-  if (type === 'aws:lambda/invocation:Invocation') return { ...named, result: JSON.stringify({ schema: 'migrated' }) };
+  if (type === 'aws:lambda/invocation:Invocation')
+    return { ...named, result: JSON.stringify({ defaultSlot: 'default@1' }) };
   if (type === 'aws:sqs/queue:Queue')
     return { ...named, url: `https://sqs.${region}.amazonaws.com/${account}/${name}` };
   if (type === 'aws:cloudfront/distribution:Distribution')

@@ -12,7 +12,7 @@ export interface Expected {
   readonly files: readonly string[];
 }
 
-const ordering = ['LAMINA_INDEX_QUEUE', 'LAMINA_SCHEMA', 'LAMINA_SYNC_QUEUE'];
+const ordering = ['LAMINA_DEFAULT_SLOT', 'LAMINA_INDEX_QUEUE', 'LAMINA_SYNC_QUEUE'];
 const mayOrder = ['sqs:SendMessage IndexQueueQueue', 'sqs:SendMessage SyncQueueQueue'];
 const mayTake = (queue: string) =>
   ['ChangeMessageVisibility', 'DeleteMessage', 'GetQueueAttributes', 'ReceiveMessage'].map(

@@ -89,7 +89,7 @@ export const mistakes: readonly Mistake[] = [
     Object.assign(graph.bundles['Migrate'] ?? {}, { files: files.filter((file) => !file.startsWith('migrations')) });
   }),
   change('environment', 'a secret in the environment', 'ApiFunction', ({ environment }) => ({
-    environment: { variables: { ...environment?.['variables'], LAMINA_SCHEMA: 'made-token' } },
+    environment: { variables: { ...environment?.['variables'], LAMINA_DEFAULT_SLOT: 'made-token' } },
   })),
   change('environment', 'a queue nobody is told of', 'ApiFunction', ({ environment }) => {
     const { LAMINA_SYNC_QUEUE: _left, ...variables } = (environment?.['variables'] ?? {}) as Inputs;
