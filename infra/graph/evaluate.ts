@@ -250,6 +250,8 @@ async function compileProgram(app: App): Promise<string> {
 }
 
 const server = createServer((request, response) => void serveRpc(request, response));
+// A connection that ends just as the next question is sent would end the evaluation.
+server.keepAliveTimeout = 600_000;
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 process.env['SST_SERVER'] = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 await rm(workFolder, { recursive: true, force: true });

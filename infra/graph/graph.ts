@@ -25,7 +25,8 @@ const stages: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     SST_SECRET_UpstashRedisRestToken: 'given-secret',
   },
 };
-const evaluationMs = 120_000;
+// Seconds, where nothing else keeps the machine busy.
+const evaluationMs = 300_000;
 const started = performance.now();
 const problems: string[] = [];
 
@@ -63,7 +64,8 @@ if (production !== undefined) {
     const wrong = structuredClone(production);
     make(wrong as Parameters<typeof make>[0]);
     const rule = rules.find((one) => one.name === wanted);
-    if ((rule?.check(wrong, settings) ?? []).length > 0) found++;
+    const before = new Set(rule?.check(production, settings));
+    if (rule?.check(wrong, settings).some((what) => !before.has(what))) found++;
     else problems.push(`the rule of ${wanted} does not find ${name}`);
   }
   const proven = new Set(mistakes.map(({ rule }) => rule));
