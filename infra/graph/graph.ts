@@ -59,13 +59,13 @@ for (const graph of [production, ci]) {
     for (const what of check(graph, settings)) problems.push(`${graph.stage}: ${name}: ${what}`);
 }
 let found = 0;
-if (production !== undefined) {
+// What is wrong by itself would be found in any case.
+if (production !== undefined && problems.length === 0) {
   for (const { rule: wanted, name, make } of mistakes) {
     const wrong = structuredClone(production);
     make(wrong as Parameters<typeof make>[0]);
     const rule = rules.find((one) => one.name === wanted);
-    const before = new Set(rule?.check(production, settings));
-    if (rule?.check(wrong, settings).some((what) => !before.has(what))) found++;
+    if ((rule?.check(wrong, settings) ?? []).length > 0) found++;
     else problems.push(`the rule of ${wanted} does not find ${name}`);
   }
   const proven = new Set(mistakes.map(({ rule }) => rule));
