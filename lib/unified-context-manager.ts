@@ -105,7 +105,7 @@ export interface UnifiedContextManager {
   reconcile(options: TaskOptions): Promise<Record<string, { changes: number; isUnfinished: boolean }>>;
   /** Brings the search index of one space, or of all of them, up to what was written. */
   index(options: TaskOptions): Promise<Record<string, IndexReport>>;
-  /** Runs the peers of one space, or of all of them, whose time has come; where something was written, all with an interval. */
+  /** Runs the peers of one space, or of all of them, whose time has come; `isNudged` those too that a change has left behind. */
   synchronise(options: TaskOptions & { readonly isNudged?: boolean }): Promise<Record<string, DueReport>>;
   /** Makes contexts of the hook events that one space, or all of them, received. */
   work(options: TaskOptions): Promise<Record<string, WorkReport>>;

@@ -117,10 +117,10 @@ export interface Sync {
    * Has another process run a peer, where this one does not stay for it.
    *
    * @returns false where this process runs peers itself.
-   * @throws Problem `not_found`, `sync_running`, `forbidden`.
+   * @throws Problem `not_found`, `sync_running`, `forbidden`, or `unavailable` where nobody hears of it.
    */
   ask(request: RequestContext, order: RunOrder): Promise<boolean>;
-  /** Runs the peers of a space whose time has come, `isNudged` all with an interval; no new run begins after the budget. */
+  /** Runs the peers of a space whose time has come, `isNudged` those too that a change of others has left behind; no new run begins after the budget. */
   runDue(space: SpaceRef, budgetMs: number, isNudged?: boolean): Promise<DueReport>;
   /** Whether something that was written is of interest to a peer. */
   isFollowed(space: SpaceRef): Promise<boolean>;
@@ -170,7 +170,7 @@ export function createSync(deps: {
     return toPeer(items[0]);
   }
 
-  function refuseCommand({ transport }: PeerDefinition): void {
+  function refuseCommand({ transport }: { readonly transport: object }): void {
     if (!('command' in transport) || mayStartCommands) return;
     const message =
       'A peer that is a command is started only by a server on the loopback address with embedded engines, or where LAMINA_ALLOW_COMMANDS is 1.';
@@ -317,7 +317,9 @@ export function createSync(deps: {
       const { definition, runId } = await find(request, order.peer);
       refuseCommand(definition);
       if (runId !== null) throw new Problem('sync_running', `Peer ${order.peer} is being run already.`, { runId });
-      await deps.runElsewhere(request, order);
+      await deps.runElsewhere(request, order).catch((error) => {
+        throw new Problem('unavailable', 'The run could not be ordered; try again in a moment.', {}, error);
+      });
       return true;
     },
 
