@@ -320,4 +320,5 @@ const graph: Graph = {
   bundles,
 };
 await writeFile(outFile, JSON.stringify(graph));
+await rm(workFolder, { recursive: true, force: true });
 process.exit(0);
