@@ -1,7 +1,12 @@
 import type { LogEvent, Telemetry } from '../lib/telemetry/telemetry.ts';
 
+/** An event as it is printed. */
+export type Line = { readonly level: LogEvent['level'] } & Readonly<Record<string, unknown>>;
+
 /** Logs as one JSON line an event on standard error; engine calls are left to whoever counts them. */
-export function createConsoleTelemetry(): Telemetry {
+export function createConsoleTelemetry(
+  print: (line: Line) => void = (line) => console.error(JSON.stringify(line)),
+): Telemetry {
   return {
     engineCall() {},
     cacheRead() {},
@@ -9,8 +14,7 @@ export function createConsoleTelemetry(): Telemetry {
     hookEvent() {},
     log(event: LogEvent) {
       const { error, facts, ...rest } = event;
-      const line = { at: new Date().toISOString(), ...rest, ...facts, ...(error === undefined ? {} : describe(error)) };
-      console.error(JSON.stringify(line));
+      print({ at: new Date().toISOString(), ...rest, ...facts, ...(error === undefined ? {} : describe(error)) });
     },
   };
 }

@@ -1,12 +1,10 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Mount } from '../lib/http/mount.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../lib/unified-context-manager.ts';
-import { home } from './runtime.ts';
+import manifest from '../package.json' with { type: 'json' };
 
 /** The version of this release, as clients are told it. */
-export const release = (JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as { version: string }).version;
+export const release = manifest.version;
 
 /** MCP behind the HTTP server. Its SDK is loaded by the first request, and not at all where there is none. */
 export function mcpMounts(deps: {

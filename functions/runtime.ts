@@ -5,6 +5,7 @@ import { systemClock } from '../lib/base/clock.ts';
 import { createIds } from '../lib/base/id.ts';
 import { loadSettings } from '../lib/config/load.ts';
 import type { Settings } from '../lib/config/settings.ts';
+import type { Orders } from '../lib/orders.ts';
 import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
@@ -17,9 +18,10 @@ import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
 import { type EmbedderChoices, openEmbedders, readEmbedders, readProviderAccess } from './embedders.ts';
 import { lockFolder } from './folder-lock.ts';
+import { withLinks } from './links.ts';
 
-/** The repository's own folder, wherever the process was started. */
-export const home = fileURLToPath(new URL('..', import.meta.url));
+/** The repository's own folder, wherever the process was started; on Lambda the folder of the bundle, which is laid out alike. */
+export const home = process.env['LAMBDA_TASK_ROOT'] ?? fileURLToPath(new URL('..', import.meta.url));
 export const migrationsFolder = join(home, 'migrations');
 export const snapshotsFolder = join(home, 'node_modules', '.cache', 'lamina');
 
@@ -46,6 +48,10 @@ export interface Environment {
   readonly publicUrl: string | undefined;
   /** Whether peers may be processes of this machine, wherever the server listens. */
   readonly allowsCommands: boolean;
+  /** Where a function on Lambda asks for what goes on behind its answer; undefined elsewhere. */
+  readonly queues: QueueAccess | undefined;
+  /** What the deployment has found the slot of the default space to be; a function asks for it where nobody says. */
+  readonly defaultSlot: string | undefined;
   readonly settingsPath: string;
   /** Where agents keep their configuration; undefined where nobody says. */
   readonly homeFolder: string | undefined;
@@ -55,8 +61,20 @@ export interface Environment {
   readonly callerFolder: string;
 }
 
+/** Queues of SQS, and who may send there. */
+export interface QueueAccess {
+  readonly indexUrl: string;
+  readonly syncUrl: string;
+  readonly region: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken: string | undefined;
+}
+
 /** @throws Error in one sentence for a value that cannot be. */
-export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
+export function readEnvironment(
+  variables: Readonly<Record<string, string | undefined>> = withLinks(process.env),
+): Environment {
   const text = (name: string) => variables[name]?.trim() || undefined;
   const port = Number(text('PORT') ?? 8787);
   if (!Number.isInteger(port) || port < 0 || port > 65_535)
@@ -86,7 +104,10 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     ownerToken,
     serverUrl: text('LAMINA_URL'),
     publicUrl: readUrl('LAMINA_PUBLIC_URL', text('LAMINA_PUBLIC_URL')),
-    allowsCommands: text('LAMINA_ALLOW_COMMANDS') === '1',
+    // A function has nobody whose programs it could start.
+    allowsCommands: text('LAMINA_ALLOW_COMMANDS') === '1' && text('AWS_LAMBDA_FUNCTION_NAME') === undefined,
+    queues: readQueues(text),
+    defaultSlot: text('LAMINA_DEFAULT_SLOT'),
     settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
     homeFolder,
     stateFolder: stateHome && join(stateHome, 'lamina'),
@@ -98,6 +119,14 @@ function readUrl(name: string, url: string | undefined): string | undefined {
   if (url === undefined) return undefined;
   if (!URL.canParse(url) || !/^https?:/.test(url)) throw new Error(`${name} is ${url}, which is no http(s) URL.`);
   return new URL(url).origin;
+}
+
+function readQueues(text: (name: string) => string | undefined): QueueAccess | undefined {
+  const [indexUrl, syncUrl] = [text('LAMINA_INDEX_QUEUE'), text('LAMINA_SYNC_QUEUE')];
+  const [region, accessKeyId] = [text('AWS_REGION'), text('AWS_ACCESS_KEY_ID')];
+  const secretAccessKey = text('AWS_SECRET_ACCESS_KEY');
+  if (!indexUrl || !syncUrl || !region || !accessKeyId || !secretAccessKey) return undefined;
+  return { indexUrl, syncUrl, region, accessKeyId, secretAccessKey, sessionToken: text('AWS_SESSION_TOKEN') };
 }
 
 function readWeaviate(text: (name: string) => string | undefined): WeaviateAddress | undefined {
@@ -127,12 +156,27 @@ export interface Runtime {
   close(): Promise<void>;
 }
 
-/** Opens the store that the environment describes: PostgreSQL by its URL, else the embedded one in its folder. */
+/**
+ * Opens the store that the environment describes: PostgreSQL by its URL, else the embedded one in its folder.
+ *
+ * @param deps.orders where work is asked for that this process does not do itself.
+ * @param deps.isDeployed whether it is a function that is frozen between its requests: the deployment has migrated, so
+ *   nothing is asked at the start, and no connection to a peer is kept for later.
+ * @param deps.databaseMs how long a call of PostgreSQL may take; the driver's default when absent.
+ */
 export async function openRuntime(
   environment: Environment,
-  deps: { telemetry: Telemetry; progress?: (what: string) => void },
+  deps: {
+    telemetry: Telemetry;
+    progress?: (what: string) => void;
+    orders?: Orders | undefined;
+    isDeployed?: boolean;
+    databaseMs?: number;
+  },
 ): Promise<Runtime> {
-  const settings = await loadSettings(environment.settingsPath);
+  const { isDeployed = false } = deps;
+  const loaded = await loadSettings(environment.settingsPath);
+  const settings = isDeployed ? { ...loaded, sync: { ...loaded.sync, idleSeconds: 0 } } : loaded;
   const metrics = createMetrics();
   const telemetry = tellAll(deps.telemetry, metrics);
   const unlock = await lockData(environment);
@@ -152,6 +196,8 @@ export async function openRuntime(
       embedders,
       engine,
       ownerToken,
+      orders: deps.orders,
+      defaultSlot: isDeployed ? environment.defaultSlot : undefined,
       // Who can reach the server from elsewhere must not start programs here.
       mayStartCommands:
         environment.allowsCommands || (isLoopback(environment.host) && environment.databaseUrl === undefined),
@@ -172,11 +218,18 @@ export async function openRuntime(
 
 async function openDatabase(
   environment: Environment,
-  deps: { telemetry: Telemetry; progress?: (what: string) => void },
+  deps: { telemetry: Telemetry; progress?: (what: string) => void; isDeployed?: boolean; databaseMs?: number },
 ): Promise<Database> {
   const { databaseUrl, neonEndpoint, dataFolder } = environment;
   if (databaseUrl !== undefined) {
-    const database = createNeonDatabase({ url: databaseUrl, endpoint: neonEndpoint, telemetry: deps.telemetry });
+    const { telemetry, databaseMs: timeoutMs } = deps;
+    const database = createNeonDatabase({
+      url: databaseUrl,
+      endpoint: neonEndpoint,
+      telemetry,
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    });
+    if (deps.isDeployed) return database;
     deps.progress?.('checking the schema');
     await migrate(database, migrationsFolder);
     return database;

@@ -18,10 +18,11 @@ import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.t
 import { type CachingReport, readStatistics, reportCaching, type Statistics } from './contexts/statistics.ts';
 import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
-import { createFactory, type Factory, type Queue, type WorkReport } from './factory/factory.ts';
+import { createFactory, type Factory, type WorkReport } from './factory/factory.ts';
 import { checkHealth, type Health } from './health.ts';
 import { createMemory, type Memory } from './memory/memory.ts';
 import { graphLens } from './memory/peer-lens.ts';
+import type { Orders } from './orders.ts';
 import type { Database } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
@@ -104,8 +105,8 @@ export interface UnifiedContextManager {
   reconcile(options: TaskOptions): Promise<Record<string, { changes: number; isUnfinished: boolean }>>;
   /** Brings the search index of one space, or of all of them, up to what was written. */
   index(options: TaskOptions): Promise<Record<string, IndexReport>>;
-  /** Runs the peers of one space, or of all of them, whose time has come. */
-  synchronise(options: TaskOptions): Promise<Record<string, DueReport>>;
+  /** Runs the peers of one space, or of all of them, whose time has come; `isNudged` those too that a change has left behind. */
+  synchronise(options: TaskOptions & { readonly isNudged?: boolean }): Promise<Record<string, DueReport>>;
   /** Makes contexts of the hook events that one space, or all of them, received. */
   work(options: TaskOptions): Promise<Record<string, WorkReport>>;
   /** Makes the search index of one space, or of all of them, anew, beside live traffic. */
@@ -135,17 +136,26 @@ export async function createUnifiedContextManager(deps: {
   ownerToken?: string | undefined;
   /** Whether a peer may be a process of this machine; not when absent. */
   mayStartCommands?: boolean;
-  /** Where events are told of that this process will not work itself. */
-  queue?: Queue | undefined;
+  /** Where work is asked for that this process does not do itself: it ends with the answer. */
+  orders?: Orders | undefined;
+  /** The slot of the default space where that is known to be there, so that nothing is asked at the start. */
+  defaultSlot?: string | undefined;
 }): Promise<UnifiedContextManager> {
   const { database, settings = defaultSettings, telemetry = noTelemetry, clock = systemClock } = deps;
   const ids = deps.ids ?? createIds({ clock });
   const metrics = deps.metrics ?? createMetrics();
   const nudges = createNudges();
+  const { orders } = deps;
+  /** Whoever gave the orders waits for what is on its way. */
+  const orderIndexing = ({ space, slot }: SpaceRef) =>
+    orders
+      ?.send({ space, slot, task: 'index' })
+      .catch((error) => telemetry.log({ level: 'warn', event: 'order.failed', facts: { space }, error }));
   const onChanged = (of: SpaceRef) => {
     nudges.nudge(of.space);
     indexing.wake(of);
     sync.wake(of);
+    void orderIndexing(of);
   };
   const limits = settings.cache;
   const { touchedItems: items, marks, listedItems: listed, replyBytes } = limits;
@@ -197,6 +207,7 @@ export async function createUnifiedContextManager(deps: {
     feed,
     connectors,
     mayStartCommands: deps.mayStartCommands ?? false,
+    runElsewhere: orders && (({ space, slot }, run) => orders.send({ space, slot, task: 'run', ...run })),
     settings,
     telemetry: tellAll(telemetry, metrics),
     clock,
@@ -211,7 +222,7 @@ export async function createUnifiedContextManager(deps: {
     ids,
     settings,
     telemetry: tellAll(telemetry, metrics),
-    queue: deps.queue,
+    queue: orders && { send: ({ space, slot }) => orders.send({ space, slot, task: 'work' }) },
   });
   const { ownerToken } = deps;
   const access = createAccess({
@@ -224,7 +235,8 @@ export async function createUnifiedContextManager(deps: {
     committing: contexts.committing,
     forgetVectors: vectors.forgetSpace,
   });
-  await access.prepare();
+  if (deps.defaultSlot === undefined) await access.prepare();
+  else access.credentials.openedDefault(deps.defaultSlot);
   const resumeAfter = new Map<string, string>();
 
   return {
@@ -282,7 +294,8 @@ export async function createUnifiedContextManager(deps: {
       return inSpaces('index', options, (space, budgetMs) => indexing.index(space, budgetMs));
     },
 
-    synchronise: (options) => inSpaces('synchronise', options, (space, budgetMs) => sync.runDue(space, budgetMs)),
+    synchronise: ({ isNudged, ...options }) =>
+      inSpaces('synchronise', options, (space, budgetMs) => sync.runDue(space, budgetMs, isNudged)),
 
     work: (options) => inSpaces('work', options, (space, budgetMs) => factory.work(space, budgetMs)),
 

@@ -93,6 +93,9 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/factory',
     'lib',
   ],
+  'functions/lambda': ['lib/base', 'lib/contexts', 'lib/telemetry', 'lib/postgres', 'lib/http', 'lib', 'functions'],
+  infra: ['lib/config', 'lib/postgres'],
+  'infra/graph': ['lib/config', 'functions/lambda', 'functions'],
   tools: [
     'lib',
     'lib/contexts',
@@ -119,12 +122,14 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   '@modelcontextprotocol/client/stdio': ['lib/memory'],
   '@modelcontextprotocol/server/stdio': ['functions'],
   hono: ['lib/http'],
+  'hono/aws-lambda': ['functions/lambda'],
+  'aws-lambda': ['functions/lambda'],
   'prom-client': ['lib/telemetry'],
   '@orama/stemmers/english': ['lib/search'],
   'lru-cache': ['lib/access', 'lib/cache', 'lib/mcp', 'lib/search'],
   yaml: ['lib/config'],
-  zod: ['lib/http', 'lib/mcp', 'lib/config', 'lib/search/embedders', 'tools'],
-  aws4fetch: ['lib/search/embedders'],
+  zod: ['lib/http', 'lib/mcp', 'lib/config', 'lib/search/embedders', 'functions/lambda', 'tools'],
+  aws4fetch: ['lib/search/embedders', 'functions/lambda'],
   ky: ['lib/search/embedders'],
   'p-map': ['lib/search/embedders', 'lib/search/engines'],
   'weaviate-client': ['lib/search/engines'],
@@ -141,9 +146,9 @@ const imports: Import[] = [];
 const texts = new Map<string, string>();
 
 beforeAll(async () => {
-  for (const root of ['lib', 'functions', 'tools']) {
+  for (const root of ['lib', 'functions', 'infra', 'tools']) {
     for (const entry of await readdir(join(home, root), { recursive: true })) {
-      if (!entry.endsWith('.ts')) continue;
+      if (!entry.endsWith('.ts') || entry.startsWith('node_modules')) continue;
       const file = join(root, entry);
       const text = await readFile(join(home, file), 'utf8');
       texts.set(file, text);
@@ -168,7 +173,7 @@ describe('the architecture', () => {
 
   test('imports go down only', () => {
     const wrong = imports
-      .filter(({ target }) => /^(lib|functions|tools|test|bench)\b/.test(target))
+      .filter(({ target }) => /^(lib|functions|infra|tools|test|bench)\b/.test(target))
       .filter(({ folder, target }) => dirname(target) !== folder && !allowed[folder]?.includes(dirname(target)));
     expect(wrong.map(({ file, target }) => `${file} → ${target}`)).toEqual([]);
   });
@@ -195,7 +200,7 @@ describe('the architecture', () => {
 
   test('each vendor has one home', () => {
     const wrong = imports
-      .filter(({ target }) => !/^(lib|functions|tools|node:)/.test(target))
+      .filter(({ target }) => !/^(lib|functions|infra|tools|node:|package\.json$)/.test(target))
       .filter(({ folder, target }) => !vendors[target]?.some((one) => one === folder));
     expect(wrong.map(({ file, target }) => `${file} → ${target}`)).toEqual([]);
   });
@@ -220,7 +225,8 @@ describe('the architecture', () => {
 
   test('the environment is read in one place', () => {
     const readers = [...texts].filter(([, text]) => text.includes('process.env')).map(([file]) => file);
-    expect(readers).toEqual(['functions/runtime.ts']);
+    // What deploys is told by whoever deploys.
+    expect(readers.filter((file) => !file.startsWith('infra/'))).toEqual(['functions/runtime.ts']);
   });
 
   test('nothing is left for later', () => {

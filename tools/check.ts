@@ -1,4 +1,4 @@
-// npm run check: types, lint, unused code, documents that must follow the code, the OpenAPI document, the architecture.
+// npm run check: types, lint, unused code, documents that must follow the code, the OpenAPI document, the architecture, the resource graph.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createConfig, lint } from '@redocly/openapi-core';
@@ -46,6 +46,7 @@ const checks: readonly Check[] = [
   tool('documents', 'tools/generate.ts', ['--check']),
   openapi,
   tool('architecture', 'node_modules/vitest/vitest.mjs', ['run', 'test/architecture.test.ts']),
+  tool('resource graph', 'infra/graph/graph.ts', ['--check']),
 ];
 
 let failed = 0;

@@ -72,8 +72,8 @@ export interface Access {
   /** @throws Problem `not_found`, or `unprocessable` for the space of the server itself. */
   deleteSpace(request: RequestContext, name: string, idempotency?: Idempotency): Promise<void>;
   listSpaces(page: { after?: string | undefined; limit: number }): Promise<Space[]>;
-  /** Makes the default space where it is missing. */
-  prepare(): Promise<void>;
+  /** Makes the default space where it is missing. @returns its slot, which it keeps. */
+  prepare(): Promise<string>;
 }
 
 export function createAccess(deps: {
@@ -171,7 +171,9 @@ export function createAccess(deps: {
     listSpaces: (page) => readSpaces(database, page),
 
     async prepare() {
-      credentials.openedDefault(await insertSpace(database, defaultSpace));
+      const slot = await insertSpace(database, defaultSpace);
+      credentials.openedDefault(slot);
+      return slot;
     },
   };
 }

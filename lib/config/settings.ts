@@ -602,6 +602,44 @@ export const settingsSchema = z
       })
       .prefault({})
       .describe('Thresholds above which operators are warned.'),
+    alarms: z
+      .strictObject({
+        emails: z
+          .array(z.email())
+          .max(20)
+          .default([])
+          .describe('Who is written to when an alarm of a deployment on AWS goes off or is over.'),
+        minutes: z.int().min(1).max(60).default(5).describe('How long an alarm gathers before it judges, in minutes.'),
+        functionErrors: z
+          .int()
+          .min(1)
+          .default(1)
+          .describe('Invocations of a function that failed: an error nobody caught, its time or its memory was over.'),
+        loggedErrors: z.int().min(1).default(5).describe('Errors that a function has logged and gone on after.'),
+        throttles: z.int().min(1).default(10).describe('Requests to the API that found no function free.'),
+        apiFailures: z.int().min(1).default(5).describe('Answers of the API with a status of 500 or more.'),
+        apiMs: z
+          .number()
+          .positive()
+          .max(60_000)
+          .default(3000)
+          .describe(
+            'What 95 of 100 answers of the API take at most, in milliseconds, those included that wait for changes.',
+          ),
+        queueSeconds: z
+          .int()
+          .min(1)
+          .max(1_209_600)
+          .default(300)
+          .describe('How long the oldest message of a queue has waited, in seconds.'),
+        deadLetters: z.int().min(1).default(1).describe('Messages that were given up and lie in a dead-letter queue.'),
+        logDays: z
+          .literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653])
+          .default(30)
+          .describe('How long CloudWatch keeps logs, in days; it knows only these numbers.'),
+      })
+      .prefault({})
+      .describe('What a deployment on AWS raises an alarm about, each from this number on: see docs/deploy.md.'),
   })
   .prefault({});
 

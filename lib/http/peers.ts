@@ -268,6 +268,9 @@ export const peerRoutes: readonly Route[] = [
     async handle({ manager, request, params: { name: of }, body }) {
       const { dryRun: isDry = false, force: isForced = false } = body ?? {};
       const id = manager.ids.sortable();
+      if (!isDry && (await manager.sync.ask(request, { peer: of, runId: id, isForced }))) {
+        return { status: 202, body: printPlain({ runId: id }) };
+      }
       const run = manager.sync.run(request, of, { isDry, isForced, trigger: 'request', runId: id });
       // Only what is noted can be told of later.
       if (isDry) return { body: printPlain(reportMembers(await run)) };

@@ -62,6 +62,13 @@ export interface RunReport extends Counts {
   readonly tookMs: number;
 }
 
+/** A run that was asked for, for whoever carries it out. */
+export interface RunOrder {
+  readonly peer: string;
+  readonly runId: string;
+  readonly isForced: boolean;
+}
+
 /** Synchronisation with peers: stores of other programs that hold some of the same. */
 export interface Sync {
   readonly conflicts: Conflicts;
@@ -106,8 +113,17 @@ export interface Sync {
     request: RequestContext,
     page: { readonly peer: string; readonly before?: string | undefined; readonly limit: number },
   ): Promise<readonly RunEntry[]>;
-  /** Runs the peers of a space whose time has come; no new run begins after the budget. */
-  runDue(space: SpaceRef, budgetMs: number): Promise<DueReport>;
+  /**
+   * Has another process run a peer, where this one does not stay for it.
+   *
+   * @returns false where this process runs peers itself.
+   * @throws Problem `not_found`, `sync_running`, `forbidden`, or `unavailable` where nobody hears of it.
+   */
+  ask(request: RequestContext, order: RunOrder): Promise<boolean>;
+  /** Runs the peers of a space whose time has come, `isNudged` those too that a change of others has left behind; no new run begins after the budget. */
+  runDue(space: SpaceRef, budgetMs: number, isNudged?: boolean): Promise<DueReport>;
+  /** Whether something that was written is of interest to a peer. */
+  isFollowed(space: SpaceRef): Promise<boolean>;
   /**
    * From now on the peers that have an interval are run when they are due and soon after a write, for a process that stays.
    *
@@ -128,6 +144,8 @@ export function createSync(deps: {
   feed: Feed;
   connectors: Connectors;
   mayStartCommands: boolean;
+  /** Has a run carried out by a process that stays for it; absent where this one does. */
+  runElsewhere?: ((space: SpaceRef, order: RunOrder) => Promise<void>) | undefined;
   settings: Settings;
   telemetry: Telemetry;
   clock: Clock;
@@ -152,7 +170,7 @@ export function createSync(deps: {
     return toPeer(items[0]);
   }
 
-  function refuseCommand({ transport }: PeerDefinition): void {
+  function refuseCommand({ transport }: { readonly transport: object }): void {
     if (!('command' in transport) || mayStartCommands) return;
     const message =
       'A peer that is a command is started only by a server on the loopback address with embedded engines, or where LAMINA_ALLOW_COMMANDS is 1.';
@@ -294,8 +312,23 @@ export function createSync(deps: {
       return runs;
     },
 
-    async runDue(space, budgetMs) {
-      const report = await runDue(space, { isNudged: false, budgetMs });
+    async ask(request, order) {
+      if (deps.runElsewhere === undefined) return false;
+      const { definition, runId } = await find(request, order.peer);
+      refuseCommand(definition);
+      if (runId !== null) throw new Problem('sync_running', `Peer ${order.peer} is being run already.`, { runId });
+      await deps.runElsewhere(request, order).catch((error) => {
+        throw new Problem('unavailable', 'The run could not be ordered; try again in a moment.', {}, error);
+      });
+      return true;
+    },
+
+    async isFollowed(space) {
+      return (await readDue(database, systemRequest(space, 'sync'), true)).names.length > 0;
+    },
+
+    async runDue(space, budgetMs, isNudged = false) {
+      const report = await runDue(space, { isNudged, budgetMs });
       following.note(space, report);
       return report;
     },

@@ -1,0 +1,27 @@
+import type { StreamifyHandler } from 'aws-lambda';
+import { streamHandle } from 'hono/aws-lambda';
+import { createApp } from '../../lib/http/app.ts';
+import { documentRoutes } from '../../lib/http/documents.ts';
+import { routes } from '../../lib/http/routes.ts';
+import { mcpMounts } from '../mcp-mounts.ts';
+import { asSent } from './request.ts';
+import { start } from './start.ts';
+
+const { manager, settings, environment, telemetry, queue } = await start();
+const { publicUrl } = environment;
+const app = createApp({
+  manager,
+  routes: [...routes, ...documentRoutes(settings)],
+  telemetry,
+  mounts: mcpMounts({ manager, telemetry, publicUrl, isLocal: false }),
+});
+// Node loads what requests and answers are made of with the first of them.
+await app.request('/healthz');
+// Hono's own type of it is that of a handler that does not stream.
+const answer = streamHandle(app) as unknown as StreamifyHandler;
+
+/** Answers over HTTP, streaming; what was ordered on the way is sent before the function is frozen. */
+export const handler = awslambda.streamifyResponse(async (event, stream, context) => {
+  await answer(asSent(event), stream, context);
+  await queue.settled();
+});

@@ -1,0 +1,76 @@
+import type { SQSBatchResponse, SQSEvent } from 'aws-lambda';
+import { z } from 'zod';
+import type { Order } from '../../lib/orders.ts';
+import type { Telemetry } from '../../lib/telemetry/telemetry.ts';
+
+const space = { space: z.string().min(1).max(200), slot: z.string().min(1).max(240) };
+const orderSchema = z
+  .discriminatedUnion('task', [
+    z.strictObject({ task: z.literal('index'), ...space }),
+    z.strictObject({ task: z.literal('work'), ...space }),
+    z.strictObject({ task: z.literal('synchronise'), ...space }),
+    z.strictObject({
+      task: z.literal('run'),
+      ...space,
+      peer: z.string().min(1).max(200),
+      runId: z.string().min(1).max(60),
+      isForced: z.boolean(),
+    }),
+  ])
+  .refine((order) => order.slot.startsWith(`${order.space}@`), { error: 'is not of this space', path: ['slot'] });
+
+// What is left for the answer, and for a step that was begun before the budget was over.
+const answerMs = 5000;
+
+/**
+ * Carries out the orders of a batch one after another, equal ones once, and tells SQS of those messages alone that failed: they
+ * come again, and in the end lie in the dead-letter queue. One that is no order fails at once.
+ *
+ * @param deps.carryOut no new step of it begins after the budget.
+ * @param deps.leftMs how long the function may still run.
+ */
+export async function takeBatch(
+  { Records: records }: SQSEvent,
+  deps: {
+    telemetry: Telemetry;
+    carryOut: (order: Order, budgetMs: number) => Promise<void>;
+    leftMs: () => number;
+  },
+): Promise<SQSBatchResponse> {
+  const { telemetry, carryOut, leftMs } = deps;
+  const failed: string[] = [];
+  const messages = new Map<string, { readonly order: Order; readonly ids: string[] }>();
+  for (const { messageId, body } of records) {
+    const order = readOrder(body);
+    if (order === undefined) {
+      failed.push(messageId);
+      telemetry.log({ level: 'error', event: 'order.unreadable', facts: { messageId } });
+      continue;
+    }
+    const name = JSON.stringify(order);
+    const known = messages.get(name) ?? { order, ids: [] };
+    known.ids.push(messageId);
+    messages.set(name, known);
+  }
+  let rest = messages.size;
+  for (const { order, ids } of messages.values()) {
+    const budgetMs = (leftMs() - answerMs) / rest--;
+    const { space, task } = order;
+    try {
+      if (budgetMs <= 0) throw new Error('There is no time left for it.');
+      await carryOut(order, budgetMs);
+    } catch (error) {
+      failed.push(...ids);
+      telemetry.log({ level: 'warn', event: 'order.failed', facts: { space, task, messages: ids.length }, error });
+    }
+  }
+  return { batchItemFailures: failed.map((itemIdentifier) => ({ itemIdentifier })) };
+}
+
+function readOrder(body: string): Order | undefined {
+  try {
+    return orderSchema.safeParse(JSON.parse(body)).data;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,79 @@
+import { cp } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { SecretEnvironment } from './secrets.ts';
+import type { Stage } from './stage.ts';
+
+/** A function, and where it logs. */
+export interface Made {
+  readonly name: string;
+  readonly fn: sst.aws.Function;
+  readonly logs: aws.cloudwatch.LogGroup;
+}
+
+type Wanted = Pick<sst.aws.FunctionArgs, 'description' | 'url' | 'streaming' | 'retries'> & {
+  /** Of `functions/lambda/`. */
+  readonly entry: string;
+  readonly memory: `${number} MB`;
+  readonly seconds: number;
+  readonly secrets: SecretEnvironment;
+  readonly variables?: Record<string, $util.Input<string>>;
+  readonly permissions?: { actions: string[]; resources: $util.Input<string>[] }[];
+  /** What of the repository it reads beside its code, and where that lies in its bundle. */
+  readonly files?: Readonly<Record<string, string>>;
+};
+
+/** What every entry that opens the store reads. */
+const storeFiles = { 'config/context.yaml': 'config/context.yaml', 'lib/search/embedders/words.bin': 'words.bin' };
+
+/** One function, as all of them are made: of our own bundle, on arm64, with a log of its own and no more rights than it needs. */
+export function createFunction({ settings, embedder }: Stage, name: string, wanted: Wanted): Made {
+  const { entry, memory, seconds, secrets, variables = {}, permissions = [], files = {}, ...rest } = wanted;
+  const logs = new aws.cloudwatch.LogGroup(`${name}Logs`, {
+    name: `/aws/lambda/${$app.name}-${$app.stage}-${name}`,
+    retentionInDays: settings.alarms.logDays,
+  });
+  const fn = new sst.aws.Function(name, {
+    ...rest,
+    handler: `functions/lambda/${entry}.handler`,
+    runtime: 'nodejs24.x',
+    architecture: 'arm64',
+    memory,
+    timeout: `${seconds} seconds`,
+    link: [secrets],
+    environment: { ...variables, ...(embedder === undefined ? {} : { LAMINA_EMBEDDER: embedder }) },
+    permissions: [
+      // The log group is there already, and the streams are those of this one alone.
+      { actions: ['logs:CreateLogStream', 'logs:PutLogEvents'], resources: [$interpolate`${logs.arn}:*`] },
+      ...permissions,
+      ...bedrockPermissions(embedder),
+    ],
+    hook: {
+      // `copyFiles` would put a file into the archive twice.
+      async postbuild(folder) {
+        for (const [from, to] of Object.entries({ ...storeFiles, ...files })) {
+          await cp(join($cli.paths.root, from), join(folder, to), { recursive: true });
+        }
+      },
+    },
+    logging: { logGroup: logs.name, format: 'json' },
+    // What is loaded late stays out of what is read at the start only where the bundle is split.
+    nodejs: { minify: true, splitting: true },
+    transform: {
+      role(args) {
+        // AWS's own policy for logs is one for all log groups, and SST lets the whole account take the role.
+        args.managedPolicyArns = [];
+        args.assumeRolePolicy = aws.iam.assumeRolePolicyForPrincipal({ Service: 'lambda.amazonaws.com' });
+      },
+    },
+  });
+  return { name, fn, logs };
+}
+
+/** `bedrock:<model>[:<dimensions>]` is asked with the rights of the function. */
+function bedrockPermissions(embedder: string | undefined) {
+  const models = (embedder ?? '').split(',').flatMap((one) => /^bedrock:(.+?)(:\d+)?$/.exec(one.trim())?.[1] ?? []);
+  if (models.length === 0) return [];
+  const { region } = aws.getRegionOutput();
+  const resources = models.map((model) => $interpolate`arn:aws:bedrock:${region}::foundation-model/${model}`);
+  return [{ actions: ['bedrock:InvokeModel'], resources }];
+}

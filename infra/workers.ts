@@ -1,0 +1,35 @@
+import { createFunction, type Made } from './functions.ts';
+import { workerSeconds } from './queues.ts';
+import { ordering, type Running } from './running.ts';
+import type { Stage } from './stage.ts';
+
+// Of one queue at once. More of them would only race for the same spaces.
+const concurrency = 10;
+
+/** Those who take orders from the queues. */
+export function createWorkers(stage: Stage, running: Running): { index: Made; sync: Made } {
+  const create = (name: string, queue: sst.aws.Queue, memory: `${number} MB`) => {
+    const { permissions, ...rest } = ordering(running);
+    const made = createFunction(stage, name, {
+      ...rest,
+      entry: 'orders',
+      description: `Takes orders from ${name === 'IndexWorker' ? 'the queue of the search index' : 'the queue of peers and hook events'}`,
+      memory,
+      seconds: workerSeconds,
+      permissions: [
+        ...permissions,
+        {
+          actions: ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:ChangeMessageVisibility', 'sqs:GetQueueAttributes'],
+          resources: [queue.arn],
+        },
+      ],
+    });
+    queue.subscribe(made.fn.arn, {
+      batch: { size: 10, window: '1 second', partialResponses: true },
+      transform: { eventSourceMapping: { scalingConfig: { maximumConcurrency: concurrency } } },
+    });
+    return made;
+  };
+  const { index, sync } = running.queues;
+  return { index: create('IndexWorker', index, '1024 MB'), sync: create('SyncWorker', sync, '512 MB') };
+}
