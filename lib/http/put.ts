@@ -1,4 +1,4 @@
-import { parseJson, type RawJson } from '../base/json-parse.ts';
+import { checkJson, type RawJson } from '../base/json-parse.ts';
 import { invalid } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import { checkMetadata, unstorable } from '../contexts/metadata.ts';
@@ -56,7 +56,7 @@ export function toRawContent(
 ): NonNullable<PutOperation['content']> {
   const text = decodeUtf8(bytes);
   if (isTextType(contentType)) requireNoNul(text, '');
-  else parseJson(text);
+  else checkJson(text);
   return sized(bytes, contentType, limits);
 }
 
