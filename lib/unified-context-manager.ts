@@ -16,6 +16,7 @@ import { createReconciling } from './contexts/reconciling.ts';
 import { createReports } from './contexts/reports.ts';
 import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.ts';
 import { type CachingReport, readStatistics, reportCaching, type Statistics } from './contexts/statistics.ts';
+import { createUploads, type Uploads } from './contexts/uploads.ts';
 import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
 import { createFactory, type Factory, type WorkReport } from './factory/factory.ts';
@@ -69,6 +70,8 @@ export interface UnifiedContextManager {
   readonly contexts: Contexts;
   /** Versions, differences, restore, pins, erasure. */
   readonly history: History;
+  /** Contents that are too large for one request. */
+  readonly uploads: Uploads;
   /** Writes computed from what is stored: patches and merges. */
   readonly revisions: Revisions;
   /** The knowledge graph of the memory tools. */
@@ -197,7 +200,8 @@ export async function createUnifiedContextManager(deps: {
     warm: (space, wanted) => warming.warm(space, wanted),
     invalidate: (request, what, idempotency) => invalidateContexts({ database, contexts }, request, what, idempotency),
   };
-  const revisions = createRevisions({ contexts, settings });
+  const uploads = createUploads({ database, contexts, ids, settings });
+  const revisions = createRevisions({ contexts, uploads, settings });
   const memory = createMemory({ database, cache, contexts, settings });
   const search = createSearch({ ...indexer, database, cache, contexts, settings });
   const feed = createFeed({ database, nudges });
@@ -242,6 +246,7 @@ export async function createUnifiedContextManager(deps: {
   return {
     contexts,
     history,
+    uploads,
     revisions,
     memory,
     search,

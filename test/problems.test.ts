@@ -53,6 +53,12 @@ const ways: Record<ProblemCode, () => Promise<Reply>> = {
     await put(newId(), { content: 1 }, headers);
     return put(newId(), { content: 1 }, headers);
   },
+  rate_limited: async () => {
+    const few = await openStore(pgliteEngine, { settings: { limits: { uploads: 1 } } });
+    const begin = () => few.send('POST', '/v1/uploads', { body: { sizeBytes: 1, contentType: 'text/plain' } });
+    await begin();
+    return begin();
+  },
   sync_running: async () => {
     // A peer that does not answer holds its run.
     const silent = createServer(() => {});

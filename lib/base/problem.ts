@@ -24,6 +24,7 @@ const table = {
   range_not_satisfiable: { status: 416, title: 'The range lies outside the content', retry: false },
   unprocessable: { status: 422, title: 'The request cannot be carried out as it stands', retry: false },
   parent_not_found: { status: 422, title: 'The parent does not exist', retry: false },
+  rate_limited: { status: 429, title: 'Too much at once', retry: true },
   internal: { status: 500, title: 'Something went wrong here', retry: true },
   unavailable: { status: 503, title: 'The store cannot be reached', retry: true },
 } as const satisfies Record<string, { status: number; title: string; retry: boolean }>;
@@ -58,6 +59,7 @@ export class Problem extends Error {
 
   /** Seconds after which the same request may succeed; absent when repeating it cannot help. */
   get retryAfterSeconds(): number | undefined {
+    if (this.code === 'rate_limited') return Number(this.facts['retryAfterSeconds'] ?? 1);
     return table[this.code].retry && this.code === 'unavailable' ? 1 : undefined;
   }
 }

@@ -44,7 +44,22 @@ export const settingsSchema = z
           .min(1024)
           .max(4_194_304)
           .default(4_194_304)
-          .describe('Largest request body after decoding, and the most content an answer holds inline, in bytes.'),
+          .describe(
+            'Largest request body after decoding, and the most content an answer holds inline, in bytes. Larger contents come by uploads, whose parts have 4 MiB whatever this is.',
+          ),
+        uploads: z.int().min(1).max(100_000).default(64).describe('How many uploads of a space may be open at once.'),
+        uploadsBytes: z
+          .int()
+          .min(10_485_760)
+          .max(1_099_511_627_776)
+          .default(268_435_456)
+          .describe('How large the open uploads of a space may be together, as they were announced, in bytes.'),
+        uploadHours: z
+          .number()
+          .positive()
+          .max(8760)
+          .default(24)
+          .describe('After this many hours an upload that no write has named is gone.'),
         metadataBytes: z
           .int()
           .min(256)

@@ -8,11 +8,25 @@ export interface Precondition {
   readonly ifAbsent?: true | undefined;
 }
 
+/** A content whose bytes are in the database already. */
+export interface UploadedContent {
+  /** The upload's. */
+  readonly id: string;
+  /** SHA-256 of the whole, 64 hexadecimal digits. */
+  readonly hash: string;
+  readonly sizeBytes: number;
+  readonly contentType: string;
+  /** SHA-256 of each part, in order: as it was looked at. */
+  readonly parts: readonly string[];
+}
+
 /** Makes a version. What is absent keeps the head's; without a live head it takes the default. */
 export interface PutOperation extends Precondition {
   readonly op: 'put';
   readonly id: string;
   readonly content?: { readonly bytes: Uint8Array; readonly contentType: string } | undefined;
+  /** An upload that was looked at: the content, where none is beside it. The write uses it up. */
+  readonly upload?: UploadedContent | undefined;
   readonly kind?: string | undefined;
   /** Null clears it. */
   readonly parentId?: string | null | undefined;

@@ -23,6 +23,21 @@ export const gone = (context: ContextHead) =>
     version: context.version,
   });
 
+/** Without its id, as a write tells it. */
+export const uploadUnknown = (upload?: string) =>
+  new Problem('not_found', `There is no such upload; it never was, was given up, has expired or is used up.`, {
+    ...(upload === undefined ? {} : { upload }),
+  });
+
+export const uploadUsed = (upload: string, usedBy: { readonly id: string; readonly version: number }) =>
+  new Problem('not_found', `Upload ${upload} was used up by version ${usedBy.version} of context ${usedBy.id}.`, {
+    upload,
+    usedBy,
+  });
+
+export const uploadChanged = () =>
+  new Problem('unprocessable', 'A part of the upload was replaced while it was looked at; send the write again.');
+
 /** The facts of a 412: which version the head has now. */
 export function versionConflict(id: string, head: ContextHead | null | undefined, facts: object = {}): Problem {
   const currentVersion = head === null || head === undefined || head.state === 'erased' ? 0 : head.version;
@@ -45,6 +60,11 @@ export function toProblem(refusal: Refusal): Problem {
       return versionConflict(id, head);
     case 'content_required':
       return invalid('/content', `is required, since there is no context ${id} whose content could be kept`);
+    case 'upload_unknown':
+    case 'upload_used':
+      return uploadUnknown();
+    case 'upload_changed':
+      return uploadChanged();
     case 'not_found':
       return contextNotFound(id);
     case 'gone':
@@ -71,8 +91,10 @@ export function toProblem(refusal: Refusal): Problem {
   }
 }
 
-export function contextTooLarge(sizeBytes: number, limitBytes: number): Problem {
-  return new Problem('context_too_large', `The content has ${sizeBytes} bytes; the limit is ${limitBytes}.`, {
+/** @param advice what else whoever sent it may do. */
+export function contextTooLarge(sizeBytes: number, limitBytes: number, advice?: string): Problem {
+  const detail = `The content has ${sizeBytes} bytes; the limit is ${limitBytes}.`;
+  return new Problem('context_too_large', advice === undefined ? detail : `${detail} ${advice}`, {
     sizeBytes,
     limitBytes,
   });

@@ -6,7 +6,7 @@ import type { Operation } from './operation.ts';
 import type { RequestContext } from './request.ts';
 import { type ChangeJson, type HeadJson, jsonColumn, type PartsJson, spaceRow, toChange, toContext } from './rows.ts';
 
-/** How an operation ended; the last nine are refusals. */
+/** How an operation ended; from `exists` on they are refusals. */
 export type Outcome =
   | 'created'
   | 'updated'
@@ -15,6 +15,9 @@ export type Outcome =
   | 'exists'
   | 'stale'
   | 'content_required'
+  | 'upload_unknown'
+  | 'upload_used'
+  | 'upload_changed'
   | 'not_found'
   | 'gone'
   | 'version_not_found'

@@ -4,6 +4,7 @@ import type { Principal } from '../access/credentials.ts';
 import { reaches } from '../access/scopes.ts';
 import { sha256 } from '../base/hash.ts';
 import { invalid, Problem } from '../base/problem.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Idempotency } from '../contexts/written.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
@@ -103,7 +104,7 @@ async function serveRoute(
   const params = route.params === undefined ? noParams : check(route.params, pathParams, '');
   const query = check(route.query ?? noQuery, readQuery(http.url), '');
   const { bytes, contentType } =
-    route.body === undefined ? noBody : await takeBody(route.body, http, manager.settings.limits.inlineBytes);
+    route.body === undefined ? noBody : await takeBody(route.body, http, manager.settings.limits);
   const schema = route.body?.schema;
   const body =
     schema === undefined
@@ -154,15 +155,21 @@ function requireScope(principal: Principal, { scope }: Route): Principal {
   return principal;
 }
 
-async function takeBody(body: NonNullable<Route['body']>, http: Request, bytesMax: number) {
+async function takeBody(body: NonNullable<Route['body']>, http: Request, limits: Settings['limits']) {
   const header = http.headers.get('content-type');
+  const bytesMax = body.bytesMax ?? limits.inlineBytes;
+  const advice = body.isContent && limits.contextBytes > bytesMax ? uploadAdvice(limits.contextBytes) : undefined;
+  if (body.isAnyType) return { bytes: await readBody(http, bytesMax), contentType: 'application/octet-stream' };
   if (header === null && body.isOptional) {
     const bytes = await readBody(http, bytesMax);
     return bytes.length === 0 ? noBody : { bytes, contentType: requireType(header, body.types) };
   }
   const contentType = requireType(header, body.types);
-  return { bytes: await readBody(http, bytesMax), contentType };
+  return { bytes: await readBody(http, bytesMax, advice), contentType };
 }
+
+const uploadAdvice = (contextBytes: number) =>
+  `A content of up to ${contextBytes} bytes is written from an upload: see POST /v1/uploads.`;
 
 /** @throws Problem `invalid_request` with every place that does not fit the schema. */
 function check(schema: z.ZodType, value: unknown, root: string): unknown {

@@ -16,13 +16,15 @@ const decoders = {
 /**
  * Reads and decodes a body of at most `bytesMax` decoded bytes; nothing beyond the limit is ever held.
  *
+ * @param advice what whoever sends more may do instead.
  * @throws Problem `context_too_large`, `unsupported_media_type` for an encoding nobody knows, `invalid_request` for one
  *   that does not decode.
  */
-export async function readBody(request: Request, bytesMax: number): Promise<Uint8Array> {
+export async function readBody(request: Request, bytesMax: number, advice?: string): Promise<Uint8Array> {
+  const tooLarge = (bytes: number) => contextTooLarge(bytes, bytesMax, advice);
   const declared = Number(request.headers.get('content-length') ?? 0);
-  if (declared > bytesMax) throw contextTooLarge(declared, bytesMax);
-  const encoded = await collect(request.body, bytesMax);
+  if (declared > bytesMax) throw tooLarge(declared);
+  const encoded = await collect(request.body, bytesMax, tooLarge);
   const encoding = request.headers.get('content-encoding')?.trim().toLowerCase() ?? 'identity';
   if (encoding === 'identity' || encoding === '') return encoded;
   if (!Object.hasOwn(decoders, encoding)) {
@@ -31,7 +33,7 @@ export async function readBody(request: Request, bytesMax: number): Promise<Uint
   try {
     return await decoders[encoding as keyof typeof decoders](encoded, { maxOutputLength: bytesMax });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw contextTooLarge(bytesMax + 1, bytesMax);
+    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(bytesMax + 1);
     throw invalid('', `the body is not ${encoding}`);
   }
 }
@@ -59,14 +61,18 @@ async function decodeZstd(encoded: Uint8Array, { maxOutputLength = 0 }: ZlibOpti
   return Buffer.concat(pieces);
 }
 
-async function collect(stream: ReadableStream<Uint8Array> | null, bytesMax: number): Promise<Uint8Array> {
+async function collect(
+  stream: ReadableStream<Uint8Array> | null,
+  bytesMax: number,
+  tooLarge: (bytes: number) => Problem,
+): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let bytes = 0;
   if (stream !== null) {
     try {
       for await (const piece of stream) {
         bytes += piece.length;
-        if (bytes > bytesMax) throw contextTooLarge(bytes, bytesMax);
+        if (bytes > bytesMax) throw tooLarge(bytes);
         pieces.push(piece);
       }
     } catch (error) {

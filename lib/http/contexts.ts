@@ -7,6 +7,7 @@ import { invalid, Problem } from '../base/problem.ts';
 import type { Context } from '../contexts/context.ts';
 import type { Moment } from '../contexts/contexts.ts';
 import type { ContextFilter } from '../contexts/filter.ts';
+import type { UploadedContent } from '../contexts/operation.ts';
 import { writeOne } from '../contexts/written.ts';
 import { jsonType } from '../merge/document.ts';
 import { applyJsonPatch, applyMergePatch } from '../merge/patch.ts';
@@ -97,7 +98,13 @@ export const contextRoutes: readonly Route[] = [
     tag,
     summary: 'Create a context',
     scope: 'write',
-    body: { kind: 'json', types: [jsonType], schema: createBody, example: { id: 'checkout:notes', ...putExample } },
+    body: {
+      kind: 'json',
+      types: [jsonType],
+      schema: createBody,
+      example: { id: 'checkout:notes', ...putExample },
+      isContent: true,
+    },
     answers: { 201: one },
     problems: ['already_exists', 'parent_not_found', 'context_too_large', 'unprocessable', 'idempotency_mismatch'],
     async handle(call) {
@@ -178,14 +185,15 @@ export const contextRoutes: readonly Route[] = [
     tag,
     summary: 'Write a context',
     description:
-      'Creates it or makes its next version. With `If-Match` on a version that is no longer the head, `onConflict` merges what was sent with the head; what equals the head makes no version, whatever it was based on.',
+      'Creates it or makes its next version. With `If-Match` on a version that is no longer the head, `onConflict` merges what was sent with the head; what equals the head makes no version, whatever it was based on. `upload` takes the place of `content` where that is too large for one request, and is used up by the write.',
     scope: 'write',
     params: idParams,
     query: z.strictObject({ onConflict: conflictQuery.default('fail') }),
     headers: preconditionHeaders,
-    body: { kind: 'json', types: [jsonType], schema: putBody, example: putExample },
+    body: { kind: 'json', types: [jsonType], schema: putBody, example: putExample, isContent: true },
     answers: { 200: one, 201: one },
     problems: [
+      'not_found',
       'version_conflict',
       'merge_conflict',
       'parent_not_found',
@@ -198,12 +206,16 @@ export const contextRoutes: readonly Route[] = [
       const { limits } = manager.settings;
       const put = { ...toPut(params.id, body, limits), ...readPrecondition(headers) };
       const { ifVersion } = put;
-      if (query.onConflict === 'fail') {
-        const written = await writePut(manager.contexts, request, put, idempotency);
-        return writtenAnswer(written, headers, limits);
-      }
-      if (ifVersion === undefined) throw invalid('onConflict', 'needs If-Match with the version the write is based on');
-      const written = await manager.revisions.putMerging(request, { ...put, ifVersion }, query.onConflict, idempotency);
+      const { onConflict } = query;
+      if (onConflict !== 'fail' && ifVersion === undefined)
+        throw invalid('onConflict', 'needs If-Match with the version the write is based on');
+      const write = (upload?: UploadedContent) =>
+        onConflict === 'fail' || ifVersion === undefined
+          ? writePut(manager.contexts, request, { ...put, upload }, idempotency)
+          : manager.revisions.putMerging(request, { ...put, upload, ifVersion }, onConflict, idempotency);
+      const written = await (body.upload === undefined
+        ? write()
+        : manager.uploads.using(request, body.upload, idempotency, write));
       const merge = written.extra as MergeReport | undefined;
       return writtenAnswer(written, headers, { ...limits, extra: merge ? { merge } : {} });
     },
@@ -373,7 +385,7 @@ export const contextRoutes: readonly Route[] = [
     scope: 'write',
     params: idParams,
     headers: preconditionHeaders,
-    body: { kind: 'bytes', types: [jsonType, 'text/*'] },
+    body: { kind: 'bytes', types: [jsonType, 'text/*'], isContent: true },
     answers: { 200: one, 201: one },
     problems: ['version_conflict', 'context_too_large', 'unprocessable', 'idempotency_mismatch'],
     async handle({ manager, request, params, body, contentType, headers, idempotency }) {

@@ -9,6 +9,7 @@ const tagDescriptions: Readonly<Record<string, string>> = {
   Contexts: 'Documents with an id, metadata and a place in a tree.',
   Trees: 'Parents and children, at most 32 deep.',
   Versions: 'The whole history of a context: read, compared, restored, pinned.',
+  Uploads: 'Contents too large for one request, in parts.',
   Batches: 'Up to 100 contexts in one request and one transaction.',
   Feed: 'Every committed change, once, in order.',
   Merge: 'Contexts and contents joined by a strategy.',

@@ -73,6 +73,12 @@ export interface Route {
     readonly kind: BodyKind;
     /** Media types taken; anything else is 415. */
     readonly types: readonly string[];
+    /** Bytes are taken whatever the request calls them. */
+    readonly isAnyType?: boolean;
+    /** How many bytes are taken, decoded; `limits.inlineBytes` when absent. */
+    readonly bytesMax?: number;
+    /** What is too large for it may come by an upload, and whoever sends it is told so. */
+    readonly isContent?: boolean;
     readonly schema?: z.ZodType;
     readonly isOptional?: boolean;
     readonly example?: unknown;

@@ -12,11 +12,13 @@ import { peerRoutes } from './peers.ts';
 import type { Route } from './route.ts';
 import { searchRoutes } from './search.ts';
 import { treeRoutes } from './trees.ts';
+import { uploadRoutes } from './uploads.ts';
 import { versionRoutes } from './versions.ts';
 
 // Each of these reads or writes with its request before it answers, and so confirms who sent it.
 const confirming = [
   contextRoutes,
+  uploadRoutes,
   treeRoutes,
   versionRoutes,
   batchRoutes,

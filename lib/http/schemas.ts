@@ -74,10 +74,24 @@ const putFields = {
 };
 export type PutFields = z.output<z.ZodObject<typeof putFields>>;
 
+export const uploadId = z
+  .string()
+  .regex(/^[0-9a-z]{1,64}$/, 'is the id of an upload')
+  .meta({ description: 'Names an upload.', examples: ['01k9x7q2m4v8c3t6r1w5y0z9ab'] });
+
 export const putBody = z
-  .strictObject(putFields)
+  .strictObject({
+    ...putFields,
+    upload: uploadId.optional().meta({
+      description: 'The content, sent before in parts: its id in the place of `content` and `contentType`.',
+    }),
+  })
   .refine(isOneExpiry, expiryMessage)
   .refine(isTyped, typeMessage)
+  .refine(({ content, upload }) => content === undefined || upload === undefined, {
+    error: 'takes the place of a content',
+    path: ['upload'],
+  })
   .meta({ id: 'ContextPut', description: 'What is named is replaced; what is absent keeps what the head has.' });
 
 export const createBody = z
@@ -220,6 +234,48 @@ const contextFields = {
     .optional()
     .meta({ description: 'Set where the write equalled the head and made no version.' }),
 };
+
+const partNumber = z.int().min(1);
+
+export const uploadBody = z
+  .strictObject({
+    sizeBytes: z
+      .int()
+      .min(1)
+      .meta({ description: 'Bytes of the whole content.', examples: [10_485_760] }),
+    hash: z
+      .string()
+      .regex(/^sha256:[0-9a-f]{64}$/, 'is sha256: and 64 hexadecimal digits in lower case')
+      .optional()
+      .meta({ description: 'SHA-256 that the whole content must have.' }),
+    contentType,
+  })
+  .meta({ id: 'UploadCreate' });
+
+export const uploadPartAnswer = z.strictObject({
+  part: partNumber,
+  sizeBytes: z.int().min(1),
+  hash: z.string().meta({ description: 'SHA-256 of the part.' }),
+});
+
+export const uploadAnswer = z
+  .strictObject({
+    uploadId,
+    partBytes: z.int().meta({ description: 'How long each part is; the last has the rest.' }),
+    parts: partNumber.meta({ description: 'How many parts there are; the first is number 1.' }),
+    sizeBytes: z.int().min(1),
+    contentType: z.string(),
+    hash: hash.meta({ description: 'SHA-256 as it was announced, null where it was not; once used, what was found.' }),
+    received: z.array(uploadPartAnswer).meta({ description: 'The parts that are there.' }),
+    missing: z.array(partNumber).meta({ description: 'The numbers of those that are not.' }),
+    createdAt: stamp,
+    expiresAt: stamp,
+    usedBy: z
+      .strictObject({ id: contextId, version: versionNumber })
+      .nullable()
+      .meta({ description: 'The version whose content it has become.' }),
+  })
+  .meta({ id: 'Upload' });
 
 export const conflict = z
   .strictObject({

@@ -31,6 +31,7 @@ export const kinds = [
   'versions',
   'contents',
   'idempotencyKeys',
+  'uploads',
   'changes',
   'conflicts',
   'cacheEntries',
@@ -53,6 +54,8 @@ export async function removeBatch(
     versions: sql`trim_versions(${bounds.retained}, ${bounds.retainedDays}::double precision, ${limit})`,
     contents: sql`collect_garbage(${limit})`,
     idempotencyKeys: sql`forget_keys(${limit})`,
+    // Each may hold ten megabytes.
+    uploads: sql`forget_uploads(20)`,
     conflicts: sql`forget_conflicts(${bounds.tombstoneDays}::double precision, ${limit})`,
     cacheEntries: sql`forget_entries(${limit})`,
     cacheReports: sql`forget_reports(${bounds.reportDays}::double precision, ${limit})`,

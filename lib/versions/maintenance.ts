@@ -35,6 +35,7 @@ export async function cleanSpace(
     versions: 0,
     contents: 0,
     idempotencyKeys: 0,
+    uploads: 0,
     changes: 0,
     conflicts: 0,
     cacheEntries: 0,

@@ -9,6 +9,7 @@ import type { PutOperation } from '../contexts/operation.ts';
 import { contextNotFound, contextTooLarge, gone, versionConflict, versionNotFound } from '../contexts/outcomes.ts';
 import type { Reference } from '../contexts/read.sql.ts';
 import type { RequestContext } from '../contexts/request.ts';
+import type { Uploads } from '../contexts/uploads.ts';
 import { type Idempotency, replay, toWritten, type Written, writeOne } from '../contexts/written.ts';
 import { type Conflict, type PrintedConflict, printConflicts } from '../merge/conflict.ts';
 import { type Document, fromJson, jsonType, type Source, toDocument } from '../merge/document.ts';
@@ -71,13 +72,20 @@ export interface Revisions {
 // Sources are read in one request; together they may be this large.
 const sourceBytesMax = 64 * 1024 * 1024;
 
-export function createRevisions(deps: { contexts: Contexts; settings: Settings }): Revisions {
-  const { contexts, settings } = deps;
+export function createRevisions(deps: { contexts: Contexts; uploads: Uploads; settings: Settings }): Revisions {
+  const { contexts, uploads, settings } = deps;
   const { contextBytes, metadataBytes } = settings.limits;
 
   function requireSize(bytes: Uint8Array): Uint8Array {
     if (bytes.length > contextBytes) throw contextTooLarge(bytes.length, contextBytes);
     return bytes;
+  }
+
+  /** A put with its content at hand, though it is to come from an upload. */
+  async function withBytes(request: RequestContext, put: PutOperation): Promise<PutOperation> {
+    if (put.upload === undefined || put.content !== undefined) return put;
+    const bytes = await uploads.readBytes(request, put.upload);
+    return { ...put, content: { bytes, contentType: put.upload.contentType } };
   }
 
   /** Runs `attempt` again while somebody else is faster; it is told which head it lost to. */
@@ -122,6 +130,7 @@ export function createRevisions(deps: { contexts: Contexts; settings: Settings }
         return toWritten(contexts, request, operation, first);
       }
       const { id, ifVersion } = operation;
+      let sent: PutOperation | undefined;
       return retrying(async (isLast) => {
         const { value, nowMs } = await contexts.readExact(request, [{ id, version: ifVersion }, { id }], {
           inlineBytes: sourceBytesMax,
@@ -131,7 +140,8 @@ export function createRevisions(deps: { contexts: Contexts; settings: Settings }
         if (base === null || base.content === undefined) {
           throw versionConflict(id, head, ifVersion < head.version ? { baseKept: false } : {});
         }
-        const { put, report } = mergePut(operation, base, head, strategy);
+        sent ??= await withBytes(request, operation);
+        const { put, report } = mergePut(sent, base, head, strategy);
         if (put.content) requireSize(put.content.bytes);
         if (put.metadata)
           checkMetadata({ raw: put.metadata, value: parseJson(put.metadata) }, metadataBytes, '/metadata');
@@ -235,6 +245,7 @@ function mergePut(
     id: sent.id,
     ifVersion: head.version,
     content,
+    ...(sent.upload === undefined ? {} : { upload: sent.upload }),
     ...(metadata === undefined ? {} : { metadata: Buffer.from(metadata.bytes).toString() }),
     ...(sent.kind !== undefined && sent.kind !== base.kind ? { kind: sent.kind } : {}),
     ...(sent.parentId !== undefined && sent.parentId !== base.parentId ? { parentId: sent.parentId } : {}),

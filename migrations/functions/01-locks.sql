@@ -1,4 +1,4 @@
--- Locks, taken in this order everywhere: tree, idempotency key, birth, contexts, contents, the space's clock.
+-- Locks, taken in this order everywhere: tree, idempotency key, birth, contexts, uploads, contents, the space's clock.
 -- Only a holder of the tree lock ever holds more than one context, so contexts need no order among themselves, and it
 -- takes all of them before it touches a content. Cleanup takes what is free and leaves the rest for its next run.
 
@@ -33,7 +33,8 @@ begin
 end $$;
 
 -- Keeps a content's parts until commit and beyond, whether they are new or there already: a row that is referred to
--- from now on is locked against collect_garbage, which may just have taken it away.
+-- from now on is locked against collect_garbage, which may just have taken it away. p_content: {parts, encoding, first} of
+-- p_parts, or {parts, upload}, whose bytes then never leave the database.
 create or replace function keep_content(p_hash bytea, p_content jsonb, p_parts text[]) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
@@ -41,10 +42,17 @@ declare
   v_inserted integer;
 begin
   loop
-    insert into content (space_id, hash, part, encoding, bytes)
-    select v_space, p_hash, p, p_content ->> 'encoding', decode(p_parts[(p_content ->> 'first')::integer + p], 'base64')
-    from generate_series(0, v_parts - 1) p
-    on conflict do nothing;
+    if p_content ? 'upload' then
+      insert into content (space_id, hash, part, encoding, bytes)
+      select v_space, p_hash, part - 1, encoding, bytes from upload_part
+      where space_id = v_space and upload_id = p_content ->> 'upload'
+      on conflict do nothing;
+    else
+      insert into content (space_id, hash, part, encoding, bytes)
+      select v_space, p_hash, p, p_content ->> 'encoding', decode(p_parts[(p_content ->> 'first')::integer + p], 'base64')
+      from generate_series(0, v_parts - 1) p
+      on conflict do nothing;
+    end if;
     get diagnostics v_inserted = row_count;
     exit when v_inserted = v_parts;
     perform from content where space_id = v_space and hash = p_hash and part = 0 for key share;

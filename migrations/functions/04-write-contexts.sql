@@ -3,8 +3,9 @@
 -- here can be overtaken. See docs/decisions/0002-the-write-path-is-a-function.md.
 --
 -- p_operations: [{op: put | restore | delete | expire, id, ifVersion?, ifLive?, ifAbsent?, …}]
---   put:     content? {hash, type, size, encoding, first, parts}, kind?, parentId?, metadata?, expiresAt?, ttlSeconds?,
---            operation, mergedFrom?, message?, withContent?; what is absent keeps the head's
+--   put:     content? {hash, type, size, encoding, first, parts}, upload? {id, hash, parts}, kind?, parentId?, metadata?,
+--            expiresAt?, ttlSeconds?, operation, mergedFrom?, message?, withContent?; what is absent keeps the head's.
+--            An upload is the content where none is beside it, and is used up either way
 --   restore: version; delete: children (fail | delete | orphan); expire: nothing more
 -- p_parts: base64 of encoded content parts; an operation names its first (from 1) and how many
 -- p_options: {actor: {kind, id}, origin, atomic, takesTree, key?, fingerprint?, extra?, retained, retainedDays?, depth, cascade}
@@ -20,6 +21,8 @@ declare
   v_is_live boolean := is_live(p_head);
   v_next context := next_head(p_head, v_id, p_options -> 'actor');
   v_source context_version;
+  v_locked record;
+  v_upload upload;
 begin
   changes := '{}';
   v_next.state := 'live';
@@ -50,6 +53,17 @@ begin
       v_next.content_type := p_op -> 'content' ->> 'type';
       v_next.size_bytes := (p_op -> 'content' ->> 'size')::integer;
     end if;
+    if p_op ? 'upload' then
+      select * into v_locked from lock_upload(p_op -> 'upload', v_id, p_head);
+      outcome := v_locked.outcome;
+      v_upload := v_locked.taken;
+      v_upload.hash := decode(p_op -> 'upload' ->> 'hash', 'hex');
+      if not p_op ? 'content' then
+        v_next.hash := v_upload.hash;
+        v_next.content_type := v_upload.content_type;
+        v_next.size_bytes := v_upload.size_bytes;
+      end if;
+    end if;
     if p_op ? 'kind' then v_next.kind := p_op ->> 'kind'; end if;
     if p_op ? 'parentId' then v_next.parent_id := p_op ->> 'parentId'; end if;
     if p_op ? 'metadata' then v_next.metadata := coalesce(nullif(p_op -> 'metadata', 'null'), '{}'); end if;
@@ -69,9 +83,14 @@ begin
   elsif v_next.parent_id is not null and v_next.parent_id is distinct from (case when v_is_live then p_head.parent_id end) then
     outcome := refuse_parent(v_id, v_next.parent_id, (p_options ->> 'depth')::integer);
   end if;
+  if outcome = 'unchanged' and v_upload.id is not null and v_upload.used_by is null then perform use_upload(v_upload, p_head); end if;
   if outcome is not null then return; end if;
 
-  if p_op ? 'content' then perform keep_content(v_next.hash, p_op -> 'content', p_parts); end if;
+  if p_op ? 'content' then perform keep_content(v_next.hash, p_op -> 'content', p_parts);
+  elsif v_upload.id is not null and v_upload.used_by is null then
+    perform keep_content(v_next.hash, jsonb_build_object('upload', v_upload.id, 'parts', jsonb_array_length(p_op -> 'upload' -> 'parts')), null);
+  end if;
+  if v_upload.id is not null and v_upload.used_by is null then perform use_upload(v_upload, v_next); end if;
   perform store_version(p_head, v_next, v_operation, p_options, p_op -> 'mergedFrom', p_op ->> 'message');
   changes := array[to_change(p_head, v_next, v_operation, p_options ->> 'origin')];
   outcome := case when v_is_live then 'updated' else 'created' end;

@@ -41,6 +41,7 @@ begin
   hashes := hashes || v_held;
   delete from context_term where space_id = p_head.space_id and id = p_head.id;
   delete from memory_node where space_id = p_head.space_id and id = p_head.id;
+  delete from upload where space_id = p_head.space_id and used_by = p_head.id;
   update change set kind = 'erased', id = null, version = null, hash = null, actor_kind = null, actor_id = null, origin = null
     where space_id = p_head.space_id and id = p_head.id;
   update context set version = p_head.version, state = 'erased', hash = null, content_type = null, size_bytes = 0, kind = 'note',
