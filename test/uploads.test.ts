@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { sha256 } from '../lib/base/hash.ts';
@@ -6,13 +5,9 @@ import { runOne } from '../lib/postgres/database.ts';
 import { newId, openStore, type Reply, type TestStore } from './support/client.ts';
 import { engines } from './support/engines.ts';
 import { createGate, intercept } from './support/intercept.ts';
+import { cut, partBytes, putLarge, randomText, wholeBytes } from './support/upload.ts';
 
-const partBytes = 4_194_304;
-const wholeBytes = 10_485_760;
 const hashOf = (bytes: Uint8Array | string) => `sha256:${sha256(bytes)}`;
-/** Text that no compression makes a tenth smaller, in lines. */
-const randomText = (sizeBytes: number) =>
-  randomBytes(sizeBytes).toString('base64').replace(/.{90}/g, '$&\n').slice(0, sizeBytes);
 
 describe.each(engines)('uploads on $name', (engine) => {
   let store: TestStore;
@@ -25,8 +20,6 @@ describe.each(engines)('uploads on $name', (engine) => {
       body: { sizeBytes: Buffer.byteLength(content), contentType: 'text/plain', hash: hashOf(content), ...body },
       headers,
     });
-  const cut = (content: Uint8Array | string, part: number) =>
-    Buffer.from(content).subarray((part - 1) * partBytes, part * partBytes);
   const send = (uploadId: string, part: number | string, bytes: Uint8Array | string, headers = {}, of = store) =>
     of.send('PUT', `/v1/uploads/${uploadId}/parts/${part}`, {
       raw: bytes,
@@ -397,10 +390,14 @@ describe.each(engines)('uploads on $name', (engine) => {
     expect(await count(() => put(newId(), { upload: uploadId }))).toBe(2);
     expect(await count(() => put(newId(), { upload: 'unknown' }))).toBe(1);
     expect(await count(() => store.send('DELETE', '/v1/uploads/unknown'))).toBe(1);
-    // The head is in layer 1: a request for each part that is touched.
-    expect(await count(() => store.send('GET', `/v1/contexts/${id}/content`))).toBe(2);
+    // The head is in layer 1: a request for each MiB that is stored, of the parts that are touched.
+    expect(await count(() => store.send('GET', `/v1/contexts/${id}/content`))).toBe(5);
     const headers = { range: `bytes=${partBytes}-` };
     expect(await count(() => store.send('GET', `/v1/contexts/${id}/content`, { headers }))).toBe(1);
+    // What is packed well comes with one request a part.
+    const packed = newId();
+    await putLarge(store, packed, 'x'.repeat(2 * partBytes));
+    expect(await count(() => store.send('GET', `/v1/contexts/${packed}/content`))).toBe(2);
   });
 
   test('the bytes of an upload become the content without being sent to the database again', async () => {

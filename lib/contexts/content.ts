@@ -1,6 +1,7 @@
 import { promisify } from 'node:util';
 import { zstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { sha256 } from '../base/hash.ts';
+import type { Slice } from './read.sql.ts';
 
 /** Contents are stored in parts of at most this, before encoding. */
 export const partBytes = 4 * 1024 * 1024;
@@ -39,6 +40,28 @@ export function decodeContent(parts: readonly (readonly [string, string])[]): Ui
     return encoding === 'zstd' ? zstdDecompressSync(bytes) : bytes;
   });
   return decoded.length === 1 ? (decoded[0] as Buffer) : Buffer.concat(decoded);
+}
+
+// On the way to us a byte is many: as base64, in JSON, as text, as bytes again. So a part comes in pieces.
+const sliceBytes = 1024 * 1024;
+
+/**
+ * The bytes of a part.
+ *
+ * @param read fetches a piece as `readContentSlice` does.
+ */
+export async function joinSlices(
+  read: (at: { readonly start: number; readonly bytesMax: number }) => Promise<Slice>,
+): Promise<Uint8Array> {
+  let stored: Buffer | undefined;
+  for (let start = 0; ; ) {
+    const { encoding, storedBytes, base64 } = await read({ start, bytesMax: sliceBytes });
+    stored ??= Buffer.allocUnsafe(storedBytes);
+    start += stored.write(base64, start, 'base64');
+    if (start < storedBytes) continue;
+    // Into one buffer that holds any part, instead of many that are then put together.
+    return encoding === 'zstd' ? zstdDecompressSync(stored, { chunkSize: partBytes }) : stored;
+  }
 }
 
 // Small parts are done before a thread could be asked.

@@ -5,14 +5,14 @@ import type { Settings } from '../config/settings.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import type { CachedReads } from './cached-reads.ts';
-import { decodeContent, partBytes } from './content.ts';
+import { joinSlices, partBytes } from './content.ts';
 import { type Change, type Context, type ContextHead, isLive } from './context.ts';
 import type { Effective } from './effective.ts';
 import { headDeps, toTouches } from './items.ts';
 import type { CachedHead, ContextKinds } from './kinds.ts';
 import type { Operation } from './operation.ts';
 import { contextNotFound, gone, versionNotFound } from './outcomes.ts';
-import { type ListPage, type Reference, readContentPart, readExact, readVersion, readVersionAt } from './read.sql.ts';
+import { type ListPage, type Reference, readContentSlice, readExact, readVersion, readVersionAt } from './read.sql.ts';
 import type { Reports } from './reports.ts';
 import type { RequestContext, SpaceRef } from './request.ts';
 import type { At } from './through.ts';
@@ -54,7 +54,10 @@ export interface Contexts {
     id: string,
     bounds: { readonly levels: number; readonly nodesMax: number },
   ): Promise<At<{ nodes: readonly ContextHead[]; isTruncated: boolean }>>;
-  /** The content bytes from `start` to before `end`, in pieces of at most 4 MiB, each fetched when it is asked for. */
+  /**
+   * The content bytes from `start` to before `end`, in pieces of at most 4 MiB, each fetched when it is asked for, by requests
+   * of a MiB of what is stored.
+   */
   streamContent(request: RequestContext, head: Context, start: number, end: number): AsyncIterable<Uint8Array>;
   /**
    * Runs a write that is none of operations (an erase, a change of keys), and tells the caches and whoever waits.
@@ -168,10 +171,12 @@ export function createContexts(deps: {
         return;
       }
       for (let part = Math.floor(start / partBytes); part * partBytes < end; part++) {
-        const found = await readContentPart(database, request, head.hash ?? '', part);
-        // Retention or an erase may take the content away under a slow reader.
-        if (found === null) throw gone(head);
-        const bytes = decodeContent(found);
+        const bytes = await joinSlices(async (at) => {
+          const slice = await readContentSlice(database, request, { hash: head.hash ?? '', part }, at);
+          // Retention or an erase may take the content away under a slow reader.
+          if (slice === null) throw gone(head);
+          return slice;
+        });
         yield bytes.subarray(Math.max(start - part * partBytes, 0), Math.min(end - part * partBytes, bytes.length));
       }
     },

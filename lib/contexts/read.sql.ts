@@ -287,20 +287,34 @@ export async function readTree(
   return { ...rows, value: toItems(jsonColumn(rows.row, 'items')) };
 }
 
-/** The bytes of one part of a content (0 is the first); null where there is none. */
-export async function readContentPart(
+/** A piece of a part as it is stored. */
+export interface Slice {
+  readonly encoding: string;
+  /** How many bytes the whole part has as it is stored. */
+  readonly storedBytes: number;
+  readonly base64: string;
+}
+
+/** At most `bytesMax` of the stored bytes of a content's part (0 is the first), from `start` on; null where there is no such part. */
+export async function readContentSlice(
   database: Database,
   request: LoadRequest,
-  hash: string,
-  part: number,
-): Promise<PartsJson> {
-  const rows = await runOne(
+  of: { readonly hash: string; readonly part: number },
+  at: { readonly start: number; readonly bytesMax: number },
+): Promise<Slice | null> {
+  const [row] = await runOne(
     database.in(request),
-    toStatement(sql`select jsonb_build_array(jsonb_build_array(encoding, encode(bytes, 'base64')))::text as content
-      from content where space_id = ${request.space} and hash = decode(${hash}, 'hex') and part = ${part}`),
+    toStatement(sql`select encoding, octet_length(bytes) as stored_bytes,
+        encode(substring(bytes from ${at.start + 1}::integer for ${at.bytesMax}::integer), 'base64') as base64
+      from content where space_id = ${request.space} and hash = decode(${of.hash}, 'hex') and part = ${of.part}`),
     request,
   );
-  return rows[0] === undefined ? null : jsonColumn<NonNullable<PartsJson>>(rows[0], 'content');
+  if (row === undefined) return null;
+  return {
+    encoding: String(row['encoding']),
+    storedBytes: Number(row['stored_bytes']),
+    base64: String(row['base64']),
+  };
 }
 
 async function readItem(database: Database, request: LoadRequest, fragment: Fragment) {
