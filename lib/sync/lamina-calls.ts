@@ -1,11 +1,18 @@
 import { Problem } from '../base/problem.ts';
 import { jsonType } from '../merge/document.ts';
 
+/** How a call is made: by GET where there is no body, by POST with one, unless `method` says otherwise. */
+export interface AskOptions {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** JSON as text, or bytes. */
+  readonly body?: string | Uint8Array | undefined;
+}
+
 /** Calls of the interface of another Lamina. What is thrown is a Problem: `unavailable` where it does not answer. */
 export interface LaminaCalls {
-  /** @param body asks by POST with it. */
-  ask(path: string, body?: string): Promise<Response>;
-  /** An answer whole. @throws Problem as its status tells. */
+  ask(path: string, how?: AskOptions): Promise<Response>;
+  /** An answer whole. @param body asks by POST with it. @throws Problem as its status tells. */
   askText(path: string, body?: string): Promise<string>;
   /** @throws Problem `unprocessable` where it is no JSON, too. */
   askJson<Answer>(path: string): Promise<Answer>;
@@ -32,22 +39,26 @@ export function createLaminaCalls(of: {
   const closing = new AbortController();
   let seq: string | undefined;
 
-  async function ask(path: string, body?: string): Promise<Response> {
+  async function ask(path: string, how: AskOptions = {}): Promise<Response> {
+    const { body, method = body === undefined ? 'GET' : 'POST' } = how;
     const headers = {
       ...of.headers,
       ...(seq ? { 'context-seq': seq } : {}),
-      ...(body ? { 'content-type': jsonType } : {}),
+      ...(body === undefined
+        ? {}
+        : { 'content-type': typeof body === 'string' ? jsonType : 'application/octet-stream' }),
+      ...how.headers,
     };
     const signal = AbortSignal.any([AbortSignal.timeout(of.answerMs), closing.signal]);
     // The token goes to the peer that was named, and to no other it may send us to.
-    const init = { headers, signal, redirect: 'error' as const, ...(body ? { method: 'POST', body } : {}) };
-    return fetch(base + path, init).catch((error) => {
+    const sent = body === undefined ? {} : { body: body as string };
+    return fetch(base + path, { method, headers, signal, redirect: 'error', ...sent }).catch((error) => {
       throw new Problem('unavailable', 'The peer does not answer.', {}, error);
     });
   }
 
   async function askText(path: string, body?: string): Promise<string> {
-    const response = await ask(path, body);
+    const response = await ask(path, { body });
     const bytes = await readBody(response, answerBytesMax);
     if (bytes === undefined)
       throw new Problem('unprocessable', 'The peer answers with more than there can be: is it a Lamina?');
@@ -93,7 +104,8 @@ export async function readBody({ body }: Response, bytesMax: number): Promise<Bu
   return Buffer.concat(pieces);
 }
 
-function toProblem(status: number): Problem {
+/** What an answer that is none amounts to. */
+export function toProblem(status: number): Problem {
   if (status === 410) return new Problem('cursor_expired', 'The feed of the peer no longer reaches back that far.');
   if (status === 404) return new Problem('not_found', 'The peer has no such thing: is it a Lamina?');
   if (status === 400) return new Problem('invalid_request', 'The peer answers with status 400: is it a Lamina?');

@@ -16,13 +16,14 @@ import {
   toValue,
   type Untold,
 } from './lamina-json.ts';
+import { pushByUpload } from './lamina-upload.ts';
 import type { OpenOptions, PeerDefinition, PeerSession, Push, Pushed, Reading, Survey } from './peer.ts';
 import { createWholeLens } from './value.ts';
 
 // What the other side's interface takes at once: CONTRACT of the batch routes and lists.
 const batchItems = 100;
 const listItems = 200;
-// The inline endpoints take 4 MiB of body; some of it is not content.
+// The inline endpoints take 4 MiB of body; some of it is not content. What is larger goes by an upload.
 const bodyBytesMax = 4_000_000;
 const goneOperations = ['delete', 'expire', 'erase'];
 // More contexts than a space is made for.
@@ -256,8 +257,16 @@ function createItems(
       for (const change of changes) {
         const size = change.to === null ? 100 : sizeOf(change.to);
         const isLost = change.to !== null && (await isWithin(change.id, change.to.parentId)) === false;
-        if (isLost || size > bodyBytesMax) {
-          done.set(change.id, isLost ? outside : tooLarge);
+        if (isLost) {
+          done.set(change.id, outside);
+          continue;
+        }
+        if (change.to !== null && size > bodyBytesMax) {
+          // What comes before it may be its parent.
+          await flush();
+          const of = { ifVersion: versions.get(change.id) ?? 0, root: subtree };
+          const { result, raws } = await pushByUpload(calls, { id: change.id, to: change.to }, of);
+          done.set(change.id, toPushed(change, result, raws));
           continue;
         }
         if (batch.length === batchItems || bytes + size > bodyBytesMax) await flush();
@@ -271,7 +280,6 @@ function createItems(
 }
 
 const outside: Pushed = { refused: 'At the peer its parent lies outside the subtree.', isPlace: true };
-const tooLarge: Pushed = { refused: `It is larger than the ${bodyBytesMax} bytes that the peer takes at once.` };
 const endless = () => new Problem('unprocessable', 'The pages of the peer do not come to an end: is it a Lamina?');
 
 function unlessAbsent(error: unknown): undefined {

@@ -31,7 +31,12 @@ export async function uploadTo(
 }
 
 /** Writes a context whose content is too large for one request. */
-export async function putLarge(store: TestStore, id: string, content: string, body: { contentType?: string } = {}) {
+export async function putLarge(
+  store: TestStore,
+  id: string,
+  content: string,
+  body: { contentType?: string; [name: string]: unknown } = {},
+) {
   const { contentType = 'text/plain', ...rest } = body;
   const send = (method: string, path: string, sent: string | Uint8Array<ArrayBuffer>) =>
     store.fetch(
