@@ -81,6 +81,11 @@ describe.each(engines)('contexts of 10 MiB on $name', (engine) => {
     const both = numbered(count, { 10: 'ours\n', 379000: 'theirs\n' });
     expect((await get(target)).json.hash).toBe(hashOf(both));
 
+    const many = await store.send('POST', '/v1/merge', {
+      body: { strategy: 'union', sources: Array(5).fill({ id: base }), target: { id: target } },
+    });
+    expect([many.status, many.json.code]).toEqual([413, 'context_too_large']);
+
     const json = { contentType: 'application/json' };
     const items = (more: object) =>
       JSON.stringify({

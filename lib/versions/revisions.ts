@@ -69,8 +69,9 @@ export interface Revisions {
   ): Promise<{ merged: Merged | null; written: Written | null; seq: number }>;
 }
 
-// Sources are read in one request; together they may be this large.
-const sourceBytesMax = 64 * 1024 * 1024;
+// Sources are read in one request; together they may be this large: four of the largest, which as packed base64 in JSON stay below
+// the 64 MB that an answer over Neon's wire may have.
+const sourceBytesMax = 40 * 1024 * 1024;
 
 export function createRevisions(deps: { contexts: Contexts; uploads: Uploads; settings: Settings }): Revisions {
   const { contexts, uploads, settings } = deps;
