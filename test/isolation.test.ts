@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { migrationsFolder } from '../functions/runtime.ts';
+import { sha256 } from '../lib/base/hash.ts';
 import { type Database, type Row, runOne, type Statement } from '../lib/postgres/database.ts';
 import { splitStatements } from '../lib/postgres/migrate.ts';
 import { newId, openStore, type TestStore } from './support/client.ts';
@@ -131,6 +132,21 @@ describe.each(engines)('without their predicates on $name', (engine) => {
     await victim.send('POST', `/v1/peers/${canary}/sync`);
     for (const path of ['/v1/peers', '/v1/conflicts', '/v1/conflicts?status=settled', '/v1/stats'])
       await probe('GET', path);
+    const begin = { body: { sizeBytes: 30, contentType: 'text/plain' } };
+    const theirs = (await victim.send('POST', '/v1/uploads', begin)).json.uploadId;
+    const raw = `${canary} of`.padEnd(30);
+    await victim.send('PUT', `/v1/uploads/${theirs}/parts/1`, { raw });
+    const ours = (await probe('POST', '/v1/uploads', begin)).json.uploadId;
+    for (const id of [theirs, ours]) {
+      await probe('GET', `/v1/uploads/${id}`);
+      if (id === theirs) await probe('PUT', `/v1/uploads/${id}/parts/1`, { raw: 'x'.repeat(30) });
+      await probe('PUT', own('mine'), { body: { upload: id } });
+      await probe('DELETE', `/v1/uploads/${id}`);
+    }
+    expect((await victim.send('GET', `/v1/uploads/${theirs}`)).json).toMatchObject({
+      received: [{ hash: `sha256:${sha256(raw)}` }],
+      usedBy: null,
+    });
     await probe('PUT', '/v1/peers/mine', { body: { type: 'lamina', transport: { url: 'http://127.0.0.1:9' } } });
     await probe('GET', '/v1/peers/mine/runs');
     await probe('DELETE', '/v1/peers/mine');

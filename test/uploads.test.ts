@@ -1,13 +1,30 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { sha256 } from '../lib/base/hash.ts';
-import { runOne } from '../lib/postgres/database.ts';
+import { type Database, runOne } from '../lib/postgres/database.ts';
 import { newId, openStore, type Reply, type TestStore } from './support/client.ts';
 import { engines } from './support/engines.ts';
 import { createGate, intercept } from './support/intercept.ts';
 import { cut, partBytes, putLarge, randomText, wholeBytes } from './support/upload.ts';
 
 const hashOf = (bytes: Uint8Array | string) => `sha256:${sha256(bytes)}`;
+
+/** A database in which what takes or begins an upload is done long before it is committed, so that others meet it. */
+function lingering(database: Database): Database {
+  return {
+    ...database,
+    in(visitor) {
+      const door = database.in(visitor);
+      return {
+        async run(statements, options) {
+          const isLong = statements.some(({ text }) => /begin_upload|write_contexts/.test(text));
+          const pause = isLong ? [{ text: 'select pg_sleep(0.05)', params: [] }] : [];
+          return (await door.run([...statements, ...pause], options)).slice(0, statements.length);
+        },
+      };
+    },
+  };
+}
 
 describe.each(engines)('uploads on $name', (engine) => {
   let store: TestStore;
@@ -262,6 +279,13 @@ describe.each(engines)('uploads on $name', (engine) => {
     expect([again.status, again.json]).toMatchObject([200, { version: 1, unchanged: true }]);
     const elsewhere = await put(newId(), { upload: uploadId });
     expect([elsewhere.status, elsewhere.json]).toMatchObject([404, { code: 'not_found', usedBy: { id, version: 1 } }]);
+    // Nor does a context have it that says the same.
+    const same = newId();
+    await put(same, { content: 'once', contentType: 'text/plain' });
+    expect((await put(same, { upload: uploadId })).json).toMatchObject({
+      code: 'not_found',
+      usedBy: { id, version: 1 },
+    });
     await put(id, { content: 'since', contentType: 'text/plain' });
     expect((await put(id, { upload: uploadId })).json).toMatchObject({ code: 'not_found', usedBy: { id, version: 1 } });
     expect((await send(uploadId, 1, 'once')).json).toMatchObject({ code: 'not_found', usedBy: { id, version: 1 } });
@@ -286,7 +310,10 @@ describe.each(engines)('uploads on $name', (engine) => {
   test('of many writes that name one upload at once one has it, and the others are told', async () => {
     const uploadId = await upload('for one');
     const ids = Array.from({ length: 8 }, () => newId());
-    const replies = await Promise.all(ids.map((id) => put(id, { upload: uploadId })));
+    const slow = await openStore(engine, { database: lingering(store.database) });
+    const replies = await Promise.all(
+      ids.map((id) => slow.send('PUT', `/v1/contexts/${id}`, { body: { upload: uploadId }, token: store.token })),
+    );
     expect(replies.map(({ status }) => status).sort()).toEqual([201, ...Array(7).fill(404)]);
     const winner = replies.find(({ status }) => status === 201)?.json.id;
     for (const { status, json } of replies) if (status === 404) expect(json.usedBy).toEqual({ id: winner, version: 1 });
@@ -416,7 +443,10 @@ describe.each(engines)('uploads on $name', (engine) => {
   });
 
   test('as many and as large uploads may be open as the settings say', async () => {
-    const few = await openStore(engine, { settings: { limits: { uploads: 3, uploadsBytes: 20_971_520 } } });
+    const few = await openStore(engine, {
+      settings: { limits: { uploads: 3, uploadsBytes: 20_971_520 } },
+      database: lingering(store.database),
+    });
     const sized = (sizeBytes: number) => begin('', { sizeBytes, hash: undefined }, {}, few);
     const large = (await sized(wholeBytes)).json.uploadId;
     expect((await sized(wholeBytes)).status).toBe(201);
@@ -440,10 +470,16 @@ describe.each(engines)('uploads on $name', (engine) => {
   });
 
   test('an upload that nobody finished is gone when its time is over, and is swept with its parts', async () => {
-    const brief = await openStore(engine, { settings: { limits: { uploadHours: 0.000_05 } } });
-    const { uploadId } = (await begin('late', {}, {}, brief)).json;
+    const brief = await openStore(engine, { settings: { limits: { uploadHours: 2 } } });
+    const begun = (await begin('late', {}, {}, brief)).json;
+    const { uploadId } = begun;
+    expect(Math.round((Date.parse(begun.expiresAt) - Date.parse(begun.createdAt)) / 60_000)).toBe(120);
+    const end = () =>
+      brief.database
+        .in(brief.ref)
+        .run([{ text: "update upload set expires_at = clock_timestamp() - interval '1 ms'", params: [] }]);
     await send(uploadId, 1, 'late', {}, brief);
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    await end();
     const asked = [
       await brief.send('GET', `/v1/uploads/${uploadId}`),
       await send(uploadId, 1, 'late', {}, brief),
@@ -452,7 +488,7 @@ describe.each(engines)('uploads on $name', (engine) => {
     ];
     expect(asked.map(({ json }) => json.code)).toEqual(Array(4).fill('not_found'));
     for (let more = 0; more < 45; more++) await begin('late', {}, {}, brief);
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    await end();
     const held = async (table: string) =>
       (await runOne(brief.database.in(brief.ref), { text: `select 1 from ${table}`, params: [] })).length;
     expect([await held('upload'), await held('upload_part')]).toEqual([46, 1]);

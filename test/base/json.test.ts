@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { canonicalJson, canonicalNumber, isSameJson, type Json, printJson, toPlain } from '../../lib/base/json.ts';
-import { parseJson } from '../../lib/base/json-parse.ts';
+import { checkJson, parseJson } from '../../lib/base/json-parse.ts';
 import { Problem } from '../../lib/base/problem.ts';
 import { json } from '../support/arbitrary.ts';
 
@@ -62,6 +62,33 @@ describe('parsing JSON', () => {
     expect(codeOf(`${'['.repeat(200)}${']'.repeat(200)}`)).toEqual(['parsed']);
     expect(codeOf(`${'['.repeat(201)}${']'.repeat(201)}`)[0]).toBe('unprocessable');
     expect(codeOf('{"a":'.repeat(10_000))[0]).toBe('unprocessable');
+  });
+});
+
+describe('checking JSON', () => {
+  const said = (read: (text: string) => unknown, text: string) => {
+    try {
+      read(text);
+      return undefined;
+    } catch (error) {
+      return error instanceof Problem ? [error.code, error.message, error.facts] : error;
+    }
+  };
+
+  test('refuses what parsing refuses, in the same words, and nothing else', () => {
+    const pieces = fc.constantFrom('{', '}', '[', ']', ',', ':', '"a"', '"b"', '"\\ud800"', '1', 'true', ' ', '"');
+    const texts = fc.oneof(
+      json.map((value) => printJson(value as Json)),
+      fc.array(pieces, { maxLength: 12 }).map((all) => all.join('')),
+    );
+    fc.assert(
+      fc.property(texts, (text) => {
+        expect(said(checkJson, text)).toEqual(said(parseJson, text));
+      }),
+      { numRuns: 2000 },
+    );
+    for (const text of ['{"a":{"b":[1,{"c":1,"c":2}]}}', '[[1],[2,"\\udfff"]]', '['.repeat(201)])
+      expect(said(checkJson, text)).toEqual(said(parseJson, text));
   });
 });
 
