@@ -1,6 +1,8 @@
 import { invalid } from '../base/problem.ts';
-import { maskValue, toStorable } from './masking.ts';
-import { noteContext, type Project, projectOf, sessionKey } from './project.ts';
+import { cutText } from '../base/text.ts';
+import { stripInjected } from './injected.ts';
+import { maskValue, nameText } from './masking.ts';
+import { type Project, placeMax, projectOf, sessionKey } from './project.ts';
 
 /** The nine events of Droid's hooks; any other name is taken as well, and only kept. */
 export const hookEvents = [
@@ -20,7 +22,6 @@ export interface HookEvent {
   readonly name: string;
   /** As it stands in ids. */
   readonly session: string;
-  readonly sessionId: string;
   readonly project: Project;
   /** Where the transcript stands: host and path. */
   readonly source: string;
@@ -46,17 +47,31 @@ export function readEvent(value: unknown): HookEvent {
   const sessionId = textOf(event, 'session_id', 'sessionId');
   if (name === undefined) throw invalid('/hook_event_name', 'is required, a text');
   if (sessionId === undefined) throw invalid('/session_id', 'is required, a text');
+  const session = sessionKey(sessionId);
   const gitRemote = textOf(event, 'git_remote', 'gitRemote');
-  const masked = maskValue(event, textMax) as Record<string, unknown>;
+  const cwd = textOf(event, 'cwd');
+  const project = projectOf({ gitRemote, cwd, session });
+  const masked = maskValue({ ...event, ...(cwd && { cwd: cutText(cwd, placeMax) }) }, textMax) as Record<
+    string,
+    unknown
+  >;
   return {
-    name: toStorable(name).slice(0, 64),
-    session: sessionKey(sessionId),
-    sessionId: toStorable(sessionId).slice(0, 200),
-    project: projectOf({ gitRemote, cwd: textOf(masked, 'cwd') ?? '' }),
+    name: nameText(name, 64),
+    session,
+    project,
     source: `${textOf(event, 'host', 'hostname') ?? ''}\n${textOf(event, 'transcript_path', 'transcriptPath') ?? ''}`,
     masked,
-    prompt: name === 'UserPromptSubmit' ? textOf(masked, 'prompt') : undefined,
+    prompt: promptOf({ event: name, payload: { event: masked } }),
   };
+}
+
+/** What was asked, without what was put into it from outside; undefined for what is no prompt. */
+export function promptOf(of: {
+  readonly event: string;
+  readonly payload: { readonly event: Readonly<Record<string, unknown>> };
+}): string | undefined {
+  const prompt = of.event === 'UserPromptSubmit' ? textOf(of.payload.event, 'prompt') : undefined;
+  return prompt === undefined ? undefined : stripInjected(prompt).trim() || undefined;
 }
 
 /** The first of these members that is a text with something in it. */
@@ -67,26 +82,3 @@ export function textOf(of: Readonly<Record<string, unknown>>, ...names: readonly
   }
   return undefined;
 }
-
-/** What a prompt asks to be remembered. */
-export interface Note {
-  readonly text: string;
-  /** Whether it is for every project. */
-  readonly isPersonal: boolean;
-}
-
-/**
- * The note in a prompt: `remember: …`, `#note …` or a single line behind `#`; two of them make it a personal one, as
- * Factory's guide to memories has it.
- */
-export function noteIn(prompt: string): Note | undefined {
-  const text = prompt.trim();
-  const [, asked] = /^(?:please\s+)?remember\s*:\s*([\s\S]+)$/i.exec(text) ?? [];
-  if (asked !== undefined) return { text: asked.trim(), isPersonal: false };
-  const [, marks, noted] =
-    /^(#{1,2})\s*note\b\s*:?\s*([\s\S]+)$/i.exec(text) ?? /^(#{1,2})(?!#)\s*([^\n]+)$/.exec(text) ?? [];
-  if (noted === undefined || !/[\p{L}\p{N}]/u.test(noted)) return undefined;
-  return { text: noted.trim(), isPersonal: marks === '##' };
-}
-
-export const noteId = (project: string, { text, isPersonal }: Note) => noteContext(isPersonal ? null : project, text);

@@ -90,7 +90,9 @@ export function createFactory(deps: {
     const finish = (outcome: 'done' | 'failed') =>
       telemetry.hookEvent({ stage: 'pack', event: event.name, outcome, durationMs: performance.now() - startedMs });
     try {
-      const text = await within(settings.factory.packMs, packs.pack({ ...request, signal: undefined }, query));
+      const { packMs } = settings.factory;
+      // What takes too long is stopped, so that nothing goes on where a runtime freezes behind the answer.
+      const text = await within(packMs, packs.pack({ ...request, signal: AbortSignal.timeout(packMs) }, query));
       finish('done');
       return text;
     } catch (error) {

@@ -3,7 +3,9 @@ import { jsonColumn, spaceRow } from '../contexts/rows.ts';
 import type { Idempotency } from '../contexts/written.ts';
 import { type Database, runOne, type Statement } from '../postgres/database.ts';
 import { raw, sql, toStatement } from '../postgres/sql.ts';
-import type { Facts, Message, Piece } from './transcript.ts';
+import type { Facts } from './facts.ts';
+import type { Project } from './project.ts';
+import type { Message, Piece } from './transcript.ts';
 
 /** An event as it is committed. */
 export interface NewEvent {
@@ -11,11 +13,12 @@ export interface NewEvent {
   readonly session: string;
   /** The context of its project, unless the session has one already. */
   readonly project: string;
+  /** Its name. */
   readonly event: string;
   readonly actor: string;
   /** SHA-256 of what was sent. */
   readonly digest: string;
-  readonly payload: { readonly event: Readonly<Record<string, unknown>> };
+  readonly payload: { readonly event: Readonly<Record<string, unknown>>; readonly project: Project };
   /** The contexts it is for, as far as that is known by now. */
   readonly contexts: readonly string[];
   /** Names the file that the piece of the transcript is from. */
@@ -71,8 +74,12 @@ export interface PendingEvent {
   readonly id: string;
   readonly event: string;
   readonly actor: string;
-  readonly payload: { readonly event: Readonly<Record<string, unknown>>; readonly messages: readonly Message[] };
-  readonly attempts: number;
+  readonly payload: {
+    readonly event: Readonly<Record<string, unknown>>;
+    /** Absent where all but the event's name was erased. */
+    readonly project?: Project;
+    readonly messages: readonly Message[];
+  };
   readonly receivedMs: number;
 }
 
@@ -85,20 +92,36 @@ export interface Claim {
   readonly events: readonly PendingEvent[];
 }
 
-/** Takes a session with events that are due; where there is none, tells when the next one will be. */
+/** What there is to work; where there is none, when there will be. */
+export interface Claimed {
+  readonly claim: Claim | null;
+  /** In milliseconds from now; null where nothing is pending. */
+  readonly nextMs: number | null;
+  /** Events whose workers ended in the midst of them once too often. */
+  readonly dead: readonly { readonly id: string; readonly event: string }[];
+}
+
+/** Takes a session with events that are due. */
 export async function claimEvents(
   database: Database,
   request: RequestContext,
-  of: { readonly worker: string; readonly leaseMs: number; readonly limit: number; readonly bytes: number },
-): Promise<Claim | { readonly nextMs: number | null }> {
+  of: {
+    readonly worker: string;
+    readonly leaseMs: number;
+    readonly limit: number;
+    readonly bytes: number;
+    readonly attempts: number;
+  },
+): Promise<Claimed> {
+  const { worker, leaseMs, limit, bytes, attempts } = of;
   const rows = await runOne(
     database.in(request),
     toStatement(
-      sql`select claim_events(${of.worker}, ${of.leaseMs}, ${of.limit}, ${of.bytes}::bigint)::text as answer`,
+      sql`select claim_events(${worker}, ${leaseMs}, ${limit}, ${bytes}::bigint, ${attempts})::text as answer`,
     ),
     request,
   );
-  return jsonColumn<Claim | { nextMs: number | null }>(spaceRow(rows, request), 'answer') ?? { nextMs: null };
+  return jsonColumn<Claimed>(spaceRow(rows, request), 'answer') ?? { claim: null, nextMs: null, dead: [] };
 }
 
 /** How an event ended, and what its session is like then. */

@@ -1,8 +1,9 @@
+import { entityId, relationId } from '../contexts/node-ids.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import type { Entity, Relation } from '../memory/graph.ts';
 import type { Memory } from '../memory/memory.ts';
 import { textOf } from './events.ts';
-import { objectOf } from './transcript.ts';
+import { objectOf } from './facts.ts';
 
 /** A write to a memory server that a hook has seen. */
 export interface MemoryCall {
@@ -19,6 +20,9 @@ const tools = [
   'delete_relations',
 ];
 
+const prefix = 'mcp__';
+const nameMax = 200;
+
 /**
  * The write in a PostToolUse event; undefined for any other tool, for one that failed, and for one of this store's own, whose
  * write is here already.
@@ -30,8 +34,11 @@ export function memoryCallOf(
   ownServers: readonly string[],
 ): MemoryCall | undefined {
   const sent = of.payload.event;
-  const [, server = '', tool = ''] = /^mcp__(.+)__([a-z_]+)$/.exec(textOf(sent, 'tool_name') ?? '') ?? [];
-  if (of.event !== 'PostToolUse' || !tools.includes(tool)) return undefined;
+  const name = textOf(sent, 'tool_name') ?? '';
+  const tool = tools.find((one) => name.endsWith(`__${one}`));
+  if (of.event !== 'PostToolUse' || tool === undefined || !name.startsWith(prefix) || name.length > nameMax)
+    return undefined;
+  const server = name.slice(prefix.length, -tool.length - 2);
   if (ownServers.some((name) => name !== '' && server.toLowerCase().includes(name.toLowerCase()))) return undefined;
   if (objectOf(sent['tool_response'])?.['isError'] === true) return undefined;
   const input = objectOf(sent['tool_input']);
@@ -87,15 +94,16 @@ export async function applyMemoryCall(
   }
 }
 
-/** The names of the entities that a call is about. */
-export function entitiesOf({ input }: MemoryCall): string[] {
-  const names = Object.values(input)
-    .flatMap((value) => (Array.isArray(value) ? value : []))
-    .flatMap((one) => {
-      const of = objectOf(one);
-      return of === undefined ? [one] : [of['name'], of['entityName'], of['from'], of['to']];
-    });
-  return [...new Set(names.filter((name): name is string => typeof name === 'string' && name !== ''))].slice(0, 500);
+/** The contexts of the entities and relations that a call is about. */
+export function nodesOf({ input }: MemoryCall): string[] {
+  const items = Object.values(input).flatMap((value) => (Array.isArray(value) ? value : []));
+  const ids = items.flatMap((one) => {
+    const of = objectOf(one);
+    const names = of === undefined ? [one] : [of['name'], of['entityName'], of['from'], of['to']];
+    const entities = names.filter((name): name is string => typeof name === 'string' && name !== '').map(entityId);
+    return of === undefined ? entities : [...entities, ...toRelation(of).map(relationId)];
+  });
+  return [...new Set(ids)];
 }
 
 const texts = (value: unknown) =>

@@ -24,6 +24,7 @@ interface ItemJson {
  * The instructions, notes and summaries that a project may see, in one snapshot.
  *
  * @param of.scope leaves out what is another project's.
+ * @param of.personal how the ids of notes begin that are for every project.
  * @param of.limit how many instructions and notes, and of.summaries how many of those.
  * @param of.contentBytes larger contents are left out.
  */
@@ -32,6 +33,7 @@ export async function readPackBase(
   request: LoadRequest,
   of: {
     readonly scope: NonNullable<ContextFilter['scope']>;
+    readonly personal: string;
     readonly limit: number;
     readonly summaries: number;
     readonly contentBytes: number;
@@ -43,6 +45,8 @@ export async function readPackBase(
     from (select c as node from context c where ${join(conditions, ' and ')} and c.size_bytes <= ${of.contentBytes}
       order by c.updated_at desc, c.id limit ${limit}) newest)::text`;
   const live = filterConditions(space, {});
+  // All ids that begin so are before it.
+  const behind = `${of.personal}\uffff`;
   const inProject = sql`c.parent_id in (select p.id from context p where p.space_id = ${space} and p.parent_id = ${of.scope.root} and p.kind = 'session')`;
   const { row, ...read } = await readSnapshot(
     database,
@@ -50,7 +54,7 @@ export async function readPackBase(
     sql`select ${seen(request)},
         ${items([...live, sql`c.id = ${of.scope.root}`], 1)} as project,
         ${items([...filterConditions(space, { kind: 'instructions' }), sql`not is_of_others(c.id, ${of.scope.prefix}, ${of.scope.root})`], of.limit)} as instructions,
-        ${items([...live, sql`c.kind = 'note' and c.parent_id = ${of.scope.root}`], of.limit)} as notes,
+        ${items([...live, sql`c.kind = 'note' and (c.parent_id = ${of.scope.root} or (c.parent_id is null and c.id >= ${of.personal} and c.id < ${behind}))`], of.limit)} as notes,
         ${items([...live, sql`c.kind = 'summary'`, inProject], of.summaries)} as summaries,
         to_ms((select min(e.expires_at) from context e
           where e.space_id = s.id and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms

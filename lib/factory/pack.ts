@@ -1,5 +1,5 @@
 import { cutText } from '../base/text.ts';
-import { stripInjected } from './transcript.ts';
+import { escapeMarkers, packClose, packHead, packOpen, stripInjected } from './injected.ts';
 
 /** Something that a pack may hold: what a context says, and which one. */
 export interface Candidate {
@@ -9,8 +9,8 @@ export interface Candidate {
   readonly text: string;
 }
 
-/** A piece of a pack, as far as there was room for it. */
-export interface Piece extends Candidate {
+/** A candidate that was chosen, as far as there was room for it. */
+export interface Passage extends Candidate {
   readonly section: Section;
 }
 
@@ -27,9 +27,6 @@ export interface Candidates {
 
 // About four characters are a token: https://platform.openai.com/tokenizer says so of English.
 const charactersPerToken = 4;
-const open = '<lamina-context>';
-const close = '</lamina-context>';
-const head = 'What Lamina remembers of this project. Sources are in brackets: context_get has the whole of each.';
 /** The order of the sections, and which share of the budget each may take; what one leaves is for those behind it. */
 const sections: readonly { readonly name: Section; readonly share: number; readonly of: keyof Candidates }[] = [
   { name: 'Instructions', share: 0.35, of: 'instructions' },
@@ -47,10 +44,10 @@ const pieceShare = 0.3;
  *
  * @param tokens the budget, about four characters each, everything around the pieces included.
  */
-export function choosePieces(candidates: Candidates, tokens: number): Piece[] {
-  const budget = tokens * charactersPerToken - open.length - close.length - head.length - 4;
+export function choosePassages(candidates: Candidates, tokens: number): Passage[] {
+  const budget = tokens * charactersPerToken - packOpen.length - packClose.length - packHead.length - 4;
   const pieceMax = Math.max(Math.floor(budget * pieceShare), pieceMin);
-  const pieces: Piece[] = [];
+  const pieces: Passage[] = [];
   const seen = new Set<string>();
   let left = budget;
   for (const { name, share, of } of sections) {
@@ -75,15 +72,15 @@ export function choosePieces(candidates: Candidates, tokens: number): Piece[] {
 }
 
 /** The pack as it is given to the agent; null where there is nothing in it. */
-export function printPack(pieces: readonly Piece[]): string | null {
+export function printPack(pieces: readonly Passage[]): string | null {
   if (pieces.length === 0) return null;
-  const lines = [open, head];
+  const lines = [packOpen, packHead];
   for (const { name } of sections) {
     const own = pieces.filter(({ section }) => section === name);
     if (own.length === 0) continue;
     lines.push('', `## ${name}`, ...own.map((piece) => `- ${piece.text} ${sourceOf(piece)}`));
   }
-  return [...lines, close].join('\n');
+  return [...lines, packClose].join('\n');
 }
 
 export const tokensOf = (text: string) => Math.ceil(text.length / charactersPerToken);
@@ -100,9 +97,8 @@ function cutPiece(text: string, max: number): string | undefined {
 
 /** One line of Markdown that ends no marker of ours and opens none of others. */
 function toLine(text: string): string {
-  return stripInjected(text)
-    .replaceAll(/<(?=\/?(?:lamina-context|system-reminder)\b)/gi, '‹')
+  const plain = stripInjected(text)
     .replaceAll(/^#{1,6}\s+/gm, '')
-    .replaceAll(/\s+/g, ' ')
-    .trim();
+    .replaceAll(/\s+/g, ' ');
+  return escapeMarkers(plain).trim();
 }

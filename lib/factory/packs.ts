@@ -10,8 +10,9 @@ import { createThrough, toLoaded } from '../contexts/through.ts';
 import type { Database } from '../postgres/database.ts';
 import { splitWords } from '../search/analysis.ts';
 import type { Search, SearchHit } from '../search/search.ts';
+import { personalPrefix } from './notes.ts';
 import { type PackBase, readPackBase } from './pack.sql.ts';
-import { type Candidate, choosePieces, printPack } from './pack.ts';
+import { type Candidate, choosePassages, printPack } from './pack.ts';
 import { createPackKind } from './pack-kind.ts';
 import { factoryPrefix, sessionContext, summaryContext } from './project.ts';
 
@@ -69,17 +70,23 @@ export function createPacks(deps: { database: Database; cache: Cache; search: Se
     async pack(request, query) {
       const { project, prompt } = query;
       const key = sha256(JSON.stringify([query, packTokens, promptTokens]));
-      const { value } = await throughOne(request, kind, key, async (asked) => {
+      const { value } = await throughOne(request, kind, key, async ({ signal: patience, ...rest }) => {
+        // Only its own session asks for this pack: nobody else waits for it when the one who asks gives up.
+        const signals = [patience, request.signal].filter((one) => one !== undefined);
+        const asked = { ...rest, signal: AbortSignal.any(signals) };
         const scope = { prefix: factoryPrefix, root: project };
         // Its own may be among the summaries; for a prompt there are none.
         const summaries = prompt === undefined ? summariesMax + 1 : 0;
-        const bounds = { scope, limit: baseMax, summaries, contentBytes: baseBytesMax };
+        const bounds = { scope, personal: personalPrefix, limit: baseMax, summaries, contentBytes: baseBytesMax };
         const { value: base, ...read } = await readPackBase(database, asked, bounds);
         const text = prompt ?? subjectOf(base);
         const { hits, pending } = await find({ ...request, seq: read.seq, signal: asked.signal }, text, { scope });
-        const pieces = choosePieces(candidatesOf(base, hits, query), prompt === undefined ? packTokens : promptTokens);
+        const passages = choosePassages(
+          candidatesOf(base, hits, query),
+          prompt === undefined ? packTokens : promptTokens,
+        );
         const loaded = toLoaded(
-          { text: printPack(pieces), expiresMs: base.expiresMs },
+          { text: printPack(passages), expiresMs: base.expiresMs },
           [anyItem, invalidatedItem],
           read,
         );

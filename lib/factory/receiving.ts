@@ -1,15 +1,15 @@
 import { sha256 } from '../base/hash.ts';
 import type { Ids } from '../base/id.ts';
 import type { Settings } from '../config/settings.ts';
-import { entityId } from '../contexts/node-ids.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { noteOf } from './effects.ts';
-import { type HookEvent, noteId } from './events.ts';
+import type { HookEvent } from './events.ts';
 import { type Received, readPosition, receiveEvent } from './inbox.sql.ts';
-import { entitiesOf, memoryCallOf } from './memory-calls.ts';
+import { memoryCallOf, nodesOf } from './memory-calls.ts';
+import { noteId } from './notes.ts';
 import { sessionContext, summaryContext } from './project.ts';
 import type { Piece } from './transcript.ts';
 
@@ -55,13 +55,13 @@ export function createReceiving(deps: { database: Database; ids: Ids; settings: 
           event: name,
           actor: request.actor.id,
           digest,
-          payload: { event: masked },
+          payload: { event: masked, project },
           contexts: [
             project.id,
             sessionContext(session),
             summaryContext(session),
             ...(note === undefined ? [] : [noteId(project.id, note)]),
-            ...(call === undefined ? [] : entitiesOf(call).map(entityId)),
+            ...(call === undefined ? [] : nodesOf(call)),
           ],
           source,
           piece: capture === 'all' ? piece : piece && { ...piece, messages: [] },

@@ -1,4 +1,4 @@
-import type { Facts } from './transcript.ts';
+import type { Facts } from './facts.ts';
 
 /** What a session came to, as Markdown; null where there is nothing to tell. */
 export function printSummary(

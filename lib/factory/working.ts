@@ -10,6 +10,7 @@ import { type Database, isDatabaseError } from '../postgres/database.ts';
 import { attemptsMax, backOff, retryLost } from '../postgres/retry.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { type Effects, hashesOf, planEvent, type SessionState, wantedHeads } from './effects.ts';
+import { readHeads } from './heads.ts';
 import { type Claim, claimEvents, type EventEnd, endEvent, failEvent, type PendingEvent, runEnd } from './inbox.sql.ts';
 import { applyMemoryCall, memoryCallOf } from './memory-calls.ts';
 
@@ -67,32 +68,36 @@ export function createWorking(deps: {
     const call = memoryCallOf(event, ownServers);
     // Not in the transaction that ends the event; what is applied again changes nothing more.
     if (call !== undefined) await applyMemoryCall(memory, request, call);
+    let isFree = false;
     for (let attempt = 1; ; attempt++) {
-      const ids = wantedHeads(state);
-      const { value } = await contexts.readMany(request, ids);
-      const heads = new Map(ids.map((id, index) => [id, value[index] as (typeof value)[number]]));
-      const effects = planEvent(event, state, heads, { partBytes, capture });
-      if (await write(request, effects, toEnd(event, state, effects, by))) {
-        return { ...state, part: effects.part, facts: effects.facts };
-      }
+      const heads = await readHeads(contexts, request, wantedHeads(event, state));
+      const effects = planEvent(event, state, heads, { partBytes, capture, isFree });
+      const outcome = await write(request, effects, toEnd(event, state, effects, by));
+      if (outcome === 'done') return { ...state, part: effects.part, facts: effects.facts };
+      isFree ||= outcome === 'misplaced';
       if (attempt === attemptsMax)
         throw new Problem('unavailable', 'Others keep writing the contexts of this session.');
       await backOff(attempt);
     }
   }
 
-  /** @returns false where somebody else has written one of the contexts meanwhile. */
-  async function write(request: RequestContext, { operations }: Effects, end: EventEnd): Promise<boolean> {
+  /** @returns `stale` where somebody else has written one of the contexts meanwhile, `misplaced` where the tree has no room for it. */
+  async function write(
+    request: RequestContext,
+    { operations }: Effects,
+    end: EventEnd,
+  ): Promise<'done' | 'stale' | 'misplaced'> {
     const beside = endEvent(end);
     if (operations.length === 0) {
       await retryLost(() => runEnd(database, request, beside));
-      return true;
+      return 'done';
     }
     const answer = await contexts.write(request, operations, { atomic: true, beside });
-    if (answer.outcome === 'done') return true;
+    if (answer.outcome === 'done') return 'done';
     if (answer.outcome !== 'refused') throw new Problem('internal', 'The write ended in a way nobody foresaw.');
     const { outcome } = answer.result;
-    if (outcome === 'stale' || outcome === 'exists' || outcome === 'parent_not_found') return false;
+    if (outcome === 'stale' || outcome === 'exists' || outcome === 'parent_not_found') return 'stale';
+    if (outcome === 'parent_cycle' || outcome === 'tree_too_deep') return 'misplaced';
     throw toProblem(answer.result);
   }
 
@@ -122,6 +127,8 @@ export function createWorking(deps: {
         ...systemRequest(space, 'factory'),
         actor: { kind: 'factory', id: event.actor },
         noCache: true,
+        // Whoever takes longer has lost the session by then.
+        signal: AbortSignal.timeout(leaseMs),
       };
       try {
         state = await carryOut(request, event, state, { worker, leaseMs: isLast ? 0 : leaseMs });
@@ -176,9 +183,19 @@ export function createWorking(deps: {
     const request = systemRequest(space, 'factory');
     for (;;) {
       const worker = ids.sortable();
-      const of = { worker, leaseMs, limit: claimedMax, bytes: claimedBytesMax };
-      const claim = await retryLost(() => claimEvents(database, request, of));
-      if ('nextMs' in claim) return { ...tally, nextMs: claim.nextMs };
+      const of = { worker, leaseMs, limit: claimedMax, bytes: claimedBytesMax, attempts };
+      const { claim, nextMs, dead } = await retryLost(() => claimEvents(database, request, of));
+      for (const { id, event } of dead) {
+        tally.failed++;
+        tally.dead++;
+        telemetry.hookEvent({ stage: 'work', event, outcome: 'dead', durationMs: leaseMs });
+        telemetry.log({
+          level: 'error',
+          event: 'factory.dead',
+          facts: { space: space.space, id, reason: 'its worker ended' },
+        });
+      }
+      if (claim === null) return { ...tally, nextMs };
       await workSession(space, claim, worker, tally, deadline);
       if (performance.now() >= deadline) return { ...tally, nextMs: 0 };
     }

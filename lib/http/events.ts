@@ -5,7 +5,6 @@ import { invalid } from '../base/problem.ts';
 import { hookEvents, readEvent } from '../factory/events.ts';
 import type { EventEntry, Sent } from '../factory/factory.ts';
 import { type Piece, readBytes, readLines } from '../factory/transcript.ts';
-import { decodeUtf8 } from './body.ts';
 import { toTime } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
 import { pageAnswer } from './pages.ts';
@@ -33,7 +32,7 @@ const eventAnswer = z
     status: states,
     attempts: z.int().min(0),
     reason: z.string().nullable().meta({ description: 'What the last attempt failed by, or `erased`.' }),
-    contexts: z.array(z.string()).meta({ description: 'What it is for, and once it is done what it was written to.' }),
+    contexts: z.array(z.string()).meta({ description: 'What it is for and what it was written to, the first 200.' }),
     receivedAt: z.iso.datetime(),
     nextAt: z.iso.datetime().nullable().meta({ description: 'When it is tried next.' }),
     finishedAt: z.iso.datetime().nullable(),
@@ -191,11 +190,10 @@ function readJson(body: Uint8Array, offset: number | undefined): Split {
   return { value, piece: readLines(lines, isOffset ? own : (offset ?? 0)) };
 }
 
-/** Reads leniently, as hooks write: half characters and repeated members are no reason to lose an event. */
+/** Reads leniently, as hooks write: bytes that are no UTF-8, half characters and repeated members are no reason to lose an event. */
 function parse(bytes: Uint8Array): unknown {
-  const text = decodeUtf8(bytes).replace(/^\ufeff/, '');
   try {
-    return JSON.parse(text);
+    return JSON.parse(new TextDecoder().decode(bytes));
   } catch {
     throw invalid('', 'is no JSON');
   }

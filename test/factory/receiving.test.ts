@@ -105,9 +105,27 @@ describe.each(engines)('receiving hook events on $name', (engine) => {
   test('injected blocks and packs are no part of what was said', async () => {
     const session = openSession(store);
     const text =
-      'before <system-reminder>secret plan</system-reminder> after\n<lamina-context>\nold pack\n</lamina-context>';
-    await session.stream('Stop', line('i1', 'user', text) + line('i2', 'user', '<system-reminder>all of it'), 0);
-    expect((await session.messages()).map((one) => one.text)).toEqual(['before  after']);
+      'before <system-reminder>secret <system-reminder>plan</system-reminder> INJECTED</system-reminder> after\n<lamina-context>\nINJECTED\n</lamina-context>';
+    const result = { type: 'tool_result', content: [{ type: 'text', text: `ls ${text}` }] };
+    const lines = [
+      line('i1', 'user', text),
+      line('i2', 'user', '<system-reminder> is a tag that I wonder about'),
+      line('i3', 'user', '', { message: { role: 'user', content: [result] } }),
+    ];
+    await session.stream('UserPromptSubmit', lines.join(''), 0, {
+      prompt: `INJECTED? ${text}`.replace('INJECTED? ', ''),
+    });
+    await session.event('Stop');
+    const messages = await session.messages();
+    expect(messages.map((one) => one.text)).toEqual([
+      'before  after',
+      '<system-reminder> is a tag that I wonder about',
+      '',
+    ]);
+    expect(messages[2]?.tools).toEqual([{ name: 'result', about: 'ls before  after' }]);
+    const summary = await store.send('GET', `/v1/contexts/${session.summary}/content`);
+    expect(summary.text).toContain('before after');
+    expect(summary.text).not.toContain('INJECTED');
   });
 
   test('a long session goes on in children of its context', async () => {
@@ -278,7 +296,19 @@ DB_PASSWORD="${secrets.assigned}"
     ['no name', 400, { body: { session_id: 's' } }],
     ['a session that is a number', 400, { body: { ...event, session_id: 7 } }],
     ['an empty session', 400, { body: { ...event, session_id: ' ' } }],
-    ['bytes that are no UTF-8', 422, { raw: new Uint8Array([0xff, 0xfe]), headers: json }],
+    ['bytes that are nothing', 400, { raw: new Uint8Array([0xff, 0xfe]), headers: json }],
+    [
+      'a byte that is no UTF-8 in a text',
+      200,
+      {
+        raw: Buffer.concat([
+          Buffer.from('{"session_id":"s","hook_event_name":"Notification","message":"'),
+          Buffer.from([0xff]),
+          Buffer.from('"}'),
+        ]),
+        headers: json,
+      },
+    ],
     ['form data', 415, { raw: 'a=b', headers: { 'content-type': 'application/x-www-form-urlencoded' } }],
     ['deep in the event', 422, { raw: `{"session_id":"s","hook_event_name":"Stop","x":${deep(5000)}}`, headers: json }],
     [
@@ -301,6 +331,16 @@ DB_PASSWORD="${secrets.assigned}"
         raw: '{"session_id":"s\\u0000\\ud800","hook_event_name":"Stop\\u0000","\\ud800":"\\u0000\\udfff","prompt":"\\u0000"}',
         headers: json,
       },
+    ],
+    [
+      'half a character where a name is cut',
+      200,
+      { body: { session_id: `${'a'.repeat(199)}😀`, hook_event_name: `${'a'.repeat(63)}😀` } },
+    ],
+    [
+      'very many members',
+      200,
+      { body: { ...event, ...Object.fromEntries(Array.from({ length: 100_000 }, (_, at) => [`m${at}`, at])) } },
     ],
     ['members twice', 200, { raw: '{"session_id":"s","session_id":"s","hook_event_name":"Stop"}', headers: json }],
     ['an event nobody knows', 200, { body: { ...event, hook_event_name: 'BrandNew' } }],
@@ -383,6 +423,76 @@ DB_PASSWORD="${secrets.assigned}"
     const reply = await post(store, options, query);
     expect([reply.status, reply.text.slice(0, 200)]).toEqual([status, expect.any(String)]);
     expect(await work(store)).toMatchObject({ failed: 0, dead: 0 });
+  });
+
+  const odd = { toString: 1, valueOf: 1 };
+  const use = (name: unknown, input: unknown = {}) => ({
+    role: 'assistant',
+    content: [{ type: 'tool_use', name, input }],
+  });
+  const oddLines: [name: string, message: unknown, id?: string][] = [
+    ['a name that is no text', use(odd)],
+    ['a to-do whose state is no text', use('TodoWrite', { todos: [{ content: 'x', status: odd }] })],
+    ['half a character where a plan is cut', { role: 'assistant', content: `Plan:\n${'a'.repeat(3999)}😀 more` }],
+    ['half a character where a name is cut', use(`${'a'.repeat(119)}😀`)],
+    ['half a character where a role is cut', { role: `${'a'.repeat(19)}😀`, content: 'x' }],
+    ['half a character where an id is cut', { role: 'user', content: 'x' }, `${'a'.repeat(199)}😀`],
+  ];
+  test.each(oddLines)('a line with %s keeps no other from being taken', async (_name, message, id = 'odd') => {
+    const session = openSession(store);
+    const lines = [JSON.stringify({ type: 'message', id, message }), line('good', 'user', 'the next one').trim()];
+    const { status } = await session.event('Stop', { transcript: { offset: 0, lines } });
+    expect(status).toBe(200);
+    expect((await session.messages()).map((one) => one.text)).toContain('the next one');
+  });
+
+  test('a line with a name that is nested without end is told apart, and the others are taken', async () => {
+    const session = openSession(store);
+    const name = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+    const nested = `{"type":"message","id":"n","message":{"role":"assistant","content":[{"type":"tool_use","name":${name}}]}}\n`;
+    expect((await session.stream('Stop', nested + line('good', 'user', 'the next one'), 0)).status).toBe(200);
+    expect((await session.messages()).map((one) => one.text)).toContain('the next one');
+  });
+
+  test('what an event tells of its session is bounded, however much it holds', async () => {
+    const session = openSession(store, { cwd: `/home/${'d'.repeat(30_000)}` });
+    const members = Object.fromEntries(Array.from({ length: 19_000 }, (_, at) => [`m${at}`, at]));
+    await session.event('SessionStart', { source: 'startup', ...members });
+    const tools = Array.from({ length: 5000 }, () => ({ type: 'tool_use', name: 'Read', input: { path: '/a' } }));
+    await session.stream('Stop', line('t', 'user', '', { message: { role: 'assistant', content: tools } }), 0);
+    await work(store);
+    const { content, parentId } = (await read(store, session.root)).json;
+    expect(Object.keys(content.start).length).toBeLessThanOrEqual(33);
+    expect(content.cwd.length).toBeLessThanOrEqual(2048);
+    expect(content.messages[0].tools).toHaveLength(100);
+    expect((await read(store, parentId)).json.sizeBytes).toBeLessThan(3000);
+  });
+
+  test('a transcript that was begun anew is taken from where it ends', async () => {
+    const session = openSession(store);
+    const [old, anew] = [line('r1', 'user', 'one') + line('r2', 'user', 'two'), line('r3', 'user', 'anew')];
+    expect((await session.stream('Stop', old, 0)).headers.get('transcript-offset')).toBe(String(old.length));
+    expect((await session.stream('Stop', anew, 0, { n: 1 })).headers.get('transcript-offset')).toBe(
+      String(anew.length),
+    );
+    const next = line('r4', 'user', 'next');
+    await session.stream('Stop', next, anew.length, { n: 2 });
+    expect((await session.messages()).map(({ id }) => id)).toEqual(['r1', 'r2', 'r3', 'r4']);
+  });
+
+  test('of pieces that come late, what was said last counts', async () => {
+    const session = openSession(store);
+    const at = (minute: number) => ({ timestamp: `2026-11-22T09:${minute}:00.000Z` });
+    const [early, late] = [
+      line('o1', 'assistant', 'Plan:\n\nthe old way', at(10)),
+      line('o2', 'assistant', 'Plan:\n\nthe new way', at(50)),
+    ];
+    await session.stream('Stop', late, early.length);
+    await session.stream('Stop', early, 0);
+    await work(store);
+    const { text } = await store.send('GET', `/v1/contexts/${session.summary}/content`);
+    expect(text).toContain('## Plan\n\nthe new way');
+    expect(text).not.toContain('the old way');
   });
 
   test('it needs the scope of a synchronisation', async () => {

@@ -160,6 +160,125 @@ describe.each(engines)('working hook events on $name', (engine) => {
     expect((await work(store))?.events).toBe(1);
   });
 
+  test('one that its workers do not survive is dead in the end, and the session goes on', async () => {
+    const session = openSession(store);
+    await session.stream('Stop', line('k1', 'user', 'deadly'), 0);
+    await session.stream('Stop', line('k2', 'user', 'harmless'), line('k1', 'user', 'deadly').length);
+    const reports = [];
+    for (const [at, worker] of ['first', 'second'].entries()) {
+      const [row] = await store.database
+        .in(store.ref)
+        .run([{ text: `select claim_events($1, 0, 16, 1000000, 2)::text as answer`, params: [worker] }]);
+      reports.push(JSON.parse(String(row?.[0]?.['answer'])).claim.events.length);
+      expect(at).toBeLessThan(2);
+    }
+    expect(reports).toEqual([2, 2]);
+    expect(await work(store)).toEqual({ events: 1, failed: 1, dead: 1, nextMs: null });
+    const [dead] = await events('?status=dead');
+    expect(dead).toMatchObject({
+      sessionId: session.id,
+      attempts: 2,
+      reason: 'unavailable: Its worker ended in the midst of it.',
+    });
+    expect((await session.messages()).map(({ id }) => id)).toEqual(['k2']);
+    await store.send('POST', `/v1/events/${dead.id}/replay`);
+    expect((await session.messages()).map(({ id }) => id).sort()).toEqual(['k1', 'k2']);
+  });
+
+  test('one that hangs is given up when its lease is over', async () => {
+    const own = await openStore(engine, { settings: { factory: { attempts: 1, leaseMs: 1000 } } });
+    const session = openSession(own);
+    await session.event('Stop', { transcript: { offset: 0, lines: [line('h1', 'user', 'x').trim()] } });
+    const { contexts } = own.manager;
+    const original = contexts.readMany;
+    contexts.readMany = (request) =>
+      new Promise((_resolve, reject) =>
+        request.signal?.addEventListener('abort', () => reject(request.signal?.reason)),
+      );
+    try {
+      expect(await work(own)).toMatchObject({ failed: 1, dead: 1 });
+    } finally {
+      contexts.readMany = original;
+    }
+  });
+
+  test('an event of a hundred thousand members is worked like any other', async () => {
+    const own = await openStore(engine);
+    const session = openSession(own);
+    await session.event('Notification', Object.fromEntries(Array.from({ length: 100_000 }, (_, at) => [`m${at}`, at])));
+    expect(await work(own)).toMatchObject({ events: 1, failed: 0 });
+  });
+
+  test('the last event of a session is tried as often as any other where somebody keeps writing', async () => {
+    const session = openSession(store);
+    await session.event('SessionStart', { source: 'startup' });
+    await work(store);
+    await session.stream('Stop', line('b1', 'user', 'mine'), 0);
+    const { contexts } = store.manager;
+    const original = contexts.readMany;
+    let reads = 0;
+    contexts.readMany = async (...args) => {
+      const found = await original(...args);
+      if (++reads <= 3)
+        await store.send('PUT', `/v1/contexts/${session.root}`, { body: { metadata: { by: `another ${reads}` } } });
+      return found;
+    };
+    try {
+      expect(await workAll()).toEqual({ events: 1, failed: 0, dead: 0 });
+    } finally {
+      contexts.readMany = original;
+    }
+    expect(reads).toBe(4);
+    expect((await session.messages()).map(({ id }) => id)).toEqual(['b1']);
+  });
+
+  test('what somebody says of the contexts of a session stays said', async () => {
+    const session = openSession(store);
+    const first = line('u1', 'user', 'one');
+    await session.stream('UserPromptSubmit', first, 0, { prompt: 'remember: it moves' });
+    await session.event('Stop');
+    await work(store);
+    const put = (id: string, body: object) => store.send('PUT', `/v1/contexts/${id}`, { body });
+    const { parentId, metadata } = (await read(store, session.root)).json;
+    const { items } = (await store.send('GET', `/v1/contexts?parentId=${parentId}&kind=note&include=content`)).json;
+    const note = items.find(({ content }: { content: string }) => content === 'it moves').id;
+    await put('elsewhere', { content: {} });
+    await put(session.root, { parentId: 'elsewhere', kind: 'log', metadata: { ...metadata, tags: ['mine'] } });
+    await put(session.summary, { parentId: 'elsewhere', kind: 'digest', metadata: { tags: ['mine'] } });
+    await put(note, { parentId: 'elsewhere', kind: 'rule' });
+    await session.stream('UserPromptSubmit', line('u2', 'user', 'two'), first.length, { prompt: 'Remember: it moves' });
+    await session.event('SessionEnd', { reason: 'other' });
+    await work(store);
+    for (const [id, kind] of [
+      [session.root, 'log'],
+      [session.summary, 'digest'],
+      [note, 'rule'],
+    ] as const) {
+      const { json } = await read(store, id);
+      expect([id, json.parentId, json.kind]).toEqual([id, 'elsewhere', kind]);
+      if (id !== note) expect(json.metadata.tags).toEqual(['mine']);
+    }
+    expect((await session.messages()).map(({ id }) => id)).toEqual(['u1', 'u2']);
+  });
+
+  test('a session whose place has no room for it is kept elsewhere', async () => {
+    const session = openSession(store, { cwd: '/home/dev/deep' });
+    await session.event('SessionStart', { source: 'startup' });
+    await work(store);
+    const { parentId: project } = (await read(store, session.root)).json;
+    let above: string | null = null;
+    for (let level = 1; level < 32; level++) {
+      await store.send('PUT', `/v1/contexts/deep-${level}`, { body: { content: {}, parentId: above } });
+      above = `deep-${level}`;
+    }
+    await store.send('DELETE', `/v1/contexts/${session.root}`);
+    expect((await store.send('PUT', `/v1/contexts/${project}`, { body: { parentId: above } })).status).toBe(200);
+    const other = openSession(store, { cwd: '/home/dev/deep' });
+    await other.stream('Stop', line('n1', 'user', 'it has to go somewhere'), 0);
+    expect(await workAll()).toEqual({ events: 1, failed: 0, dead: 0 });
+    expect((await read(store, other.root)).json).toMatchObject({ parentId: null, kind: 'session' });
+  });
+
   test('somebody who writes the session at the same time is not overwritten', async () => {
     const session = openSession(store);
     await session.event('SessionStart', { source: 'startup' });
@@ -181,60 +300,6 @@ describe.each(engines)('working hook events on $name', (engine) => {
     }
     expect((await session.messages()).map(({ id }) => id)).toEqual(['r1']);
     expect((await read(store, session.root)).json).toMatchObject({ version: 3, metadata: { by: 'another' } });
-  });
-
-  test('what was deleted does not come back with what follows', async () => {
-    const session = openSession(store);
-    const first = line('d1', 'user', 'we decided to keep the old heron');
-    await session.stream('Stop', first, 0, { prompt: 'x' });
-    await work(store);
-    const root = (await read(store, session.root)).json;
-    await store.send('DELETE', `/v1/contexts/${session.root}?children=delete`);
-    await session.stream('Stop', line('d2', 'user', 'something new'), first.length);
-    await work(store);
-    expect((await session.messages()).map(({ id }) => id)).toEqual(['d2']);
-    const { text } = await store.send('GET', `/v1/contexts/${session.summary}/content`);
-    expect(text).toContain('something new');
-    expect(text).not.toContain('heron');
-    // The project, too, comes back with the next event.
-    await store.send('DELETE', `/v1/contexts/${root.parentId}?children=delete`);
-    await session.stream(
-      'Stop',
-      line('d3', 'user', 'newer'),
-      first.length + line('d2', 'user', 'something new').length,
-    );
-    await work(store);
-    expect((await session.messages()).map(({ id }) => id)).toEqual(['d3']);
-  });
-
-  test('an erased context leaves no copy in the inbox, waiting or done', async () => {
-    const session = openSession(store);
-    await session.event('UserPromptSubmit', { prompt: 'remember: the quokka is in the vault' });
-    const { name } = await poison(session);
-    await work(store);
-    await session.stream('Stop', line('e1', 'user', 'quokka again'), 0);
-    const held = async () => {
-      const tables = ['inbox', 'factory_session'].map((table) => ({
-        text: `select coalesce(string_agg(t::text, ' '), '') as all from ${table} t`,
-        params: [],
-      }));
-      return (await store.database.in(store.ref).run(tables)).map(([row]) => row?.['all']).join(' ');
-    };
-    expect(await held()).toContain('quokka');
-    const erase = (id: string) => store.send('DELETE', `/v1/contexts/${id}?erase=true&children=delete`);
-    const note = (await store.send('GET', '/v1/contexts?kind=note&include=content')).json.items.find(
-      ({ content }: { content: string }) => content.includes('quokka'),
-    );
-    expect((await erase(note.id)).status).toBe(200);
-    expect((await erase(session.root)).status).toBe(200);
-    expect(await held()).not.toContain('quokka');
-    expect(await held()).not.toContain(name);
-    await workAll();
-    expect((await read(store, session.root)).status).toBe(404);
-    // What was sent before is known again, and stays away.
-    await session.stream('Stop', line('e1', 'user', 'quokka again'), 0, { again: 1 });
-    await workAll();
-    expect(JSON.stringify(await session.messages())).not.toContain('quokka');
   });
 
   test('cleanup takes what was done, and dead, for long enough, and sessions nobody hears of', async () => {
