@@ -122,6 +122,10 @@ begin
     exit when v_session.id is null;
     select * into v_first from inbox
       where space_id = v_space and session_id = v_session.id and state = 'pending' order by position limit 1 for update;
+    if v_first.id is null then
+      perform note_due(v_session.id);
+      continue;
+    end if;
     update factory_session set worker = p_worker, lease_until = clock_timestamp() + make_interval(secs => p_lease_ms / 1000.0)
       where space_id = v_space and id = v_session.id;
     exit when v_session.worker is null;
