@@ -20,8 +20,8 @@ await app.request('/healthz');
 // Hono's own type of it is that of a handler that does not stream.
 const answer = streamHandle(app) as unknown as StreamifyHandler;
 
-/** Answers over HTTP, streaming; what was ordered on the way is sent before the function is frozen. */
+/** Answers over HTTP, streaming; what was ordered on the way is sent, and what came too late ends, before the function is frozen. */
 export const handler = awslambda.streamifyResponse(async (event, stream, context) => {
   await answer(asSent(event), stream, context);
-  await queue.settled();
+  await Promise.all([queue.settled(), manager.factory.settled()]);
 });

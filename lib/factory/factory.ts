@@ -48,6 +48,8 @@ export interface Factory {
   replay(request: RequestContext, id: string): Promise<EventEntry>;
   work: Working['work'];
   follow: Working['follow'];
+  /** Ends when nothing of a pack that came too late is under way any more, for a runtime that freezes behind its answers. */
+  settled(): Promise<void>;
 }
 
 /** Where work is asked for when this process will not do it, such as a queue. */
@@ -72,6 +74,7 @@ export function createFactory(deps: {
   const receive = createReceiving(deps);
   const packs = createPacks(deps);
   const working = createWorking(deps);
+  const underWay = new Set<Promise<unknown>>();
 
   /** The schedule is the net below: an event is never lost for a queue that is away. */
   async function ask(space: SpaceRef): Promise<void> {
@@ -91,8 +94,11 @@ export function createFactory(deps: {
       telemetry.hookEvent({ stage: 'pack', event: event.name, outcome, durationMs: performance.now() - startedMs });
     try {
       const { packMs } = settings.factory;
-      // What takes too long is stopped, so that nothing goes on where a runtime freezes behind the answer.
-      const text = await within(packMs, packs.pack({ ...request, signal: AbortSignal.timeout(packMs) }, query));
+      const pack = packs.pack({ ...request, signal: AbortSignal.timeout(packMs) }, query);
+      const forget = () => underWay.delete(pack);
+      underWay.add(pack);
+      pack.then(forget, forget);
+      const text = await within(packMs, pack);
       finish('done');
       return text;
     } catch (error) {
@@ -132,6 +138,9 @@ export function createFactory(deps: {
 
     work: working.work,
     follow: working.follow,
+    async settled() {
+      await Promise.allSettled(underWay);
+    },
   };
 }
 

@@ -70,15 +70,14 @@ export function createPacks(deps: { database: Database; cache: Cache; search: Se
     async pack(request, query) {
       const { project, prompt } = query;
       const key = sha256(JSON.stringify([query, packTokens, promptTokens]));
-      const { value } = await throughOne(request, kind, key, async ({ signal: patience, ...rest }) => {
-        // Only its own session asks for this pack: nobody else waits for it when the one who asks gives up.
-        const signals = [patience, request.signal].filter((one) => one !== undefined);
-        const asked = { ...rest, signal: AbortSignal.any(signals) };
+      const { value } = await throughOne(request, kind, key, async (asked) => {
         const scope = { prefix: factoryPrefix, root: project };
         // Its own may be among the summaries; for a prompt there are none.
         const summaries = prompt === undefined ? summariesMax + 1 : 0;
         const bounds = { scope, personal: personalPrefix, limit: baseMax, summaries, contentBytes: baseBytesMax };
         const { value: base, ...read } = await readPackBase(database, asked, bounds);
+        // PostgreSQL is not at fault where nobody waits any more, so its requests end by themselves.
+        request.signal?.throwIfAborted();
         const text = prompt ?? subjectOf(base);
         const { hits, pending } = await find({ ...request, seq: read.seq, signal: asked.signal }, text, { scope });
         const passages = choosePassages(

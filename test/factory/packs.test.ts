@@ -238,17 +238,41 @@ describe.each(engines)('packs on $name', (engine) => {
     expect(packOf(await there.event('SessionStart', { source: 'clear' }))).not.toContain('lapwing');
   });
 
-  test('that take too long are left out and stopped, and the event is kept', async () => {
+  test('that take too long are left out, and the event is kept', async () => {
     const own = await openStore(engine, { settings: { factory: { packMs: 10 } } });
-    let isStopped: () => boolean | undefined = () => true;
-    own.manager.search.search = (request) => {
-      isStopped = () => request.signal?.aborted;
-      return new Promise(() => {});
-    };
+    let end = () => {};
+    own.manager.search.search = () => new Promise((_resolve, reject) => (end = () => reject(new Error('too late'))));
     const session = openSession(own);
     const answer = await session.event('UserPromptSubmit', { prompt: 'anything' });
     expect([answer.status, packOf(answer)]).toEqual([200, '']);
-    expect(isStopped()).toBe(true);
     expect((await own.send('GET', '/v1/events')).json.items).toHaveLength(1);
+    setTimeout(() => end(), 20);
+    await own.manager.factory.settled();
+  });
+
+  test('that are too late already ask for nothing more, and can be waited for', async () => {
+    const slow = await engine.open();
+    const database = {
+      ...slow,
+      in: (...of: Parameters<typeof slow.in>) => {
+        const door = slow.in(...of);
+        const run: typeof door.run = async (statements, options) => {
+          const rows = await door.run(statements, options);
+          if (statements.some(({ text }) => text.includes('as summaries')))
+            await new Promise((go) => setTimeout(go, 100));
+          return rows;
+        };
+        return { ...door, run };
+      },
+    };
+    const own = await openStore(engine, { database, settings: { factory: { packMs: 50 } } });
+    let searches = 0;
+    own.manager.search.search = () => {
+      searches++;
+      return new Promise(() => {});
+    };
+    expect(packOf(await openSession(own).event('UserPromptSubmit', { prompt: 'anything' }))).toBe('');
+    await own.manager.factory.settled();
+    expect(searches).toBe(0);
   });
 });
