@@ -26,12 +26,15 @@ export function projectOf(of: { readonly gitRemote: string | undefined; readonly
   return { id: projectId(`cwd:${cwd}`), name: lastPart(cwd) || 'unknown', cwd };
 }
 
-/** `host/path` of a git remote, without user, password, scheme and `.git`; undefined for what is none. */
+/**
+ * `host/path` of a git remote, without user, password, scheme, remote helper and `.git`; undefined for what is none, and
+ * where an `@` further on may be part of a password.
+ */
 export function normalizeRemote(remote: string): string | undefined {
-  const text = remote.trim();
+  const text = remote.trim().replace(/^[a-z0-9+.-]+::/i, '');
   const [, host, path] =
-    /^[a-z][a-z0-9+.-]*:\/\/(?:[^/@]*@)?([^/:]+)(?::\d+)?\/+(.+)$/i.exec(text) ??
-    /^(?:[^/@:]+@)?([^/:@]+):(?!\/\/)(.+)$/.exec(text) ??
+    /^[a-z][a-z0-9+.-]*:\/\/(?:[^/]*@)?([^/:@]+)(?::\d+)?\/+([^@]+)$/i.exec(text) ??
+    /^(?:[^/@:]+@)?([^/:@]+):(?!\/\/)([^@]+)$/.exec(text) ??
     [];
   if (host === undefined || path === undefined) return undefined;
   const place = path
