@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { lstat, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { sha256 } from '../lib/base/hash.ts';
 import {
   type ConfigText,
   dropHooks,
@@ -17,19 +16,20 @@ import {
 } from '../lib/factory/hook-config.ts';
 import { shellWord } from '../lib/factory/shell-word.ts';
 import { isLoopbackUrl } from './address.ts';
-import { type Connection, connectionsFolder, printConnection, readConnections } from './connection.ts';
-import { readIfThere, replaceFiles } from './replace-file.ts';
+import {
+  byteOrderMark,
+  connectionPath,
+  hookPlaceOf,
+  mentions,
+  type Order,
+  parse,
+  placesOf,
+  plainText,
+  readConfig,
+} from './agent-files.ts';
+import { type Connection, printConnection, readConnections } from './connection.ts';
+import { replaceFiles } from './replace-file.ts';
 import { type Environment, home } from './runtime.ts';
-
-export type Agent = 'droid' | 'claude';
-
-/** What `npm run connect` was asked for. */
-export interface Order {
-  readonly agent: Agent;
-  /** Only for the project it was called in; for all of the user's otherwise. */
-  readonly isProject: boolean;
-  readonly url: string;
-}
 
 /** A file that is to be made, changed or removed, and how both states of it may be shown. */
 export interface Change {
@@ -45,63 +45,17 @@ export interface Change {
 
 const hookPath = join(home, 'plugin', 'lamina', 'hooks', 'lamina-hook.sh');
 const hidden = '(your token)';
-const byteOrderMark = '\ufeff';
 // What RFC 6750 lets a token have, and the hook sends.
 const tokenForm = /^[A-Za-z0-9._~+/=-]+$/;
-
-interface HookPlace {
-  readonly path: string;
-  readonly wrapper?: 'hooks';
-}
-
-interface Places {
-  /** Where hooks are written. */
-  readonly hooks: HookPlace;
-  /** Where they may be, too, from a time when they were written there. */
-  readonly otherHooks: readonly HookPlace[];
-  /** Undefined where the agent's own command is the way. */
-  readonly servers: string | undefined;
-}
-
-function rootOf({ isProject }: Order, { callerFolder, homeFolder }: Environment): string {
-  const root = isProject ? callerFolder : homeFolder;
-  if (root === undefined) throw new Error('HOME is not set: say where your configuration is.');
-  return root;
-}
-
-async function placesOf(order: Order, environment: Environment): Promise<Places> {
-  const { agent, isProject } = order;
-  const root = rootOf(order, environment);
-  if (agent === 'claude') {
-    // A command with a path of this machine belongs into no file that others check out.
-    const path = join(root, '.claude', isProject ? 'settings.local.json' : 'settings.json');
-    const servers = isProject ? join(root, '.mcp.json') : undefined;
-    return { hooks: { path, wrapper: 'hooks' }, otherHooks: [], servers };
-  }
-  const flat = { path: join(root, '.factory', 'hooks.json') };
-  const wrapped = { path: join(root, '.factory', 'settings.json'), wrapper: 'hooks' as const };
-  const servers = join(root, '.factory', 'mcp.json');
-  // Droid does not read the hooks of its settings once there is a hooks.json: to make one would turn them off.
-  const settings = existsSync(flat.path) ? undefined : await readConfig(wrapped.path);
-  const isWrapped = settings?.includes('"hooks"') && hasEvents(parse(wrapped.path, settings));
-  return isWrapped ? { hooks: wrapped, otherHooks: [flat], servers } : { hooks: flat, otherHooks: [wrapped], servers };
-}
-
-const hasEvents = (settings: unknown) =>
-  Object.keys((settings as { hooks?: object | null } | null)?.hooks ?? {}).length > 0;
-
-/** Where the connection of a configuration is kept: one a configuration, so that none redirects the sessions of another. */
-export function connectionPath(order: Order, environment: Environment): string {
-  const project = order.isProject ? `-${sha256(rootOf(order, environment)).slice(0, 12)}` : '';
-  return join(connectionsFolder(environment), order.agent + project);
-}
 
 /** The changes that connect an agent; none where it is connected. */
 export async function planConnect(order: Order, environment: Environment): Promise<Change[]> {
   const connections = await readConnections(environment);
   const path = connectionPath(order, environment);
   const known = connections.get(path);
-  const { hooks, servers } = await placesOf(order, environment);
+  const places = placesOf(order, environment);
+  const { servers } = places;
+  const hooks = await hookPlaceOf(places);
   const legacy = join(hooks.path, '..', 'hooks', 'hooks.json');
   if (order.agent === 'droid' && existsSync(legacy) && !existsSync(hooks.path)) {
     throw new Error(`${legacy} is of an older Droid: open /hooks in Droid once, which moves it, and run this again.`);
@@ -144,12 +98,13 @@ export async function planUndo(order: Order, environment: Environment): Promise<
   const connections = await readConnections(environment);
   const path = connectionPath(order, environment);
   const known = connections.get(path);
-  const { hooks, otherHooks, servers } = await placesOf(order, environment);
+  const { hooks, servers } = placesOf(order, environment);
   const knownUrls = [`${order.url}/mcp`, ...(known === undefined ? [] : [`${known.url}/mcp`])];
   const mask = masking({ tokens: [known?.token, environment.ownerToken], shown: knownUrls });
   const made = new Set(known?.made);
   const changes: Change[] = [];
-  for (const place of [hooks, ...otherHooks]) {
+  for (const place of hooks) {
+    if (place === undefined) continue;
     const edit = (text: string) => dropHooks(text, place);
     // What has nothing of ours may be written as it likes.
     if (await mentions(place.path, 'lamina-hook.sh')) changes.push(await dropChange(place.path, { made, mask, edit }));
@@ -177,7 +132,7 @@ export async function applyChanges(changes: readonly Change[]): Promise<void> {
 
 /** The file in which there is still an MCP server named `lamina`, which an undo did not take for ours. */
 export async function serverLeft(order: Order, environment: Environment): Promise<string | undefined> {
-  const { servers } = await placesOf(order, environment);
+  const { servers } = placesOf(order, environment);
   if (servers === undefined || !(await mentions(servers, '"lamina"'))) return undefined;
   return hasServer(plainText(await readConfig(servers)) ?? '{}') ? servers : undefined;
 }
@@ -292,28 +247,4 @@ function masking(to: {
     return before !== undefined && value === `Bearer ${before}` ? 'Bearer (the token before)' : undefined;
   };
   return (text) => maskConfig(text, show);
-}
-
-async function readConfig(path: string): Promise<ConfigText> {
-  return (await readIfThere(path))?.toString();
-}
-
-const mentions = async (path: string, word: string) => (await readConfig(path))?.includes(word) ?? false;
-
-/** A file without what editors put before its JSON; an empty one has an empty object. */
-function plainText(text: ConfigText): ConfigText {
-  const plain = text?.startsWith(byteOrderMark) ? text.slice(byteOrderMark.length) : text;
-  return plain?.trim() === '' ? '{}\n' : plain;
-}
-
-/** @throws Error that tells where it is no JSON, but nothing of what is there. */
-function parse(path: string, text: string): unknown {
-  const plain = plainText(text) as string;
-  try {
-    return JSON.parse(plain);
-  } catch (error) {
-    const [, position] = /position (\d+)/.exec(String(error)) ?? [];
-    const line = position === undefined ? '' : ` (line ${plain.slice(0, Number(position)).split('\n').length})`;
-    throw new Error(`${path} is no JSON${line}. Nothing was changed.`);
-  }
 }

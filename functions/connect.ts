@@ -4,7 +4,8 @@ import { createInterface } from 'node:readline/promises';
 import { parseArgs } from 'node:util';
 import { unifiedDiff } from '../lib/merge/diff.ts';
 import { isLoopbackUrl } from './address.ts';
-import { applyChanges, type Change, claudeCommand, type Order, planConnect, planUndo, serverLeft } from './agents.ts';
+import type { Order } from './agent-files.ts';
+import { applyChanges, type Change, claudeCommand, planConnect, planUndo, serverLeft } from './agents.ts';
 import { connectionsFolder, readConnections, toServerUrl } from './connection.ts';
 import { type Environment, readEnvironment } from './runtime.ts';
 

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { readIfThere } from './replace-file.ts';
 import type { Environment } from './runtime.ts';
 
@@ -23,7 +23,7 @@ export function connectionsFolder({ stateFolder }: Environment): string {
 export const printConnection = ({ url, token, hooks, made }: Connection) =>
   `${[url, token, hooks, ...made].join('\n')}\n`;
 
-export async function readConnection(path: string): Promise<Connection | undefined> {
+async function readConnection(path: string): Promise<Connection | undefined> {
   const text = (await readIfThere(path))?.toString();
   const [url, token, hooks, ...made] = text?.split('\n').filter((line) => line !== '') ?? [];
   return url === undefined || token === undefined || hooks === undefined ? undefined : { url, token, hooks, made };
@@ -36,7 +36,7 @@ export async function readConnections(environment: Environment): Promise<Map<str
   const folder = connectionsFolder(environment);
   const names = await readdir(folder).catch(() => []);
   for (const name of names.filter((one) => !one.endsWith('.part')).sort()) {
-    const connection = await readConnection(join(folder, basename(name)));
+    const connection = await readConnection(join(folder, name));
     if (connection !== undefined) found.set(join(folder, name), connection);
   }
   return found;

@@ -129,6 +129,7 @@ describe('the blocks of a file', () => {
     expect(toContextText('a\nb', 'x\r\ny')).toBe('a\r\nb');
     expect(toContextText('a\nb', 'x\r\ny\r\n')).toBe('a\r\nb\r\n');
     expect(toContextText('a\nb', 'x')).toBe('a\nb');
+    expect(toContextText('', '\r\n')).toBe('\r\n');
     // Of mixed ones each line that nobody has touched keeps its own.
     expect(toContextText('a\nnew\nb\nc\nlast', 'a\r\nb\nold\nc\r\r\nlast')).toBe('a\r\nnew\nb\nc\r\r\nlast');
     expect(toContextText('a\nb\nmore', 'a\r\nb\r\nc\n')).toBe('a\r\nb\r\nmore\r\n');

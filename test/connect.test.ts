@@ -19,7 +19,8 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Agent, applyChanges as apply, claudeCommand, planConnect, planUndo } from '../functions/agents.ts';
+import type { Agent } from '../functions/agent-files.ts';
+import { applyChanges as apply, claudeCommand, planConnect, planUndo } from '../functions/agents.ts';
 import { home, readEnvironment } from '../functions/runtime.ts';
 import {
   dropHooks,
@@ -454,6 +455,9 @@ describe('npm run connect', () => {
     await rm(join(folder, '.factory/hooks.json'));
     await apply(await planConnect(order('droid'), environment()));
     expect(existsSync(join(folder, '.factory/hooks.json'))).toBe(true);
+    await apply(await planUndo(order('droid'), environment()));
+    await write('.factory/settings.json', '{ // mine\n"hooks": {"Stop": []} }');
+    expect(await planUndo(order('droid'), environment())).toEqual([]);
   });
 
   test('keeps a link, also one that leads to no file yet, and clears up after one that was killed', async () => {

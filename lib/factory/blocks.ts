@@ -51,8 +51,9 @@ export const isEdited = ({ hash, text }: Block) => hash !== hashBlock(text);
  * line counts as changed that nobody has touched. New lines end as most of them do, and a new context ends with `\n`.
  */
 export function toContextText(text: string, version: string | undefined): string {
-  if (text === '' || version === undefined || version === '') return text === '' ? '' : `${text}\n`;
-  if (toBlockText(version) === text) return version;
+  if (version !== undefined && toBlockText(version) === text) return version;
+  if (text === '') return '';
+  if (version === undefined || version === '') return `${text}\n`;
   // Lines and their ends by turns.
   const old = version.split(/(\r*\n)/);
   const lines = text.split('\n');

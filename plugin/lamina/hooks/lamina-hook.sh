@@ -186,7 +186,7 @@ bytes_of() {
 # one above `most` is left out, of one above `far` so much. `before` tells the bytes before `offset`, since the transcript may
 # be another one by now.
 usual=1048576 least=65536 most=3145728 far=50331648 triesMax=3
-offset=0 piece=$usual alone=0 before=- sent=0 marks=
+offset=0 piece=$usual alone=0 before=- found= sent=0 marks=
 read_piece() { bytes_of "$transcript" "$offset" "$piece" >"$dir/piece"; }
 read_before() {
   from=0
