@@ -2,19 +2,32 @@ import {
   appendBlock,
   type Block,
   fillBlock,
+  hashBlock,
   isEdited,
+  type Made,
   readBlocks,
   toBlockText,
   toContextText,
+  unclosedCode,
 } from '../lib/factory/blocks.ts';
-import type { Client, Reply } from './client.ts';
+import { shellWord } from '../lib/factory/shell-word.ts';
+import {
+  type ContextAnswer,
+  expectContext,
+  expectGood,
+  fetchBase,
+  fetchText,
+  pathOf,
+  type Refusal,
+} from './block-versions.ts';
+import type { Client } from './client.ts';
 import { readIfThere, replaceFile } from './replace-file.ts';
 
-/** What became of a block: `isOpen` where somebody has to settle something. */
+/** What became of a block: `isUnsettled` where somebody has to settle something. */
 export interface BlockReport {
   readonly id: string;
   readonly text: string;
-  readonly isOpen: boolean;
+  readonly isUnsettled: boolean;
 }
 
 /** Which blocks of which file, and of two changes of the same lines which one is to be kept. */
@@ -25,100 +38,102 @@ export interface BlockOrder {
   readonly prefer?: 'ours' | 'theirs' | undefined;
 }
 
-interface ContextAnswer {
-  readonly version: number;
-  readonly contentType: string;
-  readonly content: unknown;
-}
-
-interface Refusal {
-  readonly code?: string;
-  readonly currentVersion?: number;
-  readonly baseKept?: boolean;
-  readonly conflicts?: readonly { path: string; base?: unknown; ours?: unknown; theirs?: unknown }[];
-}
-
 type Outcome = { readonly report: BlockReport; readonly bytes?: Buffer };
 
-const pathOf = (id: string) => `/v1/contexts/${encodeURIComponent(id)}`;
-const done = (id: string, text: string, bytes?: Buffer): Outcome => ({
-  report: { id, text, isOpen: false },
-  ...(bytes === undefined ? {} : { bytes }),
-});
-const open = (id: string, text: string): Outcome => ({ report: { id, text, isOpen: true } });
+const settled = (id: string, text: string): Outcome => ({ report: { id, text, isUnsettled: false } });
+const unsettled = (id: string, text: string): Outcome => ({ report: { id, text, isUnsettled: true } });
 
 /** Brings what Lamina has into the blocks of a file; what was edited there since is merged with it. */
 export async function pullBlocks(client: Client, order: BlockOrder): Promise<BlockReport[]> {
-  const { id, prefer } = order;
-  return overFile(order, { isNewAllowed: id !== undefined }, async (bytes, wanted, block) => {
-    const head = await readText(client, pathOf(wanted));
-    if ('missing' in head) return open(wanted, `${head.missing} The block, if there is one, is left as it is.`);
-    const theirs = toBlockText(head.text);
-    const filling = { version: head.version, versionText: head.text, text: theirs };
-    if (block === undefined)
-      return done(wanted, `version ${head.version} put at the end`, appendBlock(bytes, wanted, filling));
-    const isSame = block.version === head.version && !isEdited(block);
-    if (isSame) return done(wanted, `version ${head.version}, as it was`);
-    const isPlain = block.version === undefined ? block.text === '' : !isEdited(block);
-    if (isPlain || block.text === theirs) {
-      return done(wanted, `version ${head.version}`, fillBlock(bytes, wanted, filling));
+  const { path, id: only, prefer } = order;
+  return overFile(order, { isNewAllowed: only !== undefined }, async (bytes, id, block) => {
+    const head = await fetchText(client, pathOf(id));
+    if ('missing' in head) return unsettled(id, `${head.missing} The block, if there is one, is left as it is.`);
+    const filling = { version: head.version, versionText: head.text, text: toBlockText(head.text) };
+    const place = (made: Made, text: string) => placed(made, { id, path, text, otherwise: 'Nothing was changed.' });
+    if (block === undefined) return place(appendBlock(bytes, id, filling), `version ${head.version} put at the end`);
+    const isOfHead = block.version === head.version && block.hash === hashBlock(head.text);
+    if (isOfHead && !isEdited(block)) return settled(id, `version ${head.version}, as it was`);
+    const isPlain =
+      block.version === undefined ? block.text === '' : block.version !== head.version && !isEdited(block);
+    if (isPlain || block.text === filling.text) {
+      return place(fillBlock(bytes, id, filling), `version ${head.version}`);
     }
-    if (block.version === head.version)
-      return done(wanted, `edited here since version ${head.version}; push takes it there`);
+    if (isOfHead) {
+      const how = 'empty the block, take version and hash out of its marker, and pull';
+      const discard = prefer === 'theirs' ? ` Lamina has not changed since: to discard the edit, ${how}.` : '';
+      return settled(id, `edited here since version ${head.version}; push takes it there.${discard}`);
+    }
     if (block.version === undefined) {
-      return open(wanted, 'the block names no version, and is not what Lamina has: empty it, and pull again.');
+      return unsettled(id, 'the block names no version, and is not what Lamina has: empty it, and pull again.');
     }
-    const base = await readText(client, `${pathOf(wanted)}?version=${block.version}`);
-    if ('missing' in base) return open(wanted, baseGone(wanted, block.version, head.version));
-    const ours = { content: toContextText(block.text, base.text), contentType: head.contentType };
+    const base = await fetchBase(client, block, head);
+    if ('missing' in base) return unsettled(id, base.missing);
     const merged = await client.send<ContextAnswer & Refusal>('POST', '/v1/merge', {
       strategy: 'three-way',
-      base: { id: wanted, version: block.version },
-      sources: [ours, { id: wanted, version: head.version }],
+      base: { id, version: base.version },
+      sources: [
+        { content: toContextText(block.text, base.text), contentType: head.contentType },
+        { id, version: head.version },
+      ],
       ...(prefer === undefined ? {} : { prefer }),
     });
-    if (merged.json.code === 'merge_conflict') return open(wanted, conflictText(merged.json, order.path, wanted));
+    if (merged.json.code === 'merge_conflict') return unsettled(id, conflictText(merged.json, path, id));
     const text = toBlockText(String(expectGood(merged).content));
     const what = `version ${head.version}, merged with what was edited here; push takes it there`;
-    return done(wanted, what, fillBlock(bytes, wanted, { ...filling, text }));
+    return place(fillBlock(bytes, id, { ...filling, text }), what);
   });
 }
 
 /** Takes what was edited in the blocks of a file to Lamina; what was changed there since is merged with it. */
 export async function pushBlocks(client: Client, order: BlockOrder): Promise<BlockReport[]> {
+  const { path } = order;
   return overFile(order, { isNewAllowed: false }, async (bytes, id, block) => {
-    if (block === undefined) return open(id, 'there is no block of it.');
-    const { version, text } = block;
-    if (version === undefined) return create(client, bytes, block);
-    if (!isEdited(block)) return done(id, `version ${version}, not edited here`);
-    const base = await readText(client, `${pathOf(id)}?version=${version}`);
-    if ('missing' in base) return open(id, await whyGone(client, id, version, base.missing));
-    const body = { content: toContextText(text, base.text), contentType: base.contentType };
-    const put = await client.send<ContextAnswer & Refusal>('PUT', `${pathOf(id)}?onConflict=three-way`, body, {
-      'if-match': `"${version}"`,
-    });
-    const { code } = put.json;
-    if (code === 'merge_conflict') return open(id, conflictText(put.json, order.path, id));
-    if (code === 'gone' || code === 'context_not_found' || code === 'version_conflict') {
-      return open(id, await whyGone(client, id, version, put.problem ?? ''));
+    if (block === undefined) return unsettled(id, 'there is no block of it.');
+    if (block.version === undefined) return create(client, { bytes, block, path });
+    if (!isEdited(block)) return settled(id, `version ${block.version}, not edited here`);
+    const head = await fetchText(client, pathOf(id));
+    if ('missing' in head) {
+      const how = head.isGone
+        ? ' Take version and hash out of the marker and push again to make it anew, or take the block out.'
+        : '';
+      return unsettled(id, head.missing + how);
     }
-    const written = expectGood(put);
-    const now = String(written.content);
-    const filling = { version: written.version, versionText: now, text: toBlockText(now) };
-    return done(id, `version ${written.version}`, fillBlock(bytes, id, filling));
+    const base = await fetchBase(client, block, head);
+    if ('missing' in base) return unsettled(id, base.missing);
+    const body = { content: toContextText(block.text, base.text), contentType: head.contentType };
+    const put = await client.send<ContextAnswer & Refusal>('PUT', `${pathOf(id)}?onConflict=three-way`, body, {
+      'if-match': `"${block.version}"`,
+    });
+    if (put.json.code === 'merge_conflict') return unsettled(id, conflictText(put.json, path, id));
+    if ([404, 410, 412].includes(put.status)) return unsettled(id, 'it was changed in Lamina meanwhile: push again.');
+    const { version, content } = expectContext(put);
+    const now = String(content);
+    const made = fillBlock(bytes, id, { version, versionText: now, text: toBlockText(now) });
+    return placed(made, { id, path, text: `version ${version}`, otherwise: `Version ${version} was written there.` });
   });
 }
 
-async function create(client: Client, bytes: Buffer, { id, text }: Block): Promise<Outcome> {
+async function create(client: Client, of: { bytes: Buffer; block: Block; path: string }): Promise<Outcome> {
+  const { bytes, block, path } = of;
+  const { id, text } = block;
   const content = toContextText(text, undefined);
   const body = { content, contentType: 'text/markdown', kind: 'note' };
   const put = await client.send<ContextAnswer & Refusal>('PUT', pathOf(id), body, { 'if-none-match': '*' });
   const { code } = put.json;
   if (code === 'already_exists' || code === 'version_conflict') {
-    return open(id, 'the block names no version, but Lamina has the context: empty the block and pull.');
+    return unsettled(id, 'the block names no version, but Lamina has the context: empty the block and pull.');
   }
-  const { version } = expectGood(put);
-  return done(id, `version ${version}, new`, fillBlock(bytes, id, { version, versionText: content, text }));
+  const { version } = expectContext(put);
+  const made = fillBlock(bytes, id, { version, versionText: content, text });
+  const otherwise = `Version ${version} was written there.`;
+  return placed(made, { id, path, text: `version ${version}, new`, otherwise });
+}
+
+function placed(made: Made, of: { id: string; path: string; text: string; otherwise: string }): Outcome {
+  const { id, path, text, otherwise } = of;
+  if ('refused' in made) return unsettled(id, `it cannot stand in a block of ${path}: ${made.refused}. ${otherwise}`);
+  return { report: { id, text, isUnsettled: false }, bytes: made.bytes };
 }
 
 /** Goes over the blocks of a file and writes it once, with all that was done even where something went wrong then. */
@@ -139,11 +154,7 @@ async function overFile(
   };
   let bytes = before ?? Buffer.alloc(0);
   const ids = order.id === undefined ? within(() => readBlocks(bytes)).map(({ id }) => id) : [order.id];
-  if (ids.length === 0) {
-    throw new Error(
-      `${path} has no block: npm run pull -- ${path} --id ID puts one at its end. A context whose block was taken out stays in Lamina; DELETE ${pathOf('ID')} deletes it.`,
-    );
-  }
+  if (ids.length === 0) throw new Error(noBlock(path, unclosedCode(bytes)));
   const reports: BlockReport[] = [];
   let failure: unknown;
   for (const id of ids) {
@@ -163,35 +174,12 @@ async function overFile(
   return reports;
 }
 
-type Text =
-  | { readonly text: string; readonly version: number; readonly contentType: string }
-  | { readonly missing: string };
-
-async function readText(client: Client, path: string): Promise<Text> {
-  const reply = await client.send<ContextAnswer & Refusal>('GET', path, undefined, { 'cache-control': 'no-cache' });
-  const { code } = reply.json;
-  if (code === 'gone') return { missing: 'it was deleted in Lamina.' };
-  if (code === 'context_not_found' || code === 'version_not_found') return { missing: 'Lamina does not have it.' };
-  const { content, contentType, version } = expectGood(reply);
-  if (!contentType.startsWith('text/') || typeof content !== 'string') {
-    return { missing: `it is ${contentType}, and only a text of at most 4 MiB can stand in a block.` };
+function noBlock(path: string, unclosed: number | undefined): string {
+  if (unclosed !== undefined) {
+    return `${path} has no block: what comes after line ${unclosed} is code, since the code block there is not closed.`;
   }
-  return { text: content, version, contentType };
+  return `${path} has no block: npm run pull -- ${shellWord(path)} --id ID puts one at its end. A context whose block was taken out stays in Lamina; DELETE ${pathOf('ID')} deletes it.`;
 }
-
-function expectGood<Body>(reply: Reply<Body>): Body {
-  if (reply.problem !== undefined) throw new Error(`Lamina answers ${reply.status}: ${reply.problem}`);
-  return reply.json;
-}
-
-async function whyGone(client: Client, id: string, version: number, otherwise: string): Promise<string> {
-  const head = await readText(client, pathOf(id));
-  if (!('missing' in head)) return baseGone(id, version, head.version);
-  return `${head.missing || otherwise} Take version and hash out of the marker and push again to make it anew, or take the block out.`;
-}
-
-const baseGone = (id: string, version: number, head: number) =>
-  `version ${version}, from which it was edited here, is no longer kept, so it cannot be merged with version ${head}: look at ${pathOf(id)}, edit the block to what shall be, and set version=${head} in its marker.`;
 
 function conflictText({ conflicts = [] }: Refusal, path: string, id: string): string {
   const quote = (side: unknown) =>
@@ -203,6 +191,6 @@ function conflictText({ conflicts = [] }: Refusal, path: string, id: string): st
   return [
     'the same lines were changed here and in Lamina; nothing was changed.',
     ...parts,
-    `  Settle it: npm run pull -- ${path} --id ${id} --prefer ours (or theirs), which merges the rest, then push; or edit those lines to what Lamina has, and pull.`,
+    `  Settle it: npm run pull -- ${shellWord(path)} --id ${id} --prefer ours (or theirs), which merges the rest, then push; or edit those lines to what Lamina has, and pull.`,
   ].join('\n');
 }

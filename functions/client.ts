@@ -10,7 +10,7 @@ export interface Reply<Body> {
 
 /** The HTTP interface of a store, in this process or another. */
 export interface Client {
-  /** Sends `body` as JSON and reads the answer; a problem is an answer, too. */
+  /** Sends `body` as JSON and reads the answer; a problem is an answer, too. @throws Error where none comes that could be Lamina's. */
   send<Body>(
     method: string,
     path: string,
@@ -39,7 +39,11 @@ export function createClient(deps: {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
       const response = await deps.fetch(request);
-      const json = (await response.json()) as Body & { detail?: string };
+      const text = await response.text().catch((error: Error) => {
+        throw new Error(`${deps.url} has broken off its answer: ${error.message}`);
+      });
+      const json = parseObject(text) as (Body & { detail?: string }) | undefined;
+      if (json === undefined) throw new Error(`${deps.url} answers, but is no Lamina.`);
       const problem = response.ok ? undefined : (json.detail ?? `HTTP ${response.status}`);
       return { status: response.status, problem, seq: Number(response.headers.get('context-seq') ?? 0), json };
     },
@@ -50,4 +54,13 @@ export function createClient(deps: {
     },
   };
   return client;
+}
+
+function parseObject(text: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
 }

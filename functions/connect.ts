@@ -4,9 +4,9 @@ import { createInterface } from 'node:readline/promises';
 import { parseArgs } from 'node:util';
 import { unifiedDiff } from '../lib/merge/diff.ts';
 import { isLoopbackUrl } from './address.ts';
-import { type Change, claudeCommand, type Order, planConnect, planUndo } from './agents.ts';
-import { connectionPath } from './connection.ts';
-import { replaceFile } from './replace-file.ts';
+import type { Order } from './agent-files.ts';
+import { applyChanges, type Change, claudeCommand, planConnect, planUndo, serverLeft } from './agents.ts';
+import { connectionsFolder, readConnections, toServerUrl } from './connection.ts';
 import { type Environment, readEnvironment } from './runtime.ts';
 
 // npm run connect -- droid|claude: writes the hooks and the MCP server into the agent's configuration, or takes them back.
@@ -19,15 +19,13 @@ try {
   for (const change of changes) console.log(show(change));
   if (changes.length === 0) console.log(isUndo ? 'Nothing of Lamina is there.' : 'Nothing to change.');
   else if (isAgreed || (await ask())) {
-    for (const { path, before, after, isSecret } of changes) {
-      const bytes = (text: string | undefined) => (text === undefined ? undefined : Buffer.from(text));
-      await replaceFile(path, { before: bytes(before), after: bytes(after), isSecret });
+    await applyChanges(changes);
+    if (isUndo && (await readConnections(environment)).size === 0) {
+      await rm(join(connectionsFolder(environment), '..', 'sessions'), { recursive: true, force: true });
     }
-    const isGone = changes.some(({ path, after }) => path === connectionPath(environment) && after === undefined);
-    if (isGone) await rm(join(connectionPath(environment), '..', 'sessions'), { recursive: true, force: true });
     console.log('Done. Sessions that are open do not know of it yet.');
   } else process.exit(2);
-  tellRest(order, environment, isUndo);
+  await tellRest(order, environment, isUndo);
   process.exit(0);
 } catch (error) {
   console.error(error instanceof Error ? error.message : String(error));
@@ -45,21 +43,14 @@ function readOrder(args: string[], environment: Environment): { order: Order; is
   const [agent, ...more] = positionals;
   if ((agent !== 'droid' && agent !== 'claude') || more.length > 0) throw new Error(usage);
   const given = values.url ?? environment.serverUrl ?? `http://127.0.0.1:${environment.port}`;
-  const parsed = URL.canParse(given) ? new URL(given) : undefined;
-  if (
-    parsed === undefined ||
-    !/^https?:$/.test(parsed.protocol) ||
-    parsed.username + parsed.search + parsed.hash !== ''
-  ) {
-    throw new Error(`${given} is no address of a server, such as http://127.0.0.1:8787.`);
-  }
-  const url = parsed.href.replace(/\/+$/, '').replace(/\/mcp$/, '');
+  const url = toServerUrl(given);
   return { order: { agent, isProject: values.project, url }, isUndo: values.undo, isAgreed: values.yes };
 }
 
-function show({ path, before, after, shown }: Change): string {
+function show({ path, before, after, shown, isClosed }: Change): string {
   const labels = { from: before === undefined ? '/dev/null' : path, to: after === undefined ? '/dev/null' : path };
-  return unifiedDiff(shown.before, shown.after, labels) || `${path}: a secret in it changes`;
+  const diff = unifiedDiff(shown.before, shown.after, labels) || `${path}: what is not shown of it changes`;
+  return isClosed ? `${diff.trimEnd()}\n${path}: from then on you alone may read it` : diff;
 }
 
 async function ask(): Promise<boolean> {
@@ -73,13 +64,19 @@ async function ask(): Promise<boolean> {
   return /^y(es)?$/i.test(answer.trim());
 }
 
-function tellRest(order: Order, environment: Environment, isUndo: boolean): void {
+async function tellRest(order: Order, environment: Environment, isUndo: boolean): Promise<void> {
   const { agent, isProject, url } = order;
   if (agent === 'claude' && !isProject) {
     const command = isUndo ? 'claude mcp remove --scope user lamina' : claudeCommand(order, environment);
     console.log(`Claude Code keeps its own list of MCP servers for all projects; say to it:\n  ${command}`);
+    if (!isUndo) console.log('While that runs, whoever may list the processes of this machine sees the token.');
   }
-  if (isUndo) return;
+  if (isUndo) {
+    const left = await serverLeft(order, environment);
+    if (left === undefined) return;
+    console.log(`${left} has an MCP server named lamina still, at another address: say it with --url, or take it out.`);
+    return;
+  }
   if (isProject) console.log('The MCP server reads the token from LAMINA_TOKEN: export it where the agent starts.');
   if (isProject && agent === 'droid') {
     console.log('The hooks name a path of this machine: keep .factory/hooks.json out of the repository.');

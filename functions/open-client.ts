@@ -2,20 +2,31 @@ import { createApp } from '../lib/http/app.ts';
 import { routes } from '../lib/http/routes.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { type Client, createClient } from './client.ts';
-import { readConnection } from './connection.ts';
+import { connectionTo, toServerUrl } from './connection.ts';
 import { reachStore } from './reach.ts';
 import type { Environment } from './runtime.ts';
 
-/** The HTTP interface of the store of the environment, whichever process has it; see {@link reachStore}. */
+// How long an answer may take; a merge of two long texts takes the longest.
+const patienceMs = 30_000;
+
+/**
+ * The HTTP interface of the store of the environment, whichever process has it; see {@link reachStore}.
+ *
+ * @param deps.patienceMs how long an answer of another process may take.
+ */
 export async function openClient(
   environment: Environment,
-  { telemetry }: { telemetry: Telemetry },
+  deps: { telemetry: Telemetry; patienceMs?: number },
 ): Promise<{ client: Client; close(): Promise<void> }> {
+  const { telemetry } = deps;
   const reached = await reachStore(await withToken(environment), { telemetry, isHost: false });
   if (reached.runtime === undefined) {
     const { url, token } = reached;
     const reach = (request: Request) =>
-      fetch(request).catch((error: Error) => {
+      fetch(request, {
+        redirect: 'error',
+        signal: AbortSignal.timeout(deps.patienceMs ?? patienceMs),
+      }).catch((error: Error) => {
         throw new Error(
           `${url} cannot be reached: ${error.cause instanceof Error ? error.cause.message : error.message}`,
         );
@@ -33,9 +44,8 @@ export async function openClient(
 
 /** A server that agents were connected to has its token there. */
 async function withToken(environment: Environment): Promise<Environment> {
-  const { serverUrl, ownerToken } = environment;
-  if (serverUrl === undefined || ownerToken !== undefined) return environment;
-  const connection = await readConnection(environment);
-  const isSame = connection?.url === serverUrl.replace(/\/+$/, '');
-  return isSame ? { ...environment, ownerToken: connection.token } : environment;
+  if (environment.serverUrl === undefined) return environment;
+  const serverUrl = toServerUrl(environment.serverUrl);
+  const ownerToken = environment.ownerToken ?? (await connectionTo(environment, serverUrl))?.token;
+  return { ...environment, serverUrl, ownerToken };
 }

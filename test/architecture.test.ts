@@ -23,6 +23,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/base',
     'lib/config',
     'lib/telemetry',
+    'lib/merge',
     'lib/postgres',
     'lib/cache',
     'lib/contexts',

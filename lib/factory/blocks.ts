@@ -1,4 +1,5 @@
 import { sha256 } from '../base/hash.ts';
+import { align } from '../merge/align.ts';
 
 /** A context's text in a file, between two markers that are lines of their own. */
 export interface Block {
@@ -45,13 +46,28 @@ export const hashBlock = (text: string) => sha256(toBlockText(text)).slice(0, ha
 /** Whether a block is not what its version was. */
 export const isEdited = ({ hash, text }: Block) => hash !== hashBlock(text);
 
-/** A block's text with the line ends of the version it was made from; one of a new context ends with `\n`. */
+/**
+ * A block's text with the line ends of the version it was made from, each line of that version with its own, so that no
+ * line counts as changed that nobody has touched. New lines end as most of them do, and a new context ends with `\n`.
+ */
 export function toContextText(text: string, version: string | undefined): string {
   if (version !== undefined && toBlockText(version) === text) return version;
-  const isWindows = version !== undefined && /\r\n/.test(version) && !/(^|[^\r])\n/.test(version);
-  const isEnded = version === undefined || version === '' || version.endsWith('\n');
-  const ended = isEnded && text !== '' ? `${text}\n` : text;
-  return isWindows ? ended.replaceAll('\n', '\r\n') : ended;
+  if (text === '') return '';
+  if (version === undefined || version === '') return `${text}\n`;
+  // Lines and their ends by turns.
+  const old = version.split(/(\r*\n)/);
+  const lines = text.split('\n');
+  const usual = lineEnd(version);
+  const ends = lines.map((): string => usual);
+  const matches = align(
+    old.filter((_, at) => at % 2 === 0),
+    lines,
+  );
+  for (const { leftAt, rightAt, length } of matches) {
+    for (let at = 0; at < length; at++) ends[rightAt + at] = old[2 * (leftAt + at) + 1] ?? usual;
+  }
+  const isEnded = version.endsWith('\n') || lines.at(-1) === '';
+  return lines.map((line, at) => line + (isEnded || at < lines.length - 1 ? ends[at] : '')).join('');
 }
 
 /**
@@ -59,7 +75,12 @@ export function toContextText(text: string, version: string | undefined): string
  *
  * @throws Error in a sentence, with the line, where markers do not pair, nest, are spelled otherwise, or name one id twice.
  */
-export function readBlocks(bytes: Uint8Array): Block[] {
+export const readBlocks = (bytes: Uint8Array): Block[] => scan(bytes).blocks;
+
+/** The line of a code block that is not closed, so that what follows it is none of ours. @throws Error as {@link readBlocks}. */
+export const unclosedCode = (bytes: Uint8Array): number | undefined => scan(bytes).unclosed;
+
+function scan(bytes: Uint8Array): { blocks: Block[]; unclosed: number | undefined } {
   // A character a byte: what is not ours may be in any encoding that has ASCII in it.
   const file = binary(bytes);
   if (file.includes('\0'))
@@ -106,11 +127,14 @@ export function readBlocks(bytes: Uint8Array): Block[] {
     const why = fence === undefined ? '' : ` The code block of line ${fence.line} is not closed.`;
     throw new Error(`Line ${open.line}: the block does not end.${why}`);
   }
-  return blocks;
+  return { blocks, unclosed: fence?.line };
 }
 
-/** The file with another text in a block that it has; no byte outside of it is changed. @throws Error as {@link appendBlock}. */
-export function fillBlock(bytes: Uint8Array, id: string, filling: Filling): Buffer {
+/** A file as it was made, or why it was not. */
+export type Made = { readonly bytes: Buffer } | { readonly refused: string };
+
+/** The file with another text in a block that it has; no byte outside of it is changed. @throws Error as {@link readBlocks}. */
+export function fillBlock(bytes: Uint8Array, id: string, filling: Filling): Made {
   const blocks = readBlocks(bytes);
   const block = blocks.find((one) => one.id === id);
   if (block === undefined) throw new Error(`There is no block of ${id}.`);
@@ -122,14 +146,12 @@ export function fillBlock(bytes: Uint8Array, id: string, filling: Filling): Buff
   return checked(made, blocks, { id, filling });
 }
 
-/**
- * The file with a new block at its end, a blank line before it.
- *
- * @throws Error where the block would not be read as it was written, for a code block that is not closed or markers in
- *   the text.
- */
-export function appendBlock(bytes: Uint8Array, id: string, filling: Filling): Buffer {
-  const blocks = readBlocks(bytes);
+/** The file with a new block at its end, a blank line before it. @throws Error as {@link readBlocks}. */
+export function appendBlock(bytes: Uint8Array, id: string, filling: Filling): Made {
+  const { blocks, unclosed } = scan(bytes);
+  if (unclosed !== undefined) {
+    return { refused: `what comes after line ${unclosed} is code, since the code block there is not closed` };
+  }
   const file = binary(bytes);
   const end = lineEnd(file);
   const isBare = file === '' || file === byteOrderMark;
@@ -141,7 +163,8 @@ export function appendBlock(bytes: Uint8Array, id: string, filling: Filling): Bu
 const printMarker = (id: string, { version, versionText }: Filling) =>
   `<!-- lamina:begin id=${id} version=${version} hash=${hashBlock(versionText)} -->`;
 
-function checked(file: string, before: readonly Block[], to: { id: string; filling: Filling }): Buffer {
+/** Refuses a text that would not be read as it was written. */
+function checked(file: string, before: readonly Block[], to: { id: string; filling: Filling }): Made {
   const bytes = Buffer.from(file, 'latin1');
   const wanted = new Map(before.map(({ id, text }) => [id, text])).set(to.id, to.filling.text);
   let found: Block[] = [];
@@ -150,12 +173,8 @@ function checked(file: string, before: readonly Block[], to: { id: string; filli
   } catch {
     // Told below, where it is known why.
   }
-  if (found.length !== wanted.size || found.some(({ id, text }) => wanted.get(id) !== text)) {
-    throw new Error(
-      `The text of ${to.id} cannot stand in a block here: it has markers of blocks itself, or a code block in it or before it is not closed.`,
-    );
-  }
-  return bytes;
+  const isRead = found.length === wanted.size && found.every(({ id, text }) => wanted.get(id) === text);
+  return isRead ? { bytes } : { refused: 'its text has markers of blocks itself, or a code block that is not closed' };
 }
 
 function* linesOf(file: string) {

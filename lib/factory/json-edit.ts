@@ -10,8 +10,9 @@ export interface JsonNode {
 
 interface JsonMember {
   readonly key: string;
-  /** Where its key begins. */
+  /** Where its key stands: [start, keyEnd). */
   readonly start: number;
+  readonly keyEnd: number;
   readonly node: JsonNode;
 }
 
@@ -47,9 +48,10 @@ export function readJsonText(text: string): JsonNode {
       const members = list('}', () => {
         const from = at;
         const key = JSON.parse(skip(scalar)) as string;
+        const keyEnd = at;
         skip(space);
         at++;
-        return { key, start: from, node: node() };
+        return { key, start: from, keyEnd, node: node() };
       });
       return {
         start,

@@ -52,16 +52,19 @@ const toProject = (identity: string, name: string, place: Omit<Place, 'name'>): 
 const lastPart = (path: string) => path.slice(path.lastIndexOf('/') + 1);
 const defaultPorts = ['22', '80', '443', '9418'];
 
-/** `host/path` of a git remote, without user, password, scheme, query and `.git`; undefined for what is none. */
+/**
+ * `host/path` of a git remote, without user, password, scheme, remote helper, query and `.git`; undefined for what is none, and
+ * where an `@` further on may be part of a password.
+ */
 export function normalizeRemote(remote: string): string | undefined {
-  const text = remote.trim();
-  if (text.length > placeMax) return undefined;
+  if (remote.length > placeMax) return undefined;
+  const text = remote.trim().replace(/^[a-z0-9+.-]{1,20}::/i, '');
   const [, address] = /^[a-z][a-z0-9+.-]{0,20}:\/\/(.*)$/is.exec(text) ?? [];
   const [authority, path] = address === undefined ? splitShort(text) : splitAt(address, address.search(/[/?#]|$/));
   const [, host = '', port = ''] =
     /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(authority.slice(authority.lastIndexOf('@') + 1)) ?? [];
   const place = trimSlashes(path.replace(/[?#].*$/s, '')).replace(/\.git$/i, '');
-  if (host === '' || place === '') return undefined;
+  if (host === '' || place === '' || place.includes('@')) return undefined;
   const isDefault = port === '' || defaultPorts.includes(port);
   return `${host.toLowerCase()}${isDefault ? '' : `:${port}`}/${place}`.normalize('NFC');
 }

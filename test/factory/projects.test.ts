@@ -14,17 +14,31 @@ describe('a project', () => {
     ['https://github.com/acme/shop.git?private_token=hunter2hunter#x', 'github.com/acme/shop'],
     ['ssh://git@github.com:2222/acme/shop', 'github.com:2222/acme/shop'],
     ['https://[::1]:8443/acme/shop', '[::1]:8443/acme/shop'],
+    ['https://ann:s3@cret@github.com/acme/shop', 'github.com/acme/shop'],
+    ['hg::https://ann:s3cret@example.com/shop', 'example.com/shop'],
+    ['persistent-https://ann:s3cret@example.com/shop', 'example.com/shop'],
+    ['svn2+ssh://ann:s3cret@example.com/shop', 'example.com/shop'],
+    ['ann:s3cret@example.com:team/shop', 'example.com/team/shop'],
   ])('by its remote %s is %s', (remote, place) => {
     expect(ofRemote(remote).place).toEqual({ name: 'shop', gitRemote: place });
     expect(ofRemote(remote).id).toBe(ofRemote(`https://${place}`).id);
   });
 
-  test.each(['C:\\repo\\x', './a:b', 'https://', 'file:///srv/x', `https://h/${'a'.repeat(3000)}`, ''])(
-    'has no remote by %j, and goes by its folder',
-    (remote) => {
-      expect(ofRemote(remote).id).toBe(ofFolder('/x').id);
-    },
-  );
+  test.each([
+    'C:\\repo\\x',
+    './a:b',
+    'https://',
+    'file:///srv/x',
+    `https://h/${'a'.repeat(3000)}`,
+    '',
+    // What stands before a later `@` may be a part of a password.
+    'codecommit::eu-west-1://s3cret@app',
+    '//ann:s3cret@example.com/app',
+    'https://ann:s3/cret@example.com/app',
+    'https://h/s3cret@x',
+  ])('has no remote by %j, and goes by its folder', (remote) => {
+    expect(ofRemote(remote).id).toBe(ofFolder('/x').id);
+  });
 
   test.each([
     ['C:\\work\\shop', 'c:/work/shop/'],

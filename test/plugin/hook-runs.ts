@@ -33,17 +33,20 @@ export interface HookRun {
 /**
  * Runs the hook as an agent does.
  *
+ * @param of.connection the file of `npm run connect` that its command names.
  * @param of.isOpen whether standard input stays open after the event.
  */
 export async function runHook(of: {
   shell: (typeof shells)[number];
   event: unknown;
   environment: Record<string, string>;
+  connection?: string | undefined;
   isOpen?: boolean;
   script?: string;
 }): Promise<HookRun> {
-  const { shell, event, environment, isOpen = false, script } = of;
-  const args = script === undefined ? [hookPath, 'droid'] : ['-c', script];
+  const { shell, event, environment, connection, isOpen = false, script } = of;
+  const own = [hookPath, 'droid', ...(connection === undefined ? [] : [connection])];
+  const args = script === undefined ? own : ['-c', script];
   const started = performance.now();
   const child = spawn(shell.name, [...shell.args, ...args], { env: environment, cwd: environment['HOME'] });
   const output = { stdout: '', stderr: '' };

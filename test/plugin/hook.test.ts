@@ -10,6 +10,7 @@ import {
   rm,
   stat,
   symlink,
+  truncate,
   utimes,
   writeFile,
 } from 'node:fs/promises';
@@ -150,7 +151,7 @@ describe.each(shells)('the hook in $name', patience, (shell) => {
   });
 
   const json = { 'content-type': 'application/json' };
-  const rubbish: Record<string, (response: ServerResponse) => void> = {
+  const rubbish: Record<string, (response: ServerResponse, event: string) => void> = {
     'a page': (response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<html>{"a":1}</html>'),
     'text that looks like an answer': (response) =>
       response.writeHead(200, { 'content-type': 'text/plain' }).end('{"hookSpecificOutput":{}}'),
@@ -170,16 +171,46 @@ describe.each(shells)('the hook in $name', patience, (shell) => {
     },
     'what is no HTTP': (response) => response.socket?.end('hello\r\n\r\n'),
     'an order to block': (response) => response.writeHead(200, json).end('{"decision":"block","reason":"no"}'),
-    'an order to stop': (response) =>
-      response.writeHead(200, json).end('{"hookSpecificOutput":{"hookEventName":"SessionStart"},"continue":false}'),
+    ...Object.fromEntries(
+      [
+        '{"hookSpecificOutput":{"hookEventName":"SessionStart"},"continue":false}',
+        '{"hookSpecificOutput": garbage !!}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"x"}} and more',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"x"}}{"decision":"block"}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"x\n"}}',
+        '{"a\n":1,"hookSpecificOutput":{},"decision":"block"}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"\u001b[2J"}}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"\0"}}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"\\x"}}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"\\u12"}}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"\\"}}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"\\\\","permissionDecision":"deny"}}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":"x","permissionDecision":"deny"}}',
+        '{"hookSpecificOutput":{"hookEventName":"PreToolUse","permissionDecision":"deny"}}',
+        '{"hookSpecificOutput":{"hookEventName":"PreToolUse","additionalContext":"x"}}',
+        '{"hookSpecificOutput":{"hookEventName":"EVENT","additionalContext":7}}',
+      ].map((text) => [
+        text,
+        (response: ServerResponse, event: string) => response.writeHead(200, json).end(text.replace('EVENT', event)),
+      ]),
+    ),
   };
   test('prints nothing of a server that answers rubbish', async () => {
     for (const [name, answer] of Object.entries(rubbish)) {
-      stub.answer = answer;
       for (const event of ['SessionStart', 'UserPromptSubmit']) {
+        stub.answer = (response) => answer(response, event);
         const { ms, ...rest } = await hook(eventOf(event));
         expect([name, rest, ms < boundMs]).toEqual([name, silence, true]);
       }
+    }
+  });
+
+  test('prints whatever text a server adds, and not another byte', async () => {
+    for (const text of ['', 'ä 𝄞\n\t\r\b\f/\\"', '\\"', '"}}', '\\\\', '\u0001\u007f', 'x'.repeat(100_000)]) {
+      const hookSpecificOutput = { hookEventName: 'UserPromptSubmit', additionalContext: text };
+      const answer = JSON.stringify({ hookSpecificOutput });
+      stub.answer = (response) => response.writeHead(200, json).end(answer);
+      expect((await hook(eventOf('UserPromptSubmit'))).stdout).toBe(answer);
     }
   });
 
@@ -268,6 +299,69 @@ describe.each(shells)('the hook in $name', patience, (shell) => {
     );
   });
 
+  test('has its token on no command line, whatever the shell has to start for it', async () => {
+    const bin = join(folder, 'bin');
+    await mkdir(bin);
+    const seen = join(folder, 'seen');
+    for (const name of ['awk', 'cat', 'cksum', 'curl', 'echo', 'git', 'printf', 'sed', 'tr']) {
+      await writeFile(join(bin, name), `#!/bin/sh\nPATH=\${PATH#*:}\necho "$0 $*" >>'${seen}'\nexec ${name} "$@"\n`);
+      await chmod(join(bin, name), 0o755);
+    }
+    environment['PATH'] = `${bin}:${environment['PATH']}`;
+    environment['LAMINA_TOKEN'] = 'lam_a._~+/B-9=';
+    await hook(eventOf('Stop'));
+    expect(stub.told[0]?.headers.authorization).toBe('Bearer lam_a._~+/B-9=');
+    const lines = await readFile(seen, 'utf8');
+    expect(lines).toContain('/curl -q');
+    expect(lines).not.toContain('lam_a');
+    for (const strange of [
+      'lam_"quoted"',
+      'lam_\\back',
+      'lam_$(exit)',
+      'lam_`x`',
+      "lam_'",
+      'lam_ä',
+      'lam_ x',
+      'lam_\nx',
+    ]) {
+      environment['LAMINA_TOKEN'] = strange;
+      expect(await hook(eventOf('SessionStart'))).toMatchObject(silence);
+    }
+    expect(stub.told).toHaveLength(1);
+  });
+
+  test('is as soon done with a transcript that is one endless line, and gets past it', async () => {
+    await writeFile(transcript, '');
+    await truncate(transcript, 20 * 2 ** 30);
+    for (let call = 0; call < 2; call++) {
+      const answer = await hook(eventOf('Stop'));
+      expect(answer).toMatchObject(silence);
+      expect(answer.ms).toBeLessThan(boundMs);
+    }
+    const [first, second] = stub.told.map(({ url }) => Number(url.split('=')[1]));
+    expect(first).toBe(0);
+    expect(second).toBeGreaterThan(3_145_728);
+    await expect.poll(leftRunning, { timeout: 2500 }).toEqual([]);
+  });
+
+  test('finds the transcript however its path is written in JSON', async () => {
+    const name = 'ü\t\n\u0001 𝄞 \\ "x" \'$(exit)\' `y`.jsonl';
+    transcript = join(folder, name);
+    await writeFile(transcript, '{"a":1}\n');
+    const asciiOf = (text: string) =>
+      text.replaceAll(/[^\x20-\x7e]/g, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`);
+    const event = JSON.stringify(eventOf('Stop'));
+    const ascii = asciiOf(event.replace('\\t', '\t').replace('\\n', '\n')).replaceAll('/', '\\/');
+    expect(JSON.parse(ascii)).toEqual(JSON.parse(event));
+    for (const spelled of [event, ascii]) {
+      await rm(state(), { recursive: true, force: true });
+      await hook(spelled);
+      expect(stub.told.at(-1)?.transcript).toBe('{"a":1}\n');
+    }
+    await hook(eventOf('Stop', { transcript_path: `${transcript}\u0000` }));
+    expect(stub.told.at(-1)?.transcript).toBe('');
+  });
+
   test('takes a long transcript in pieces, and no line stops it', async () => {
     const line = (length: number) => `{"text":"${'x'.repeat(length)}"}\n`;
     // Ordinary ones, one longer than a piece, one longer than any request, and an ordinary one again.
@@ -286,7 +380,7 @@ describe.each(shells)('the hook in $name', patience, (shell) => {
 
 describe('the hook', patience, () => {
   const [shell] = shells as [(typeof shells)[number]];
-  const hook = (event: unknown) => runHook({ shell, event, environment });
+  const hook = (event: unknown, connection?: string) => runHook({ shell, event, environment, connection });
 
   test('sends less at a time to a server that is too slow for more, and more again later', async () => {
     await writeFile(transcript, `${'x'.repeat(999)}\n`.repeat(3000));
@@ -299,6 +393,85 @@ describe('the hook', patience, () => {
     expect(sizes).toEqual([1_048_576, 524_288, 262_144, 524_288, 262_144]);
     expect(new URL(stub.told[4]?.url ?? '', stub.origin).searchParams.get('offset')).toBe('262000');
   }, 30_000);
+
+  test('leaves a line out that is too long for its time only after it was tried three times', async () => {
+    await writeFile(transcript, `${'x'.repeat(1_499_999)}\n{"a":1}\n`);
+    let tries = 0;
+    stub.answer = (response, told) =>
+      told.transcript.length > 1_400_000 && ++tries < 3 ? undefined : answerAsLamina(response, told);
+    for (let call = 0; call < 5; call++) await hook(eventOf('Stop'));
+    const sent = () => stub.told.map(({ url, transcript: piece }) => [Number(url.split('=')[1]), piece.length]);
+    expect(sent()).toEqual([
+      [0, 1_048_576],
+      [0, 1_500_000],
+      [0, 1_500_000],
+      [0, 1_500_000],
+      [1_500_000, 8],
+    ]);
+    stub.told.length = 0;
+    await rm(state(), { recursive: true });
+    tries = Number.NEGATIVE_INFINITY;
+    for (let call = 0; call < 5; call++) await hook(eventOf('Stop'));
+    expect(sent().at(-1)).toEqual([1_500_000, 8]);
+    expect(sent().filter(([, size]) => size === 1_500_000)).toHaveLength(3);
+  }, 30_000);
+
+  test('takes nothing that another one tries at the same time for what is known', async () => {
+    await writeFile(transcript, `${'x'.repeat(999)}\n`.repeat(3000));
+    const held: (() => void)[] = [];
+    stub.answer = (response, told) => void held.push(() => answerAsLamina(response, told));
+    const first = hook(eventOf('PostToolUse', { tool_name: 'mcp__a__b' }));
+    await expect.poll(() => held.length, { timeout: 1500 }).toBe(1);
+    stub.answer = answerAsLamina;
+    await hook(eventOf('PostToolUse', { tool_name: 'mcp__a__c' }));
+    held[0]?.();
+    await first;
+    await hook(eventOf('Stop'));
+    expect(stub.told.map(({ url, transcript: piece }) => [url.split('=')[1], piece.length])).toEqual([
+      ['0', 1_048_576],
+      ['0', 1_048_576],
+      ['1048000', 1_048_576],
+    ]);
+  });
+
+  test('remembers what was too much also where it is ended before the answer', async () => {
+    await writeFile(transcript, `${'x'.repeat(999)}\n`.repeat(3000));
+    stub.answer = () => {};
+    const script = `exec 5<&0; sh '${hookPath}' <&5 & sleep 0.6; kill $!; wait $!`;
+    expect(await runHook({ shell, event: eventOf('Stop'), environment, script })).toMatchObject(silence);
+    stub.answer = answerAsLamina;
+    await hook(eventOf('Stop'));
+    expect(stub.told.map(({ transcript: piece }) => piece.length)).toEqual([1_048_576, 524_288]);
+  });
+
+  test('begins anew with a transcript that is another one by now, longer or shorter', async () => {
+    const lines = (name: string, count: number) =>
+      Array.from({ length: count }, (_, at) => `{"${name}":${at}}\n`).join('');
+    for (const [name, count] of [
+      ['a', 20],
+      ['b', 40],
+      ['c', 10],
+    ] as const) {
+      await writeFile(transcript, lines(name, count));
+      await hook(eventOf('Stop'));
+      expect(stub.told.at(-1)?.transcript).toBe(lines(name, count));
+      await appendFile(transcript, '{"more":1}\n');
+      await hook(eventOf('Stop'));
+      expect(stub.told.at(-1)?.transcript).toBe('{"more":1}\n');
+    }
+  });
+
+  test('is not stopped by what its user has set for every shell', async () => {
+    const bash = shells.find(({ name }) => name === 'bash');
+    if (bash === undefined) return console.warn('No bash found: SHELLOPTS is not tried.');
+    environment['SHELLOPTS'] = 'errexit:noclobber:noglob:nounset:pipefail';
+    await writeFile(transcript, '{"a":1}\n');
+    for (let call = 1; call < 3; call++) {
+      const answer = await runHook({ shell: bash, event: eventOf('SessionStart'), environment });
+      expect(answer).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('retries are 5') });
+      expect(stub.told).toHaveLength(call);
+    }
+  });
 
   test('sends less where the server says it was too much, and as much as before where nobody was reached', async () => {
     await writeFile(transcript, `${'x'.repeat(999)}\n`.repeat(3000));
@@ -348,7 +521,17 @@ describe('the hook', patience, () => {
     await writeFile(transcript, '{"a":1}\n');
     await hook(eventOf('Stop'));
     const [name = ''] = await readdir(join(state(), 'sessions'));
-    for (const rubbish of ['', 'x', '08 1 1', '1;rm 2 3', '-5 5 5', '99999999999999999 1 1']) {
+    for (const rubbish of [
+      '',
+      'x',
+      '08 1 1',
+      '1;rm 2 3',
+      '-5 5 5',
+      '99999999999999999 1 1',
+      '8 1048576 0',
+      '8 0 0 5',
+      '8 99999999 0 -x',
+    ]) {
       await writeFile(join(state(), 'sessions', name), rubbish);
       expect(await hook(eventOf('Stop'))).toMatchObject(silence);
       expect(stub.told.at(-1)?.url).toBe('/v1/events/factory?offset=0');
@@ -367,8 +550,18 @@ describe('the hook', patience, () => {
     await git('remote', 'add', 'origin', 'https://ann:s3cret%21@p@example.com:8443/team/näme "x".git?token=y#z');
     for (const [url, wanted] of [
       [undefined, 'https://example.com:8443/team/näme "x".git'],
-      ['git@example.com:team/app.git', 'git@example.com:team/app.git'],
+      ['git@example.com:team/app.git', 'example.com:team/app.git'],
       ['ssh://git@example.com/team/app.git', 'ssh://example.com/team/app.git'],
+      ['hg::https://ann:s3cret@example.com/app', 'https://example.com/app'],
+      ['codecommit::eu-west-1://s3cret@app', 'eu-west-1://app'],
+      ['persistent-https://ann:s3cret@example.com/app', 'persistent-https://example.com/app'],
+      ['svn2+ssh://ann:s3cret@example.com/app', 'svn2+ssh://example.com/app'],
+      ['https://ann:s3?cr#et@example.com/app?x#y', 'https://example.com/app'],
+      ['ann:s3cret@example.com:team/app', undefined],
+      ['//ann:s3cret@example.com/app', undefined],
+      ['https://ann:s3/cret@example.com/app', undefined],
+      ['https://ann:s3@cr/et@example.com/app', undefined],
+      ['https://ann:s3/cr?et@example.com/app', undefined],
       [`https://example.com/${'x'.repeat(400)}`, undefined],
     ] as const) {
       if (url !== undefined) await git('remote', 'set-url', 'origin', url);
@@ -378,40 +571,32 @@ describe('the hook', patience, () => {
     }
   });
 
-  test('has its token on no command line, and sends that of connect to no other server', async () => {
-    const bin = join(folder, 'bin');
-    await mkdir(bin);
-    const seen = join(folder, 'seen');
-    await writeFile(
-      join(bin, 'curl'),
-      `#!/bin/sh\nPATH=\${PATH#*:}\nprintf '%s\\n' "$@" >>'${seen}'\nexec curl "$@"\n`,
-    );
-    await chmod(join(bin, 'curl'), 0o755);
-    environment['PATH'] = `${bin}:${environment['PATH']}`;
-    const strange = 'lam_"quoted"\\back$(exit)`x`\'';
-    environment['LAMINA_TOKEN'] = strange;
-    await hook(eventOf('Stop'));
-    expect(stub.told[0]?.headers.authorization).toBe(`Bearer ${strange}`);
-    expect(await readFile(seen, 'utf8')).not.toContain('lam_');
-
-    delete environment['LAMINA_TOKEN'];
-    await mkdir(state(), { recursive: true });
-    const connection = join(state(), 'connection');
-    await writeFile(connection, `${stub.origin}\n${token}\n`);
-    await hook(eventOf('Stop'));
-    expect(stub.told[1]?.headers.authorization).toBe(`Bearer ${token}`);
-    delete environment['LAMINA_URL'];
-    await hook(eventOf('Stop'));
-    expect(stub.told[2]?.headers.authorization).toBe(`Bearer ${token}`);
+  test('asks whom its connection names, whatever the environment says, and nobody where that is gone', async () => {
+    await mkdir(join(state(), 'connections'), { recursive: true });
+    const connection = join(state(), 'connections', 'droid');
+    await writeFile(connection, `${stub.origin}/\n${token}-own\n`);
+    environment['LAMINA_URL'] = 'http://127.0.0.1:9';
+    await writeFile(transcript, '{"a":1}\n');
+    await hook(eventOf('Stop'), connection);
+    expect(stub.told[0]?.headers.authorization).toBe(`Bearer ${token}-own`);
+    expect(stub.told[0]?.url).toBe('/v1/events/factory?offset=0');
+    // What it remembers is beside its connection, wherever the environment would have it.
+    environment['XDG_STATE_HOME'] = join(folder, 'elsewhere');
+    await hook(eventOf('Stop'), connection);
+    expect(stub.told[1]?.url).toBe('/v1/events/factory?offset=8');
+    environment['LAMINA_URL'] = stub.origin;
+    expect(await hook(eventOf('SessionStart'), `${connection}-gone`)).toMatchObject(silence);
+    expect(stub.told).toHaveLength(2);
     environment['LAMINA_URL'] = `${stub.origin}//`;
     await hook(eventOf('Stop'));
-    expect(stub.told[3]?.url).toBe('/v1/events/factory?offset=0');
-    await writeFile(connection, `http://127.0.0.1:9\n${token}\n`);
-    await hook(eventOf('Stop'));
-    expect(stub.told).toHaveLength(4);
-    environment['LAMINA_URL'] = 'file:///etc/passwd';
-    environment['LAMINA_TOKEN'] = token;
-    expect(await hook(eventOf('SessionStart'))).toMatchObject(silence);
+    expect(stub.told[2]).toMatchObject({
+      url: '/v1/events/factory?offset=0',
+      headers: { authorization: `Bearer ${token}` },
+    });
+    for (const wrong of ['file:///etc/passwd', 'http://x"y', 'http://']) {
+      environment['LAMINA_URL'] = wrong;
+      expect(await hook(eventOf('SessionStart'))).toMatchObject(silence);
+    }
   });
 
   test('goes past a proxy to this machine, and past what curl is told in the user’s own file', async () => {
@@ -462,13 +647,20 @@ describe('the hook', patience, () => {
     expect(tool_response).toBeDefined();
   });
 
-  test('forgets sessions of which nothing was heard for a month', async () => {
+  test('forgets sessions of which nothing was heard for a month, and clears up after hooks that were killed', async () => {
     await writeFile(transcript, '{"a":1}\n');
     await hook(eventOf('Stop'));
     const old = join(state(), 'sessions', 'old-1');
     await writeFile(old, '1 1 0');
     await utimes(old, 0, 0);
+    // What a hook that was killed has left, what one that runs has, and what only looks like it.
+    const left = ['lamina-hook.killed', 'lamina-hook.runs00', 'lamina-hook.backup', 'other'];
+    for (const name of left) await mkdir(join(folder, 'tmp', name));
+    for (const name of left.slice(0, 2)) await writeFile(join(folder, 'tmp', name, 'input'), 'x');
+    for (const name of [left[0], 'lamina-hook.killed/input', left[2], left[3]])
+      await utimes(join(folder, 'tmp', name ?? ''), 0, 0);
     await hook(eventOf('SessionStart'));
     expect(await readdir(join(state(), 'sessions'))).toEqual([expect.stringContaining(session)]);
+    expect((await readdir(join(folder, 'tmp'))).sort()).toEqual(['lamina-hook.backup', 'lamina-hook.runs00', 'other']);
   });
 });

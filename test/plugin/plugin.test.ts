@@ -25,7 +25,7 @@ describe('the plugin', () => {
 
   test('hooks the events that connect does, keyed by event', async () => {
     const hooks = await json('lamina/hooks/hooks.json');
-    const command = `sh "\${DROID_PLUGIN_ROOT}/hooks/lamina-hook.sh" droid`;
+    const command = `sh '\${DROID_PLUGIN_ROOT}/hooks/lamina-hook.sh' droid`;
     const hook = { type: 'command', command, timeout: hookTimeoutSeconds };
     expect(Object.entries(hooks)).toEqual(
       hookedEvents.map(({ event, matcher }) => [event, [{ ...(matcher ? { matcher } : {}), hooks: [hook] }]]),
@@ -34,7 +34,7 @@ describe('the plugin', () => {
 
   test('runs from wherever Droid has copied it to', async () => {
     const stub = await startStub();
-    const cache = await mkdtemp(join(tmpdir(), 'lamina plugin it’s-'));
+    const cache = await mkdtemp(join(tmpdir(), 'lamina plugin it’s $(exit 7) `x`-'));
     await cp(join(folder, 'lamina'), join(cache, 'lamina'), { recursive: true });
     const [
       {
