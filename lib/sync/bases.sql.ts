@@ -162,21 +162,39 @@ export async function readIds(
   return rows.map((row) => String(row['id']));
 }
 
-/**
- * What lies below contexts that have come over the edge of a subtree, without these: of those that went `out` what was agreed on
- * with the peer, of those that came `in` what is there now. One request.
- */
-export async function readBelow(
+/** What was agreed on with a peer of these contexts and of what lay below them then: one request. */
+export async function readAgreedBelow(
   database: Database,
   request: RequestContext,
-  of: { readonly peer: string; readonly out: readonly string[]; readonly in: readonly string[] },
+  peer: string,
+  ids: readonly string[],
 ): Promise<string[]> {
   const rows = await runOne(
     database.in(request),
-    toStatement(sql`select to_jsonb(ids_below(${of.peer}, ${list(of.out)}, ${list(of.in)}))::text as ids`),
+    toStatement(sql`select to_jsonb(agreed_below(${peer}, ${list(ids)}))::text as ids`),
     request,
   );
   return jsonColumn<string[]>(rows[0] ?? {}, 'ids') ?? [];
+}
+
+/**
+ * What may have come over the edge of a subtree with contexts that were moved here: what lies below them now, and of what was
+ * agreed on with the peer below them that which lies outside by now. One request.
+ */
+export async function readMoved(
+  database: Database,
+  request: RequestContext,
+  of: { readonly peer: string; readonly subtree: string; readonly ids: readonly string[] },
+): Promise<{ below: string[]; gone: string[] }> {
+  const rows = await runOne(
+    database.in(request),
+    toStatement(sql`with agreed as materialized (select agreed_below(${of.peer}, ${list(of.ids)}) as ids)
+      select to_jsonb(live_below(${list(of.ids)}))::text as below, to_jsonb(array(
+        select unnest(ids) except select unnest(ids_within(ids, ${of.subtree}))))::text as gone from agreed`),
+    request,
+  );
+  const row = rows[0] ?? {};
+  return { below: jsonColumn<string[]>(row, 'below') ?? [], gone: jsonColumn<string[]>(row, 'gone') ?? [] };
 }
 
 /** What a run has found out about an item; see `settle_bases` in `migrations/functions/13-sync.sql`. */
@@ -189,6 +207,8 @@ export interface Settling {
   readonly isApplied?: true | undefined;
   /** Whatever conflict was open is none any more. */
   readonly isSettled?: true | undefined;
+  /** The conflict that was open when the item was looked at: where somebody has settled it since, nothing is noted. */
+  readonly seen?: string | undefined;
   readonly isDue?: boolean | undefined;
   readonly note?: string | undefined;
   readonly conflict?: {

@@ -70,11 +70,22 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
 
   const settled = (id: string) => new Problem('not_found', `Conflict ${id} was settled already.`, { id });
 
+  /** What was settled already: whoever asks for the very same again has not heard the answer. */
+  async function repeat(request: RequestContext, { id, contextId, settlement: was }: StoredConflict, now: Settlement) {
+    const { kind, id: actor } = request.actor;
+    const isSame = 'choose' in now && was?.choose === now.choose && was.actor?.kind === kind && was.actor.id === actor;
+    if (!isSame) throw settled(id);
+    const { value, nowMs, seq } = await contexts.readExact(request, [{ id: contextId }]);
+    const [head = null] = value;
+    return { context: head && isLive(head, nowMs) ? head : null, seq };
+  }
+
   async function contentsOf(request: RequestContext, { base, ours, theirs }: StoredConflict, bytesMax: number) {
     let left = bytesMax;
     const wanted = [ours, theirs, base].filter((side): side is StoredValue => {
-      left -= side?.sizeBytes ?? 0;
-      return side !== null && left >= 0;
+      if (side === null || side.sizeBytes > left) return false;
+      left -= side.sizeBytes;
+      return true;
     });
     return wanted.length === 0
       ? new Map<string, Uint8Array>()
@@ -100,7 +111,7 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
 
     async resolve(request, id, settlement) {
       const { conflict } = await find(request, id);
-      if (conflict.settledMs !== null) throw settled(id);
+      if (conflict.settledMs !== null) return repeat(request, conflict, settlement);
       const { contextId, peer: name } = conflict;
       const [{ value: heads, nowMs, seq }, { items: peers }, contents] = await Promise.all([
         contexts.readExact(request, [{ id: contextId }], { inlineBytes: contentBytesMax }),
@@ -111,6 +122,12 @@ export function createConflicts(deps: { database: Database; contexts: Contexts; 
       const definition = peers[0]?.definition;
       if (definition === undefined) throw settled(id);
       const lens = connectors[definition.type].lensOf(definition.subtree);
+      const missing = [conflict.base, conflict.ours, conflict.theirs].find((one) => one && !contents.has(one.hash));
+      if (missing) {
+        // An erase or a run has changed it since it was read.
+        if ((await find(request, id)).conflict.settledMs !== null) throw settled(id);
+        throw new Problem('version_conflict', 'The conflict has changed meanwhile: look at it again.', { id });
+      }
       const side = (stored: StoredValue | null) => stored && toValue(stored, contents.get(stored.hash));
       const sides = { base: side(conflict.base), ours: side(conflict.ours), theirs: side(conflict.theirs) };
       const live = head !== null && isLive(head, nowMs) ? head : null;

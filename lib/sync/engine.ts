@@ -9,7 +9,7 @@ import { toProblem } from '../contexts/outcomes.ts';
 import type { OperationResult } from '../contexts/write.sql.ts';
 import { type Database, isDatabaseError, runOne } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
-import { type RunRef, readBelow, type Settling, settleBases } from './bases.sql.ts';
+import { type RunRef, readAgreedBelow, type Settling, settleBases } from './bases.sql.ts';
 import { createInspecting, type Left, type Look } from './inspect.ts';
 import { brake, type Passing, survey } from './survey.ts';
 import { type Held, isContextId, type Value } from './value.ts';
@@ -68,6 +68,11 @@ interface Course extends Passing {
   readonly run: RunRef | null;
   readonly counts: Counting;
   readonly isFollowed: boolean;
+  readonly isForced: boolean;
+  /** What is gone on each side as far as it is known by now. */
+  readonly gone: { readonly ours: ReadonlySet<string>; readonly theirs: Set<string> };
+  /** Ids of contexts at the peer of which all is known that lies below them. */
+  readonly listed: Set<string>;
   /** Ids to be looked at; it grows as they are. */
   readonly queued: Set<string>;
   /** Ids that are noted as due, whatever comes of them. */
@@ -125,14 +130,19 @@ export function createEngine(deps: {
       const seen = known.conflict;
       const oursVersion = head?.version ?? 0;
       const isSame = seen?.fingerprints.ours === fingerprints.ours && seen.fingerprints.theirs === fingerprints.theirs;
-      if (isSame && seen.oursVersion === oursVersion) return { id };
+      if (isSame && seen.oursVersion === oursVersion) return { id, seen: seen.id };
       const conflictId = seen?.id ?? ids.sortable();
-      return { id, conflict: { id: conflictId, ...sides, oursVersion, fingerprints, paths: step.conflicts } };
+      return {
+        id,
+        seen: seen?.id,
+        conflict: { id: conflictId, ...sides, oursVersion, fingerprints, paths: step.conflicts },
+      };
     }
-    const isSettled = known.conflict === null ? undefined : true;
-    if (step.agree === undefined) return { id, isSettled };
+    const seen = known.conflict?.id;
+    const isSettled = seen === undefined ? undefined : true;
+    if (step.agree === undefined) return { id, seen, isSettled };
     const isApplied = step.apply === undefined && step.overruled === undefined ? undefined : true;
-    return { id, isApplied, isSettled, agree: step.agree, fingerprint: print(step.agree) };
+    return { id, seen, isApplied, isSettled, agree: step.agree, fingerprint: print(step.agree) };
   }
 
   /** Has the peer make what it lacks, and notes what it holds then. */
@@ -159,36 +169,69 @@ export function createEngine(deps: {
       else if (print(answer.value) !== print(step.push ?? null)) {
         left.push({ id, reason: 'The peer says that it took it, but does not hold it.' });
       } else {
-        const isSettled = known.conflict === null ? undefined : true;
-        done.push({ id, isSettled, agree: step.agree, fingerprint: print(step.agree ?? null) ?? undefined });
+        const seen = known.conflict?.id;
+        const isSettled = seen === undefined ? undefined : true;
+        done.push({ id, seen, isSettled, agree: step.agree, fingerprint: print(step.agree ?? null) ?? undefined });
       }
     }
     await note(passing, done, { stored });
     return { left, done: new Set(done.map(({ id }) => id)) };
   }
 
-  /** What has come over the edge of the subtree at the peer with what lies above it: changes there do not name it. */
-  async function findBelow({ request, session, start, isFollowed }: Course, looks: readonly Look[]) {
+  /**
+   * What may have come over the edge of the subtree at the peer with what lies above it: changes there do not name it. What went
+   * out counts as gone there.
+   */
+  async function lookBelow(course: Course, looks: readonly Look[]): Promise<Set<string>> {
+    const { request, session, start, isFollowed, gone, listed } = course;
     const { name: peer, definition } = start.peer;
-    if (definition.subtree === undefined || !isFollowed) return [];
+    const below = new Set<string>();
+    if (definition.subtree === undefined || !isFollowed) return below;
     const out = looks.flatMap(({ id, isOutside }) => (isOutside.theirs ? [id] : []));
-    const below = out.length === 0 ? [] : await readBelow(database, request, { peer, out, in: [] });
-    for (const { id, base, known, theirs, theirVersion = 0 } of looks) {
-      // What was seen outside before is agreed on no more, or was left over, or collided.
-      const isNew = base === 'none' || start.due.has(id) || known.conflict !== null;
-      if (!isNew || theirs === null || theirVersion < 2 || id === definition.subtree) continue;
-      below.push(...((await session.below?.(id)) ?? []).filter(isContextId));
+    for (const id of out.length === 0 ? [] : await readAgreedBelow(database, request, peer, out)) {
+      gone.theirs.add(id);
+      below.add(id);
     }
+    const cameIn = new Map<string, Look>();
+    for (const look of looks) {
+      const { id, base, known, theirs, step, isOutside, theirVersion = 2 } = look;
+      // What was seen outside before is agreed on no more, or was left over, or collided. What cannot be read may be there.
+      const isNew = base === 'none' || start.due.has(id) || known.conflict !== null;
+      const isThere = theirs !== null || (step.refused !== undefined && !isOutside.theirs);
+      if (isNew && isThere && theirVersion > 1 && id !== definition.subtree) cameIn.set(id, look);
+    }
+    const list = async (id: string) => {
+      const parent = cameIn.get(id)?.theirs?.value.parentId ?? null;
+      cameIn.delete(id);
+      if (parent !== null && cameIn.has(parent)) await list(parent);
+      // What lies below something that was listed is in that list.
+      if (listed.has(id)) return;
+      listed.add(id);
+      for (const one of (await session.below?.(id)) ?? []) {
+        listed.add(one);
+        if (isContextId(one)) below.add(one);
+      }
+    };
+    for (const id of [...cameIn.keys()]) if (cameIn.has(id)) await list(id);
     return below;
   }
 
-  /** Has that looked at, by the next run where this one is cut off. */
-  async function queueBelow(course: Course, looks: readonly Look[]): Promise<void> {
-    const { run, queued, due } = course;
-    const below = [...new Set(await findBelow(course, looks))].filter((id) => !queued.has(id));
+  /**
+   * Has that looked at, by the next run where this one is cut off.
+   *
+   * @returns the ids that nobody has looked at yet, or why the run must not go on.
+   */
+  async function queueBelow(
+    course: Course,
+    looks: readonly Look[],
+  ): Promise<readonly string[] | { readonly halted: string }> {
+    const { run, queued, due, gone } = course;
+    const before = gone.theirs.size;
+    const below = [...(await lookBelow(course, looks))].filter((id) => !queued.has(id));
+    const halted = course.isForced || gone.theirs.size === before ? undefined : await brake(deps, course, gone);
+    if (halted !== undefined) return { halted };
     for (const id of below) queued.add(id);
-    if (run === null) return;
-    for (let at = 0; at < below.length; at += notedMax) {
+    for (let at = 0; run !== null && at < below.length; at += notedMax) {
       const some = below.slice(at, at + notedMax);
       await note(
         { ...course, run },
@@ -196,13 +239,15 @@ export function createEngine(deps: {
       );
       for (const id of some) due.add(id);
     }
+    return below;
   }
 
-  /** Settles some items, and answers with those it could not settle, and how many it had room for. */
+  /** Settles some items, and answers with those it could not settle, what else has to be looked at, and how many it had room for. */
   async function settle(course: Course, wanted: readonly string[], displaced: ReadonlySet<string>) {
     const { run, counts, due } = course;
     const looks = await inspect(course, wanted, displaced);
-    await queueBelow(course, looks);
+    const below = await queueBelow(course, looks);
+    if ('halted' in below) return below;
     const left: Left[] = [];
     const actual = looks.filter(({ id, step: { refused, isPlace } }) => {
       if (refused !== undefined) left.push({ id, reason: refused, isPlace });
@@ -215,7 +260,7 @@ export function createEngine(deps: {
     if (run === null) {
       for (const look of toApply) count(look, 'pulled');
       for (const look of toPush) if (look.step.apply === undefined) count(look, 'pushed');
-      return { left, taken: looks.length };
+      return { left, below, taken: looks.length };
     }
     const writes = toApply.flatMap((look) => toOperations(look, course).map((operation) => ({ look, operation })));
     const operations = writes.map(({ operation }) => operation);
@@ -240,8 +285,10 @@ export function createEngine(deps: {
       unwritten.add(look.id);
       left.push({ id: look.id, ...refusal });
     }
-    const unrelated = looks.filter(({ step, known }) => step.isForeign && known.conflict !== null);
-    await note(writing, [...apart, ...unrelated.map(({ id }) => ({ id, isSettled: true as const }))], { stored });
+    const unrelated = looks.flatMap(({ id, step, known }): Settling[] =>
+      step.isForeign && known.conflict !== null ? [{ id, seen: known.conflict.id, isSettled: true }] : [],
+    );
+    await note(writing, [...apart, ...unrelated], { stored });
     for (const look of toApply) if (look.step.push === undefined && !unwritten.has(look.id)) count(look, 'pulled');
     const sent = toPush.filter(({ id }) => !unwritten.has(id));
     if (sent.length > 0) {
@@ -249,25 +296,24 @@ export function createEngine(deps: {
       left.push(...pushed.left);
       for (const look of sent) if (pushed.done.has(look.id)) count(look, 'pushed');
     }
-    return { left, taken: looks.length };
+    return { left, below, taken: looks.length };
   }
 
   /** Settles all items, again and again as long as that settles more of them. */
-  async function settleAll(course: Course): Promise<readonly Left[]> {
-    const { queued, signal } = course;
+  async function settleAll(course: Course): Promise<{ left: readonly Left[]; halted?: string }> {
     let left: readonly Left[] = [];
     let displaced: ReadonlySet<string> = new Set();
     for (let pass = 0; pass < passesMax; pass++) {
       const still: Left[] = [];
-      // What is found on the way comes after what was known before.
-      const queue = pass === 0 ? [...queued] : left.map(({ id }) => id);
+      const queue = pass === 0 ? [...course.queued] : left.map(({ id }) => id);
       for (let at = 0; at < queue.length; ) {
-        signal.throwIfAborted();
-        const known = queued.size;
-        const { left: unsettled, taken } = await settle(course, queue.slice(at, at + chunkItems), displaced);
-        still.push(...unsettled);
-        queue.push(...[...queued].slice(known));
-        at += taken;
+        course.signal.throwIfAborted();
+        const done = await settle(course, queue.slice(at, at + chunkItems), displaced);
+        if ('halted' in done) return { left: still, halted: done.halted };
+        still.push(...done.left);
+        // What is found on the way comes after what was known before.
+        for (const id of done.below) queue.push(id);
+        at += done.taken;
       }
       left = still;
       if (course.run === null || left.length === 0) break;
@@ -277,7 +323,7 @@ export function createEngine(deps: {
       if (stuck.length === 0) break;
       displaced = new Set([...displaced, ...stuck]);
     }
-    return left;
+    return { left };
   }
 
   return {
@@ -288,8 +334,21 @@ export function createEngine(deps: {
       if (halted !== undefined) return { counts, halted, left: [] };
       const refusedIds = new Set(refused.map(({ id }) => id));
       const queued = new Set([...wanted].filter((id) => !refusedIds.has(id)).sort());
-      const course = { ...passing, run, counts, isFollowed, queued, due: new Set(passing.start.due) };
-      const left = [...refused, ...(await settleAll(course))].map(plainReason);
+      const listed = new Set<string>();
+      const course = {
+        ...passing,
+        run,
+        counts,
+        isFollowed,
+        isForced,
+        gone,
+        listed,
+        queued,
+        due: new Set(passing.start.due),
+      };
+      const settled = await settleAll(course);
+      if (settled.halted !== undefined) return { counts, halted: settled.halted, left: [] };
+      const left = [...refused, ...settled.left].map(plainReason);
       counts.skipped = left.length;
       const due = left.map(({ id, reason }): Settling => ({ id, isDue: true, note: reason }));
       for (let at = 0; run !== null && at < due.length; at += notedMax) {

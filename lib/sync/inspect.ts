@@ -141,6 +141,8 @@ export function createInspecting(deps: {
         const item: Item = { ...rest, agreedValue: agreedOf(rest.known) };
         const step = refused === undefined ? plan(item, { ...definition, lens }) : { refused };
         const look = { ...rest, ...item, step };
+        // Outside is not absent: the delete of what was erased here is still to be confirmed.
+        if (item.base === 'erased' && rest.isOutside.theirs) return { ...look, step: { refused: erasedOutside } };
         const foreign = foreignTo(step, rest.isOutside, isUnlike);
         if (foreign !== undefined) return { ...look, step: { refused: foreign, isForeign: true } };
         return { ...look, step: displaced.has(rest.id) ? displace(look, definition, lens) : place(rest.id, step) };
@@ -153,6 +155,8 @@ export function createInspecting(deps: {
     },
   };
 }
+
+const erasedOutside = 'It was erased here; at the peer it lies outside the subtree.';
 
 /** Why a step would write over something that is none of the peer's business; undefined where it would not. */
 function foreignTo({ apply, push }: Step, isOutside: Look['isOutside'], isUnlike: boolean): string | undefined {

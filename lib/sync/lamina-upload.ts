@@ -29,16 +29,38 @@ export async function pushByUpload(
   if (typeof uploadId !== 'string' || !/^\w{1,200}$/.test(uploadId) || !(Number(partBytes) >= 65_536))
     throw new Problem('unprocessable', 'The peer begins an upload that is none: is it a Lamina?');
   const path = `/v1/uploads/${uploadId}`;
-  for (let start = 0, part = 1; start < bytes.length; start += Number(partBytes), part++) {
-    const body = bytes.subarray(start, start + Number(partBytes));
-    const kept = await tell(calls, `${path}/parts/${part}`, { method: 'PUT', body });
+  let isTaken = false;
+  try {
+    const heard = await sendParts(calls, { id, to }, { ...of, uploadId, partBytes: Number(partBytes) });
+    isTaken = heard.isGood;
+    return heard;
+  } finally {
+    // What it did not take would wait there, and be counted, until its time is over.
+    if (!isTaken) await calls.ask(path, { method: 'DELETE' }).catch(() => undefined);
+  }
+}
+
+async function sendParts(
+  calls: LaminaCalls,
+  { id, to }: { readonly id: string; readonly to: Value },
+  of: {
+    readonly ifVersion: number;
+    readonly root: string | undefined;
+    readonly uploadId: string;
+    readonly partBytes: number;
+  },
+): Promise<Heard> {
+  const { ifVersion, root, uploadId, partBytes } = of;
+  const { bytes } = to;
+  for (let start = 0, part = 1; start < bytes.length; start += partBytes, part++) {
+    const body = bytes.subarray(start, start + partBytes);
+    const kept = await tell(calls, `/v1/uploads/${uploadId}/parts/${part}`, { method: 'PUT', body });
     if (!kept.isGood) return kept;
   }
-  const { ifVersion, root } = of;
   const none = new Uint8Array();
   const sent = toSent(id, { ...to, bytes: none }, ifVersion, root) as Record<string, unknown>;
   const { op: _op, id: _id, ifVersion: _version, content: _content, contentType: _type, ...rest } = sent;
-  const written = await tell(calls, `/v1/contexts/${id}`, {
+  return tell(calls, `/v1/contexts/${id}`, {
     method: 'PUT',
     headers: {
       prefer: 'return=minimal',
@@ -46,9 +68,6 @@ export async function pushByUpload(
     },
     body: printPlain({ ...rest, upload: uploadId }),
   });
-  // What it did not take would wait there, and be counted, until its time is over.
-  if (!written.isGood) await calls.ask(path, { method: 'DELETE' }).catch(() => undefined);
-  return written;
 }
 
 interface Heard {
@@ -68,6 +87,16 @@ async function tell(calls: LaminaCalls, path: string, how: AskOptions): Promise<
     const { value, raws } = parseJsonKeeping(text, rawKeys);
     return { isGood, value, result: new Map([[isGood ? 'context' : 'problem', value]]), raws };
   } catch (error) {
+    // Whoever stands before it may refuse what is large, in words of its own: that is about this item alone.
+    if (!isGood) return refusedWith(status);
     throw new Problem('unprocessable', 'The peer answers with no JSON: is it a Lamina?', {}, error);
   }
+}
+
+function refusedWith(status: number): Heard {
+  const value = new Map<string, Json>([
+    ['code', 'refused'],
+    ['detail', `it answers with status ${status}`],
+  ]);
+  return { isGood: false, value, result: new Map([['problem', value]]), raws: new Map() };
 }

@@ -7,11 +7,14 @@ import { holdRun } from './peers.sql.ts';
 export interface Running {
   /**
    * Carries out a run, which has to end soon once its signal is aborted: by {@link Running.stop}, or because another run has
-   * taken over the peer. As long as it goes on its lease is renewed.
+   * taken over the peer.
    *
-   * @param run null where it holds no peer.
+   * @param work tells `hold` when it holds its peer; from then on, as long as it goes on, its lease is renewed.
    */
-  go<Done>(request: RequestContext, run: RunRef | null, work: (signal: AbortSignal) => Promise<Done>): Promise<Done>;
+  go<Done>(
+    request: RequestContext,
+    work: (signal: AbortSignal, hold: (run: RunRef) => void) => Promise<Done>,
+  ): Promise<Done>;
   /** @throws what they were stopped with, where they were. */
   check(): void;
   /** Aborts all with this error, those to come as well, and waits for the end of those that go on. */
@@ -47,11 +50,13 @@ export function createRunning({ database }: { database: Database }): Running {
   }
 
   return {
-    async go(request, run, work) {
+    async go(request, work) {
       const controller = new AbortController();
       const signal = AbortSignal.any([controller.signal, stopping.signal]);
-      const end = run === null ? async () => {} : keep(request, run, controller);
-      const done = work(signal);
+      let end = async () => {};
+      const done = work(signal, (run) => {
+        end = keep(request, run, controller);
+      });
       running.add(done);
       try {
         return await done;
@@ -63,7 +68,7 @@ export function createRunning({ database }: { database: Database }): Running {
     check: () => stopping.signal.throwIfAborted(),
     async stop(error) {
       stopping.abort(error);
-      await Promise.allSettled(running);
+      while (running.size > 0) await Promise.allSettled(running);
     },
   };
 }

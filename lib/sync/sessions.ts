@@ -50,6 +50,7 @@ export function createSessions(deps: {
         const key = JSON.stringify(definition);
         const known = open.get(name);
         if (known !== undefined && known.key !== key) await forget(name);
+        signal.throwIfAborted();
         const session =
           open.get(name)?.session ?? (await connectors[definition.type].open(definition, { ...options, signal }));
         clearTimeout(open.get(name)?.timer);
@@ -59,6 +60,7 @@ export function createSessions(deps: {
         try {
           const done = await work(session);
           signal.throwIfAborted();
+          signal.removeEventListener('abort', end);
           await keep(name, key, session);
           return done;
         } catch (error) {

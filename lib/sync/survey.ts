@@ -2,7 +2,7 @@ import type { Settings } from '../config/settings.ts';
 import type { Feed } from '../contexts/feed.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import type { Database } from '../postgres/database.ts';
-import { countAgreed, readAgreed, readBelow, readIds } from './bases.sql.ts';
+import { countAgreed, readAgreed, readIds, readMoved } from './bases.sql.ts';
 import type { PeerSession, Refused } from './peer.ts';
 import type { RunStart } from './peers.sql.ts';
 import { isContextId } from './value.ts';
@@ -21,7 +21,7 @@ export interface Passing {
 export interface Surveyed {
   readonly wanted: ReadonlySet<string>;
   /** Items that one side had and that are gone there, as far as the survey can tell. */
-  readonly gone: { readonly ours: ReadonlySet<string>; readonly theirs: ReadonlySet<string> };
+  readonly gone: { readonly ours: ReadonlySet<string>; readonly theirs: Set<string> };
   /** What the peer has and cannot be taken. */
   readonly refused: readonly Refused[];
   /** From where the next run goes on, on our side and on theirs. */
@@ -58,8 +58,9 @@ export async function survey(deps: { database: Database; feed: Feed }, passing: 
     if (theirs.isWhole && !theirs.items.has(id)) gone.theirs.add(id);
     if (isFirst && !ours.found.has(id)) gone.ours.add(id);
   }
-  for (const id of [...gone.ours, ...gone.theirs]) wanted.add(id);
-  for (const id of await findBelow(deps.database, passing, ours.moved)) wanted.add(id);
+  const moved = await lookBelow(deps.database, passing, ours.moved);
+  for (const id of moved.gone) gone.ours.add(id);
+  for (const id of [...moved.below, ...gone.ours, ...gone.theirs]) wanted.add(id);
   const { cursor, oldestMs } = ours;
   const isFollowed = !theirs.isWhole;
   return { wanted, gone, refused: theirs.refused, cursor, remoteCursor: theirs.cursor, oldestMs, isFollowed };
@@ -75,20 +76,19 @@ async function listOurs(database: Database, { request, session, start }: Passing
     for (const id of page) found.add(id);
     const last = page.at(-1);
     if (page.length < pageIds || last === undefined)
-      return { found, gone: [], moved: [], cursor: start.clock, oldestMs: undefined };
+      return { found, gone: [], moved: new Set<string>(), cursor: start.clock, oldestMs: undefined };
     after = last;
   }
 }
 
 /** What may have come over the edge of the subtree with what was moved, whose changes do not name it. */
-async function findBelow(
-  database: Database,
-  { request, start }: Passing,
-  moved: readonly string[],
-): Promise<readonly string[]> {
+async function lookBelow(database: Database, { request, start }: Passing, moved: ReadonlySet<string>) {
   const { name: peer, definition } = start.peer;
-  if (definition.subtree === undefined || moved.length === 0) return [];
-  return readBelow(database, request, { peer, out: moved, in: moved });
+  const { subtree } = definition;
+  // Wherever its root lies, the subtree is what lies below it.
+  const ids = [...moved].filter((id) => id !== subtree);
+  if (subtree === undefined || ids.length === 0) return { below: [], gone: [] };
+  return readMoved(database, request, { peer, subtree, ids });
 }
 
 /** What others than this peer have changed here since its last run, and what anybody has moved. */
@@ -108,7 +108,7 @@ async function followOurs(feed: Feed, { request, session, start }: Passing) {
       if (operation === 'delete' || operation === 'expire' || operation === 'erase') gone.add(id);
       else gone.delete(id);
     }
-    if (changes.length < pageChanges) return { found, gone, moved: [...moved], cursor: next, oldestMs };
+    if (changes.length < pageChanges) return { found, gone, moved, cursor: next, oldestMs };
     since = next;
   }
 }
@@ -120,7 +120,7 @@ async function followOurs(feed: Feed, { request, session, start }: Passing) {
 export async function brake(
   { database, settings }: { database: Database; settings: Settings },
   { request, start }: Passing,
-  gone: Surveyed['gone'],
+  gone: { readonly ours: ReadonlySet<string>; readonly theirs: ReadonlySet<string> },
 ): Promise<string | undefined> {
   const { brakeItems, brakeShare } = settings.sync;
   const most = Math.max(brakeItems, Math.floor(start.items * brakeShare));

@@ -185,21 +185,22 @@ export function createSync(deps: {
     const ref = { peer: name, runId, leaseMs };
     const { isDry = false, isForced = false, trigger } = wanted;
     const held = isDry ? null : ref;
-    const start = isDry
-      ? await readRun(database, request, name)
-      : await retryLost(() => beginRun(database, request, { ...ref, trigger }));
-    if (start === null) throw peerNotFound(name);
-    if ('running' in start)
-      throw new Problem('sync_running', `Peer ${name} is being run already.`, { runId: start.running });
-    const { definition } = start.peer;
-    const pass = async (signal: AbortSignal) => {
+    const pass = async (start: RunStart, signal: AbortSignal): Promise<Passage> => {
+      const { definition } = start.peer;
       refuseCommand(definition);
       return sessions.using(`${request.slot} ${name}`, { definition, signal }, (session) =>
         engine.pass({ request: writing, session, start, signal }, { run: held, isForced }),
       );
     };
-    const passage = await running.go(request, held, async (signal) => {
-      const done = await pass(signal).catch(async (error) => {
+    const passage = await running.go(request, async (signal, hold) => {
+      const start = isDry
+        ? await readRun(database, request, name)
+        : await retryLost(() => beginRun(database, request, { ...ref, trigger }));
+      if (start === null) throw peerNotFound(name);
+      if ('running' in start)
+        throw new Problem('sync_running', `Peer ${name} is being run already.`, { runId: start.running });
+      if (held) hold(held);
+      const done = await pass(start, signal).catch(async (error) => {
         const problem = toRunProblem(signal.aborted ? signal.reason : error, name);
         if (held) await end(request, start, ref, { startedMs, problem });
         throw problem;

@@ -1,6 +1,5 @@
 -- Locks, taken in this order everywhere: tree, idempotency key, birth, contexts, uploads, contents, the space's clock.
--- Only a holder of the tree lock ever holds more than one context, so contexts need no order among themselves, and it
--- takes all of them before it touches a content. Cleanup takes what is free and leaves the rest for its next run.
+-- Who takes several contexts takes them in the order of their ids, all of them before it touches a content. Cleanup takes what is free and leaves the rest for its next run.
 
 create or replace function lock_tree() returns void language sql as $$
   select pg_advisory_xact_lock(hashtextextended('tree ' || current_setting('lamina.space'), 0));

@@ -172,11 +172,12 @@ begin
   if v_is_large then perform lock_births(); end if;
   if (p_options ->> 'takesTree')::boolean then
     perform case when v_is_large then lock_known(id) else lock_head(id) end from (
-      select o ->> 'id' as id from jsonb_array_elements(p_operations) o
+      select (o ->> 'id') collate "C" as id from jsonb_array_elements(p_operations) o
       union
       select below from jsonb_array_elements(p_operations) o
         cross join unnest(contexts_below(o ->> 'id', o ->> 'children', (p_options ->> 'cascade')::integer)) below
         where o ->> 'children' in ('delete', 'orphan')
+      order by 1
     ) wanted;
   end if;
 

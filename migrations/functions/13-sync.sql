@@ -172,7 +172,7 @@ $$;
 --   without a state is of what is being sent where nothing is agreed on: whatever happens then, it is known to be ours.
 --   isApplied: only where this very transaction has written the context for the peer.
 --   conflict: {id, base, ours, theirs, oursVersion, fingerprints, paths}: it cannot be joined.
---   isSettled: the conflict that was open is none any more.
+--   isSettled: the conflict that was open is none any more. seen: the conflict that was open when the run looked at the item.
 create or replace function settle_bases(p_name text, p_run text, p_lease_ms integer, p_items jsonb, p_parts text[]) returns void
 language plpgsql as $$
 declare
@@ -187,9 +187,12 @@ begin
   perform hold_peer(p_name, p_run, p_lease_ms);
   -- Everything is found by its keys, one after another (`offset 0` sees to it): the planner knows nothing of what has just grown.
   select coalesce(array_agg(i), '{}') into v_items from jsonb_array_elements(p_items) i
-  where not i ? 'isApplied' or exists (
+  where (not i ? 'isApplied' or exists (
     select from context c where c.space_id = v_space and c.id = i ->> 'id' and c.actor_kind = 'sync' and c.actor_id = p_name
-      and c.updated_at >= date_trunc('milliseconds', now()) offset 0);
+      and c.updated_at >= date_trunc('milliseconds', now()) offset 0))
+    -- What was settled meanwhile stands as it was settled, and is due.
+    and (not i ? 'seen' or not exists (
+      select from conflict where space_id = v_space and id = i ->> 'seen' and settled_at is not null offset 0));
 
   -- What was erased meanwhile keeps nothing but that the peer has to confirm it, whatever the run has seen before.
   select coalesce(array_agg(case when c.state = 'erased' and (i ? 'value' or i ? 'conflict')
@@ -241,7 +244,8 @@ begin
   perform hold_peer(p_name, p_run, 0);
   update peer set run_id = null, run_until = null,
       remote_cursor = coalesce(p_end ->> 'remoteCursor', remote_cursor),
-      failures = case p_end ->> 'outcome' when 'done' then 0 else failures + 1 end,
+      -- Who was told to stop has not failed.
+      failures = case when p_end ->> 'outcome' = 'done' then 0 when p_end ->> 'backOff' = '0' then failures else failures + 1 end,
       -- Its interval may have been changed since the run began.
       next_at = case when definition ? 'intervalSeconds' then clock_timestamp() + make_interval(secs => least(
         (definition ->> 'intervalSeconds')::double precision * (p_end ->> 'backOff')::double precision,
@@ -321,21 +325,26 @@ create or replace function ids_within(p_ids text[], p_root text) returns text[] 
   select coalesce(array_agg(distinct id), '{}') from up where p_root is null or at = p_root;
 $$;
 
--- What lies below contexts that have come over the edge of a subtree, without these: of those that went out what was agreed on
--- with the peer, of those that came in what is here now.
-create or replace function ids_below(p_peer text, p_out text[], p_in text[]) returns text[] language sql as $$
+-- What was agreed on with a peer of these contexts and of what lay below them then.
+create or replace function agreed_below(p_peer text, p_ids text[]) returns text[] language sql as $$
   with recursive agreed (id) as (
-    select unnest(p_out) collate "C"
+    select unnest(p_ids) collate "C"
     union
     select b.id from agreed join peer_base b on b.space_id = current_setting('lamina.space') and b.peer = p_peer
       and b.state = 'known' and b.value ->> 'parentId' = agreed.id
-  ), here (id) as (
-    select unnest(p_in) collate "C"
-    union
-    select c.id from here join context c on c.space_id = current_setting('lamina.space') and c.parent_id = here.id and is_live(c)
   )
-  select coalesce(array_agg(id), '{}') from (select id from agreed union select id from here) below
-    where id <> all (p_out) and id <> all (p_in);
+  select coalesce(array_agg(id), '{}') from agreed where exists (select from peer_base b
+    where b.space_id = current_setting('lamina.space') and b.peer = p_peer and b.id = agreed.id and b.state = 'known');
+$$;
+
+-- What lies below these contexts, alive, without these.
+create or replace function live_below(p_ids text[]) returns text[] language sql as $$
+  with recursive below (id) as (
+    select unnest(p_ids) collate "C"
+    union
+    select c.id from below join context c on c.space_id = current_setting('lamina.space') and c.parent_id = below.id and is_live(c)
+  )
+  select coalesce(array_agg(id), '{}') from below where id <> all (p_ids);
 $$;
 
 create or replace function forget_conflicts(p_days double precision, p_limit integer) returns integer language sql as $$

@@ -103,15 +103,15 @@ const mutants: readonly Mutant[] = [
   {
     rule: 'S18 what lies below what was moved here is looked at',
     file: 'survey.ts',
-    from: 'for (const id of await findBelow(deps.database, passing, ours.moved)) wanted.add(id);',
+    from: 'for (const id of [...moved.below, ...gone.ours, ...gone.theirs]) wanted.add(id);',
     to: '',
     world: { ...trees, isSubtree: true, faults: noFaults, cuts: 0 },
   },
   {
     rule: 'S18 what lies below what was moved there is looked at',
     file: 'engine.ts',
-    from: 'await queueBelow(course, looks);',
-    to: '',
+    from: 'const below = [...(await lookBelow(course, looks))].filter((id) => !queued.has(id));',
+    to: 'const below: string[] = [];',
     world: { ...trees, isSubtree: true, faults: noFaults, cuts: 0 },
   },
 ];
