@@ -107,6 +107,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib/postgres',
     'lib/http',
     'functions',
+    'functions/lambda',
+    'infra/graph',
   ],
 };
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createUpstashRedis } from '../../lib/redis/upstash.ts';
+import { roundTrips, type Trips } from '../../tools/round-trips.ts';
 import { type RedisEndpoint, type RedisServer, startRedis, startRedisEndpoint } from '../servers/redis.ts';
 import { newId, openStore, type SendOptions, type TestStore } from '../support/client.ts';
 import { hasPostgres, neonEngine, realPostgres, redisProgram } from '../support/engines.ts';
@@ -58,7 +59,7 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)(
         answer,
       };
     }
-    const counts = ({ redis: asked, sql }: { redis: number; sql: number }) => `${asked}/${sql}`;
+    const counts = ({ redis: asked, sql }: Trips) => `${asked}/${sql}`;
     /** Credentials are looked at by SQL once a window and instance; that request is not the read's. */
     const warmed = async (...stores: TestStore[]) => {
       for (const store of stores)
@@ -69,23 +70,25 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)(
       const id = newId();
       await warmed(one);
       const written = await trips(one, 'PUT', `/v1/contexts/${id}`, { body: { content: { a: 1 } } });
-      expect(counts(written)).toBe('1/1');
+      expect(counts(written)).toBe(counts(roundTrips.write));
       const inside = await trips(one, 'GET', `/v1/contexts/${id}`);
-      expect([counts(inside), inside.status]).toEqual(['0/0', 'l1; hit']);
+      expect([counts(inside), inside.status]).toEqual([counts(roundTrips.inWindow), 'l1; hit']);
       await sleep(windowMs + 50);
       await warmed(one);
       await sleep(windowMs / 2);
       // The window counts from the last reply; let it pass while the key is still known.
       await sleep(windowMs / 2 + 20);
       const after = await trips(one, 'GET', `/v1/contexts/${id}`);
-      expect([after.redis, after.status]).toEqual([1, 'l1; hit']);
+      expect([after.redis, after.status]).toEqual([roundTrips.revalidated.redis, 'l1; hit']);
     });
 
     test('what one instance wrote another has from layer 2, any number of ids in one request', async () => {
       const ids = Array.from({ length: 20 }, () => newId());
       const operations = ids.map((id) => ({ op: 'put', id, content: { id } }));
       await warmed(one);
-      expect(counts(await trips(one, 'POST', '/v1/batch/write', { body: { operations } }))).toBe('1/1');
+      expect(counts(await trips(one, 'POST', '/v1/batch/write', { body: { operations } }))).toBe(
+        counts(roundTrips.write),
+      );
       await sleep(windowMs + 50);
       await warmed(two);
       await sleep(20);
@@ -94,7 +97,7 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)(
       });
       expect(single.answer.json.content).toEqual({ id: ids[0] });
       const many = await trips(two, 'POST', '/v1/batch/get', { body: { ids } });
-      expect([counts(many), many.answer.json.items.length]).toEqual(['1/0', 20]);
+      expect([counts(many), many.answer.json.items.length]).toEqual([counts(roundTrips.layer2), 20]);
     });
 
     test('a miss is 2/1, the next reader anywhere 1/0 at most', async () => {
@@ -104,7 +107,7 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)(
       await sleep(windowMs + 50);
       await warmed(two);
       const missed = await trips(two, 'GET', `/v1/contexts/${id}`);
-      expect([counts(missed), missed.status]).toEqual(['2/1', expect.stringContaining('fwd=miss')]);
+      expect([counts(missed), missed.status]).toEqual([counts(roundTrips.miss), expect.stringContaining('fwd=miss')]);
       expect(counts(await trips(two, 'GET', `/v1/contexts/${id}`))).toBe('0/0');
     });
 
