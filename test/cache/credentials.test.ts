@@ -99,6 +99,7 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)('a key on several in
       patchContext: { a: 2 },
       putContent: { b: 1 },
       batchGet: { ids: [context] },
+      beginUpload: { sizeBytes: 10, contentType: 'text/plain' },
       batchWrite: { operations: [{ op: 'put', id: context, content: 5 }] },
       restoreVersion: { version: 1 },
       pinVersion: { pinned: true },
