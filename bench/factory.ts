@@ -1,5 +1,6 @@
 import { openEmbedded } from '../functions/embedded.ts';
 import { migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
+import { defaultSettings } from '../lib/config/settings.ts';
 import { type RequestContext, systemRequest } from '../lib/contexts/request.ts';
 import { readEvent } from '../lib/factory/events.ts';
 import { createApp } from '../lib/http/app.ts';
@@ -27,7 +28,7 @@ export async function* benchFactory(): AsyncGenerator<Report> {
   async function measure(who: string, database: Database, prepare: () => Promise<void>): Promise<void> {
     const stages: HookEventStage[] = [];
     const telemetry = { ...noTelemetry, hookEvent: (stage: HookEventStage) => stages.push(stage) };
-    const manager = await createUnifiedContextManager({ database, ownerToken: token, telemetry });
+    const manager = await createUnifiedContextManager({ database, settings: defaultSettings, ownerToken: token, telemetry });
     const request = systemRequest(await manager.access.credentials.authenticate(token), 'bench');
     await fill(manager, request, texts);
     await prepare();

@@ -6,6 +6,7 @@ import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import { openEmbedded } from '../functions/embedded.ts';
 import { migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
+import { defaultSettings } from '../lib/config/settings.ts';
 import { createApp } from '../lib/http/app.ts';
 import { routes } from '../lib/http/routes.ts';
 import { noTelemetry } from '../lib/telemetry/telemetry.ts';
@@ -19,7 +20,7 @@ const { database } = await openEmbedded({
   snapshots: snapshotsFolder,
   telemetry: noTelemetry,
 });
-const manager = await createUnifiedContextManager({ database, ownerToken: token });
+const manager = await createUnifiedContextManager({ database, settings: defaultSettings, ownerToken: token });
 const store = createApp({ manager, routes, telemetry: noTelemetry });
 const bodies = new Map<string, Uint8Array<ArrayBuffer>>();
 const bare = new Hono();

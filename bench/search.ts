@@ -1,6 +1,7 @@
 import MiniSearch from 'minisearch';
 import { openEmbedded } from '../functions/embedded.ts';
 import { migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
+import { defaultSettings } from '../lib/config/settings.ts';
 import { type RequestContext, systemRequest } from '../lib/contexts/request.ts';
 import type { SearchQuery } from '../lib/search/search.ts';
 import { noTelemetry } from '../lib/telemetry/telemetry.ts';
@@ -26,7 +27,7 @@ export async function* benchSearch(): AsyncGenerator<Report> {
     telemetry: noTelemetry,
   });
   const token = 'lam_default_owner_0123456789';
-  const manager = await createUnifiedContextManager({ database, ownerToken: token });
+  const manager = await createUnifiedContextManager({ database, settings: defaultSettings, ownerToken: token });
   const request = { ...systemRequest(await manager.access.credentials.authenticate(token), 'bench'), noCache: true };
   const rate = await fill(manager, request, small);
   let p95 = 0;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { openEmbedded } from '../functions/embedded.ts';
 import { home, migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
+import { defaultSettings } from '../lib/config/settings.ts';
 import { type RequestContext, slotOf } from '../lib/contexts/request.ts';
 import { noTelemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager } from '../lib/unified-context-manager.ts';
@@ -23,7 +24,7 @@ export async function* benchSync(): AsyncGenerator<Report> {
     snapshots: snapshotsFolder,
     telemetry: noTelemetry,
   });
-  const manager = await createUnifiedContextManager({ database, mayStartCommands: true });
+  const manager = await createUnifiedContextManager({ database, settings: defaultSettings, mayStartCommands: true });
   const [space] = await manager.access.listSpaces({ limit: 1 });
   if (space === undefined) throw new Error('there is no space');
   const request: RequestContext = {

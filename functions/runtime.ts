@@ -3,7 +3,6 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../lib/base/clock.ts';
 import { createIds } from '../lib/base/id.ts';
-import { loadSettings } from '../lib/config/load.ts';
 import type { Settings } from '../lib/config/settings.ts';
 import type { Orders } from '../lib/orders.ts';
 import type { Database } from '../lib/postgres/database.ts';
@@ -53,6 +52,8 @@ export interface Environment {
   /** What the deployment has found the slot of the default space to be; a function asks for it where nobody says. */
   readonly defaultSlot: string | undefined;
   readonly settingsPath: string;
+  /** The settings as a deployment has checked and laid them beside the code of a function; undefined elsewhere. */
+  readonly checkedSettingsPath: string | undefined;
   /** Where agents keep their configuration; undefined where nobody says. */
   readonly homeFolder: string | undefined;
   /** What this user's agents need to reach Lamina, and what their hooks remember. */
@@ -109,6 +110,7 @@ export function readEnvironment(
     queues: readQueues(text),
     defaultSlot: text('LAMINA_DEFAULT_SLOT'),
     settingsPath: resolve(text('LAMINA_CONFIG') ?? join(home, 'config', 'context.yaml')),
+    checkedSettingsPath: text('LAMBDA_TASK_ROOT') && join(home, 'settings.json'),
     homeFolder,
     stateFolder: stateHome && join(stateHome, 'lamina'),
     callerFolder: resolve(text('INIT_CWD') ?? '.'),
@@ -175,7 +177,7 @@ export async function openRuntime(
   },
 ): Promise<Runtime> {
   const { isDeployed = false } = deps;
-  const loaded = await loadSettings(environment.settingsPath);
+  const loaded = await readSettings(environment);
   const settings = isDeployed ? { ...loaded, sync: { ...loaded.sync, idleSeconds: 0 } } : loaded;
   const metrics = createMetrics();
   const telemetry = tellAll(deps.telemetry, metrics);
@@ -214,6 +216,13 @@ export async function openRuntime(
     await unlock();
     throw error;
   }
+}
+
+async function readSettings({ settingsPath, checkedSettingsPath }: Environment): Promise<Settings> {
+  if (checkedSettingsPath !== undefined) return JSON.parse(await readFile(checkedSettingsPath, 'utf8')) as Settings;
+  // A schema of every setting and a parser of YAML take as long to load as all the rest of a function.
+  const { loadSettings } = await import('../lib/config/load.ts');
+  return loadSettings(settingsPath);
 }
 
 async function openDatabase(

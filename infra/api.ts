@@ -32,7 +32,6 @@ export function createApi(stage: Stage, running: Running): { made: Made; url: $u
     description: 'Answers over HTTP and MCP',
     memory: '1024 MB',
     seconds: answerSeconds,
-    files: { 'lib/http/openapi.json': 'openapi.json', 'lib/http/docs.html': 'docs.html' },
     streaming: true,
     url: { cors: false, router: { instance: router, readTimeout: `${answerSeconds} seconds` } },
   });

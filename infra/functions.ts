@@ -1,5 +1,4 @@
-import { cp } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type Entry, layFiles } from './files.ts';
 import type { SecretEnvironment } from './secrets.ts';
 import type { Stage } from './stage.ts';
 
@@ -11,23 +10,17 @@ export interface Made {
 }
 
 type Wanted = Pick<sst.aws.FunctionArgs, 'description' | 'url' | 'streaming' | 'retries'> & {
-  /** Of `functions/lambda/`. */
-  readonly entry: string;
+  readonly entry: Entry;
   readonly memory: `${number} MB`;
   readonly seconds: number;
   readonly secrets: SecretEnvironment;
   readonly variables?: Record<string, $util.Input<string>>;
   readonly permissions?: { actions: string[]; resources: $util.Input<string>[] }[];
-  /** What of the repository it reads beside its code, and where that lies in its bundle. */
-  readonly files?: Readonly<Record<string, string>>;
 };
-
-/** What every entry that opens the store reads. */
-const storeFiles = { 'config/context.yaml': 'config/context.yaml', 'lib/search/embedders/words.bin': 'words.bin' };
 
 /** One function, as all of them are made: of our own bundle, on arm64, with a log of its own and no more rights than it needs. */
 export function createFunction({ settings, embedder }: Stage, name: string, wanted: Wanted): Made {
-  const { entry, memory, seconds, secrets, variables = {}, permissions = [], files = {}, ...rest } = wanted;
+  const { entry, memory, seconds, secrets, variables = {}, permissions = [], ...rest } = wanted;
   const logs = new aws.cloudwatch.LogGroup(`${name}Logs`, {
     name: `/aws/lambda/${$app.name}-${$app.stage}-${name}`,
     retentionInDays: settings.alarms.logDays,
@@ -49,11 +42,7 @@ export function createFunction({ settings, embedder }: Stage, name: string, want
     ],
     hook: {
       // `copyFiles` would put a file into the archive twice.
-      async postbuild(folder) {
-        for (const [from, to] of Object.entries({ ...storeFiles, ...files })) {
-          await cp(join($cli.paths.root, from), join(folder, to), { recursive: true });
-        }
-      },
+      postbuild: (folder) => layFiles({ root: $cli.paths.root, folder, entry, settings }),
     },
     logging: { logGroup: logs.name, format: 'json' },
     // What is loaded late stays out of what is read at the start only where the bundle is split.

@@ -18,7 +18,6 @@ export async function runMigration(
     memory: '1024 MB',
     seconds: 900,
     secrets,
-    files: { migrations: 'migrations' },
   });
   // A schema that has changed, or another database, is migrated again.
   const database = $util.output(secrets.properties['DATABASE_URL'] ?? '').apply((url) => new URL(url).host);

@@ -4,7 +4,7 @@ import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
 import { within } from './base/within.ts';
 import { createCache } from './cache/cache.ts';
-import { defaultSettings, type Settings } from './config/settings.ts';
+import type { Settings } from './config/settings.ts';
 import { type CachedReads, createCachedReads } from './contexts/cached-reads.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
 import { createFeed, type Feed } from './contexts/feed.ts';
@@ -126,7 +126,7 @@ export async function createUnifiedContextManager(deps: {
   database: Database;
   /** Makes layer 2; in the process when absent. */
   redis?: ((bounds: Bounds) => Redis) | undefined;
-  settings?: Settings;
+  settings: Settings;
   telemetry?: Telemetry;
   /** Hears of engine calls through `telemetry`, and is printed at `/metrics`. */
   metrics?: Metrics;
@@ -144,7 +144,7 @@ export async function createUnifiedContextManager(deps: {
   /** The slot of the default space where that is known to be there, so that nothing is asked at the start. */
   defaultSlot?: string | undefined;
 }): Promise<UnifiedContextManager> {
-  const { database, settings = defaultSettings, telemetry = noTelemetry, clock = systemClock } = deps;
+  const { database, settings, telemetry = noTelemetry, clock = systemClock } = deps;
   const ids = deps.ids ?? createIds({ clock });
   const metrics = deps.metrics ?? createMetrics();
   const nudges = createNudges();

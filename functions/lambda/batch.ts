@@ -1,5 +1,5 @@
 import type { SQSBatchResponse, SQSEvent } from 'aws-lambda';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Order } from '../../lib/orders.ts';
 import type { Telemetry } from '../../lib/telemetry/telemetry.ts';
 

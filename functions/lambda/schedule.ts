@@ -1,5 +1,5 @@
 import type { Handler } from 'aws-lambda';
-import { z } from 'zod';
+import * as z from 'zod';
 import { start } from './start.ts';
 
 const eventSchema = z.strictObject({

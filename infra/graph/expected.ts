@@ -49,7 +49,7 @@ export const expectedFunctions: Readonly<Record<string, Expected>> = {
   Migrate: { memory: 1024, seconds: 900, eagerKb: 1280, variables: [], may: [], files: ['migrations/functions'] },
 };
 
-export const filesEverywhere = ['bundle.mjs', 'config/context.yaml', 'resource.enc', 'words.bin'];
+export const filesEverywhere = ['bundle.mjs', 'resource.enc', 'settings.json', 'words.bin'];
 export const zipBytesMax = 6_000_000;
 export const twoWeeksInSeconds = 1_209_600;
 

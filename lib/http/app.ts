@@ -1,5 +1,5 @@
 import { Hono } from 'hono';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Principal } from '../access/credentials.ts';
 import { reaches } from '../access/scopes.ts';
 import { sha256 } from '../base/hash.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';

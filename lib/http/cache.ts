@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import type { Held } from '../cache/explain.ts';
 import { type Route, route } from './route.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { isTextType, jsonType } from '../merge/document.ts';

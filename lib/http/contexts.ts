@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { reaches } from '../access/scopes.ts';
 import { sha256 } from '../base/hash.ts';
 import { type Json, printPlain } from '../base/json.ts';

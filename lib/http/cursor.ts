@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { sha256 } from '../base/hash.ts';
 import { invalid } from '../base/problem.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { reaches } from '../access/scopes.ts';
 import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { type ProblemCode, problemTable } from '../base/problem.ts';
 import type { Route } from './route.ts';
 import { problemAnswer } from './schemas.ts';

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import { syncStrategies } from '../sync/join.ts';
 import type { PeerDefinition } from '../sync/peer.ts';

@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import type * as z from 'zod';
 import type { Principal } from '../access/credentials.ts';
 import type { Scope } from '../access/scopes.ts';
 import type { ProblemCode } from '../base/problem.ts';

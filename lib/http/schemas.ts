@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { scopes } from '../access/scopes.ts';
 import type { RawJson } from '../base/json-parse.ts';
 import { preferences, strategies } from '../merge/merge.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { isJsonNumber, isJsonObject, type Json } from '../base/json.ts';
 import type { RawJson } from '../base/json-parse.ts';
 import { invalid } from '../base/problem.ts';

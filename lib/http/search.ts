@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import type { Context } from '../contexts/context.ts';
 import type { RequestContext } from '../contexts/request.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import type { ContextHead } from '../contexts/context.ts';
 import { contextMembers } from './context-json.ts';

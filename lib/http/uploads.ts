@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import { partBytes } from '../contexts/content.ts';
 import type { Upload, UploadPart } from '../contexts/uploads.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import { invalid } from '../base/problem.ts';
 import { versionMembers, writtenAnswer } from './context-json.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { Problem } from '../base/problem.ts';
 import type { Graph } from '../memory/graph.ts';
 import { narrowerGraph, requireFitting, type Session, type Tool, type ToolAnswer, tool } from './tool.ts';

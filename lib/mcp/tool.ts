@@ -1,4 +1,5 @@
-import { z } from 'zod';
+import * as z from 'zod';
+import { toDotPath } from 'zod/v4/core';
 import type { Scope } from '../access/scopes.ts';
 import { Problem } from '../base/problem.ts';
 import { cutText } from '../base/text.ts';
@@ -136,7 +137,7 @@ function parse<Input extends z.ZodObject>(input: Input, args: unknown) {
 function printIssues(issues: readonly z.core.$ZodIssue[]): string {
   const lines = issues
     .slice(0, issuesMax)
-    .map(({ path, message }) => (path.length === 0 ? message : `${message} at ${z.core.toDotPath(path)}`))
+    .map(({ path, message }) => (path.length === 0 ? message : `${message} at ${toDotPath(path)}`))
     .map((line) => (line.length > issueCharactersMax ? `${cutText(line, issueCharactersMax)}…` : line));
   if (issues.length > issuesMax) lines.push(`… and ${issues.length - issuesMax} more`);
   return lines.join('\n');

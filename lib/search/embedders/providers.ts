@@ -1,5 +1,5 @@
 import { AwsClient } from 'aws4fetch';
-import { z } from 'zod';
+import * as z from 'zod';
 import { cutText } from '../../base/text.ts';
 import { type Choice, models, type ProviderName } from './choice.ts';
 import type { Provider } from './remote.ts';
