@@ -28,7 +28,12 @@ export async function* benchFactory(): AsyncGenerator<Report> {
   async function measure(who: string, database: Database, prepare: () => Promise<void>): Promise<void> {
     const stages: HookEventStage[] = [];
     const telemetry = { ...noTelemetry, hookEvent: (stage: HookEventStage) => stages.push(stage) };
-    const manager = await createUnifiedContextManager({ database, settings: defaultSettings, ownerToken: token, telemetry });
+    const manager = await createUnifiedContextManager({
+      database,
+      settings: defaultSettings,
+      ownerToken: token,
+      telemetry,
+    });
     const request = systemRequest(await manager.access.credentials.authenticate(token), 'bench');
     await fill(manager, request, texts);
     await prepare();

@@ -17,12 +17,7 @@ const filesOf: Readonly<Record<Entry, Readonly<Record<string, string>>>> = {
  * Lays what a function reads beside its code into the folder of its bundle. The settings have been checked by whoever deploys:
  * there they lie as JSON, so that nothing that reads or checks a settings file is loaded at a start.
  */
-export async function layFiles(of: {
-  root: string;
-  folder: string;
-  entry: Entry;
-  settings: Settings;
-}): Promise<void> {
+export async function layFiles(of: { root: string; folder: string; entry: Entry; settings: Settings }): Promise<void> {
   const { root, folder, entry, settings } = of;
   for (const [from, to] of Object.entries(filesOf[entry]))
     await cp(join(root, from), join(folder, to), { recursive: true });

@@ -9,6 +9,7 @@ import type { Idempotency } from '../contexts/written.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 import { parseBody, readBody, requireType } from './body.ts';
+import { later } from './later.ts';
 import { type Mount, readBearer } from './mount.ts';
 import { createTiming, problemAnswer, type Timing, toProblem, toResponse } from './respond.ts';
 import type { Answer, Call, Route } from './route.ts';
@@ -21,7 +22,7 @@ interface Host {
   readonly incoming?: { readonly rawHeaders: readonly string[] };
 }
 
-const noQuery = z.strictObject({});
+const noQuery = later(() => z.strictObject({}));
 const noParams = {};
 const noBody = { bytes: new Uint8Array(), contentType: '' };
 const anonymous: Principal = { space: '', slot: '', id: 'anonymous', scopes: [], isOwner: false };
@@ -172,10 +173,10 @@ const uploadAdvice = (contextBytes: number) =>
   `A content of up to ${contextBytes} bytes is written from an upload: see POST /v1/uploads.`;
 
 /** @throws Problem `invalid_request` with every place that does not fit the schema. */
-function check(schema: z.ZodType, value: unknown, root: string): unknown {
+function check(schema: () => z.ZodType, value: unknown, root: string): unknown {
   // Schemas pass over this key without a word.
   if (Object.hasOwn(Object(value), '__proto__')) throw invalid(`${root}__proto__`, 'is not known here');
-  const result = schema.safeParse(value);
+  const result = schema().safeParse(value);
   if (result.success) return result.data;
   const errors = result.error.issues.flatMap((issue) => {
     const keys = issue.code === 'unrecognized_keys' ? issue.keys : [undefined];

@@ -5,12 +5,13 @@ import type { Settings } from '../config/settings.ts';
 import type { Operation } from '../contexts/operation.ts';
 import { atOperation, writeMany } from '../contexts/written.ts';
 import { contextMembers, itemMembers } from './context-json.ts';
+import { later } from './later.ts';
 import { toPut } from './put.ts';
 import { problemBody } from './respond.ts';
 import { type Route, route } from './route.ts';
 import { batchGetBody, batchWriteBody, contextAnswer, problemAnswer } from './schemas.ts';
 
-const item = contextAnswer.or(problemAnswer);
+const item = later(() => contextAnswer().or(problemAnswer()));
 
 export const batchRoutes: readonly Route[] = [
   route({
@@ -27,7 +28,7 @@ export const batchRoutes: readonly Route[] = [
       schema: batchGetBody,
       example: { ids: ['checkout', 'checkout:notes'] },
     },
-    answers: { 200: { description: 'One item an id.', schema: z.strictObject({ items: z.array(item) }) } },
+    answers: { 200: { description: 'One item an id.', schema: () => z.strictObject({ items: z.array(item()) }) } },
     problems: [],
     async handle({ manager, request, body }) {
       const { value, seq } = await manager.contexts.readMany(request, body.ids);
@@ -59,16 +60,17 @@ export const batchRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'One result an operation.',
-        schema: z.strictObject({
-          results: z.array(
-            z.strictObject({
-              index: z.int(),
-              status: z.int(),
-              context: contextAnswer.optional(),
-              problem: problemAnswer.optional(),
-            }),
-          ),
-        }),
+        schema: () =>
+          z.strictObject({
+            results: z.array(
+              z.strictObject({
+                index: z.int(),
+                status: z.int(),
+                context: contextAnswer().optional(),
+                problem: problemAnswer().optional(),
+              }),
+            ),
+          }),
       },
     },
     problems: [
@@ -126,7 +128,7 @@ export const batchRoutes: readonly Route[] = [
   }),
 ];
 
-type Sent = z.output<typeof batchWriteBody>['operations'][number];
+type Sent = z.output<ReturnType<typeof batchWriteBody>>['operations'][number];
 
 function toOperation(sent: Sent, limits: Settings['limits'], path: string): Operation {
   if (sent.op === 'delete') return sent;

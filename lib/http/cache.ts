@@ -1,91 +1,110 @@
 import * as z from 'zod';
 import { printPlain } from '../base/json.ts';
 import type { Held } from '../cache/explain.ts';
+import { later } from './later.ts';
 import { type Route, route } from './route.ts';
 import { contextId, kind } from './schemas.ts';
 
 const tag = 'Cache';
-const count = z.int().min(0);
-const rate = z.number().min(0).max(1).nullable().meta({ description: 'Hits of all asked; null before anything was.' });
-const layer = { hits: count, misses: count, hitRate: rate };
-const l1 = z.strictObject({
-  ...layer,
-  joined: count.meta({ description: 'Reads answered by another one that was under way.' }),
-  entries: count,
-  bytes: count,
-  evictions: count,
-});
-const l2 = z.strictObject({
-  ...layer,
-  calls: count,
-  averageMs: z.number().nullable().meta({ description: 'What a call took; null before the first.' }),
-  failures: count.meta({ description: 'Calls without an answer.' }),
-  unreadable: count.meta({ description: 'Entries that were damaged, foreign or of another format.' }),
-  refused: count.meta({ description: 'Values that came too late to be stored.' }),
-  leases: z
-    .strictObject({ granted: count, held: count })
-    .meta({ description: 'Loads that others could wait for, and waits for another one.' }),
-});
-const l3 = z.strictObject({
-  ...layer,
-  entries: count.nullable().meta({ description: 'Of this space; null while PostgreSQL does not answer.' }),
-  bytes: count.nullable(),
-});
-const ofKind = z.strictObject({
-  l1: z.strictObject({ hits: count, entries: count, bytes: count, evictions: count }),
-  l2: z.strictObject({ hits: count }),
-  l3: z.strictObject({ hits: count }),
-  loads: count.meta({ description: 'Values that the context tables were asked for.' }),
-  loadMs: z.number().nullable().meta({ description: 'What a request for them took; null before the first.' }),
-  bypassed: count.meta({ description: 'Values asked for past every layer.' }),
-  stale: count.meta({ description: 'Values served beyond the bounds while PostgreSQL was away.' }),
-});
-const breakerState = z.enum(['closed', 'open', 'half-open']);
-const held = {
+const count = later(() => z.int().min(0));
+const rate = later(() =>
+  z.number().min(0).max(1).nullable().meta({ description: 'Hits of all asked; null before anything was.' }),
+);
+const layer = later(() => ({ hits: count(), misses: count(), hitRate: rate() }));
+const l1 = later(() =>
+  z.strictObject({
+    ...layer(),
+    joined: count().meta({ description: 'Reads answered by another one that was under way.' }),
+    entries: count(),
+    bytes: count(),
+    evictions: count(),
+  }),
+);
+const l2 = later(() =>
+  z.strictObject({
+    ...layer(),
+    calls: count(),
+    averageMs: z.number().nullable().meta({ description: 'What a call took; null before the first.' }),
+    failures: count().meta({ description: 'Calls without an answer.' }),
+    unreadable: count().meta({ description: 'Entries that were damaged, foreign or of another format.' }),
+    refused: count().meta({ description: 'Values that came too late to be stored.' }),
+    leases: z
+      .strictObject({ granted: count(), held: count() })
+      .meta({ description: 'Loads that others could wait for, and waits for another one.' }),
+  }),
+);
+const l3 = later(() =>
+  z.strictObject({
+    ...layer(),
+    entries: count().nullable().meta({ description: 'Of this space; null while PostgreSQL does not answer.' }),
+    bytes: count().nullable(),
+  }),
+);
+const ofKind = later(() =>
+  z.strictObject({
+    l1: z.strictObject({ hits: count(), entries: count(), bytes: count(), evictions: count() }),
+    l2: z.strictObject({ hits: count() }),
+    l3: z.strictObject({ hits: count() }),
+    loads: count().meta({ description: 'Values that the context tables were asked for.' }),
+    loadMs: z.number().nullable().meta({ description: 'What a request for them took; null before the first.' }),
+    bypassed: count().meta({ description: 'Values asked for past every layer.' }),
+    stale: count().meta({ description: 'Values served beyond the bounds while PostgreSQL was away.' }),
+  }),
+);
+const breakerState = later(() => z.enum(['closed', 'open', 'half-open']));
+const held = later(() => ({
   held: z.boolean(),
   at: z.int().nullable().meta({ description: 'The tick at whose snapshot the value was true.' }),
   deps: z.array(z.string()).meta({ description: 'The items it was made of.' }),
   why: z.string(),
-};
-const explanation = z.strictObject({
-  id: contextId,
-  l1: z.strictObject({ ...held, tick: z.int(), validatedMsAgo: z.number().nullable(), ownTick: z.int() }),
-  l2: z.strictObject({
-    ...held,
-    applied: z.int().nullable(),
-    incarnation: z.string().nullable(),
-    verifiedMsAgo: z.number().nullable(),
+}));
+const explanation = later(() =>
+  z.strictObject({
+    id: contextId(),
+    l1: z.strictObject({ ...held(), tick: z.int(), validatedMsAgo: z.number().nullable(), ownTick: z.int() }),
+    l2: z.strictObject({
+      ...held(),
+      applied: z.int().nullable(),
+      incarnation: z.string().nullable(),
+      verifiedMsAgo: z.number().nullable(),
+    }),
+    l3: z.strictObject(held()),
   }),
-  l3: z.strictObject(held),
-});
+);
 
-const text = z
-  .string()
-  .min(1)
-  .max(200)
-  .refine((value) => !value.includes('\u0000'), 'holds U+0000');
-const invalidateBody = z
-  .union([
-    z.strictObject({ ids: z.array(contextId).min(1).max(1000) }),
-    z.strictObject({ tags: z.array(text).min(1).max(1000) }),
-    z.strictObject({ pattern: text }),
-    z.strictObject({ all: z.literal(true) }),
-  ])
-  .meta({ id: 'CacheInvalidate', description: 'One of `ids`, `tags`, `pattern` or `all`.' });
+const text = later(() =>
+  z
+    .string()
+    .min(1)
+    .max(200)
+    .refine((value) => !value.includes('\u0000'), 'holds U+0000'),
+);
+const invalidateBody = later(() =>
+  z
+    .union([
+      z.strictObject({ ids: z.array(contextId()).min(1).max(1000) }),
+      z.strictObject({ tags: z.array(text()).min(1).max(1000) }),
+      z.strictObject({ pattern: text() }),
+      z.strictObject({ all: z.literal(true) }),
+    ])
+    .meta({ id: 'CacheInvalidate', description: 'One of `ids`, `tags`, `pattern` or `all`.' }),
+);
 
-const warmBody = z
-  .strictObject({
-    ids: z.array(contextId).min(1).max(1000).optional(),
-    kind: kind.optional(),
-    subtreeOf: contextId.optional(),
-    top: z.int().min(1).max(10_000).optional(),
-    budgetMs: z.int().min(10).max(10_000).default(1000),
-  })
-  .refine(({ ids, kind: of, subtreeOf, top }) => ids === undefined || (of ?? subtreeOf ?? top) === undefined, {
-    error: 'excludes kind, subtreeOf and top',
-    path: ['ids'],
-  })
-  .meta({ id: 'CacheWarm' });
+const warmBody = later(() =>
+  z
+    .strictObject({
+      ids: z.array(contextId()).min(1).max(1000).optional(),
+      kind: kind().optional(),
+      subtreeOf: contextId().optional(),
+      top: z.int().min(1).max(10_000).optional(),
+      budgetMs: z.int().min(10).max(10_000).default(1000),
+    })
+    .refine(({ ids, kind: of, subtreeOf, top }) => ids === undefined || (of ?? subtreeOf ?? top) === undefined, {
+      error: 'excludes kind, subtreeOf and top',
+      path: ['ids'],
+    })
+    .meta({ id: 'CacheWarm' }),
+);
 
 export const cacheRoutes: readonly Route[] = [
   route({
@@ -99,15 +118,16 @@ export const cacheRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'Per layer, and together: `combinedHitRate` is what PostgreSQL was not asked for.',
-        schema: z.strictObject({
-          layers: z.strictObject({ l1, l2, l3 }),
-          combinedHitRate: rate,
-          kinds: z.record(z.string(), ofKind).meta({ description: 'The same by kind of what was read.' }),
-          breaker: breakerState,
-          origin: breakerState.meta({ description: 'The same of PostgreSQL, as cached reads see it.' }),
-          windowMs: count,
-          repairMs: count,
-        }),
+        schema: () =>
+          z.strictObject({
+            layers: z.strictObject({ l1: l1(), l2: l2(), l3: l3() }),
+            combinedHitRate: rate(),
+            kinds: z.record(z.string(), ofKind()).meta({ description: 'The same by kind of what was read.' }),
+            breaker: breakerState(),
+            origin: breakerState().meta({ description: 'The same of PostgreSQL, as cached reads see it.' }),
+            windowMs: count(),
+            repairMs: count(),
+          }),
         example: {
           layers: {
             l1: { hits: 900, misses: 100, joined: 3, hitRate: 0.9, entries: 80, bytes: 120_000, evictions: 0 },
@@ -209,7 +229,7 @@ export const cacheRoutes: readonly Route[] = [
       example: { pattern: 'checkout:*:notes' },
     },
     answers: {
-      200: { description: 'The tick.', schema: z.strictObject({ seq: z.int() }), example: { seq: 42 } },
+      200: { description: 'The tick.', schema: () => z.strictObject({ seq: z.int() }), example: { seq: 42 } },
     },
     problems: ['idempotency_mismatch'],
     async handle({ manager, request, body, idempotency }) {
@@ -237,7 +257,7 @@ export const cacheRoutes: readonly Route[] = [
     answers: {
       200: {
         description: '`skipped` were held already, could not be given, or are beyond the budget.',
-        schema: z.strictObject({ warmed: count, skipped: count, tookMs: z.number().min(0) }),
+        schema: () => z.strictObject({ warmed: count(), skipped: count(), tookMs: z.number().min(0) }),
         example: { warmed: 96, skipped: 4, tookMs: 41 },
       },
     },
@@ -257,12 +277,13 @@ export const cacheRoutes: readonly Route[] = [
     description:
       'For each layer whether it holds the context, as of which tick, made of what, and whether it would be served.',
     scope: 'admin',
-    query: z.strictObject({
-      id: contextId,
-      kind: z.enum(['head', 'effective']).default('head').meta({
-        description: 'The context itself, or with its ancestors folded in as `?resolve=ancestors` reads it.',
+    query: () =>
+      z.strictObject({
+        id: contextId(),
+        kind: z.enum(['head', 'effective']).default('head').meta({
+          description: 'The context itself, or with its ancestors folded in as `?resolve=ancestors` reads it.',
+        }),
       }),
-    }),
     answers: {
       200: {
         description: 'The whole story of one id, as this instance sees it.',

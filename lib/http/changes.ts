@@ -14,33 +14,34 @@ export const changeRoutes: readonly Route[] = [
     description:
       'Every committed change of a context once, in order. Begin without `since`, go on with `nextCursor`; `latest` is now. `waitSeconds` holds the answer until there is something to tell.',
     scope: 'read',
-    query: z.strictObject({
-      since: z
-        .union([
-          z.literal('latest'),
-          z
-            .string()
-            .regex(/^\d{1,15}$/, 'is a cursor or latest')
-            .transform(Number),
-        ])
-        .default(0),
-      limit: z
-        .string()
-        .regex(/^\d{1,4}$/, 'is 1 to 200')
-        .transform(Number)
-        .pipe(z.int().min(1).max(200))
-        .default(50),
-      waitSeconds: z
-        .string()
-        .regex(/^\d{1,2}$/, 'is 0 to 20')
-        .transform(Number)
-        .pipe(z.int().min(0).max(20))
-        .default(0),
-    }),
+    query: () =>
+      z.strictObject({
+        since: z
+          .union([
+            z.literal('latest'),
+            z
+              .string()
+              .regex(/^\d{1,15}$/, 'is a cursor or latest')
+              .transform(Number),
+          ])
+          .default(0),
+        limit: z
+          .string()
+          .regex(/^\d{1,4}$/, 'is 1 to 200')
+          .transform(Number)
+          .pipe(z.int().min(1).max(200))
+          .default(50),
+        waitSeconds: z
+          .string()
+          .regex(/^\d{1,2}$/, 'is 0 to 20')
+          .transform(Number)
+          .pipe(z.int().min(0).max(20))
+          .default(0),
+      }),
     answers: {
       200: {
         description: 'Changes after the cursor, oldest first.',
-        schema: z.strictObject({ changes: z.array(changeAnswer), nextCursor: z.string() }),
+        schema: () => z.strictObject({ changes: z.array(changeAnswer()), nextCursor: z.string() }),
         example: {
           changes: [
             {

@@ -7,6 +7,7 @@ import type { Conflict, Conflicts, Side } from '../sync/conflicts.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 import { contextMembers, toHash, toTime } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
+import { later } from './later.ts';
 import { pageAnswer } from './pages.ts';
 import { toContent } from './put.ts';
 import { type Route, route } from './route.ts';
@@ -14,15 +15,15 @@ import { conflict as collision, contentType, contextAnswer, contextId, pageOf, p
 
 const tag = 'Synchronisation';
 const stamp = '2026-01-31T12:00:00.000Z';
-const id = z.string().regex(/^[0-9a-z]{26}$/, 'is the id of a conflict');
-const params = z.object({ conflict: id });
-const fields = {
-  id,
+const id = later(() => z.string().regex(/^[0-9a-z]{26}$/, 'is the id of a conflict'));
+const params = later(() => z.object({ conflict: id() }));
+const fields = later(() => ({
+  id: id(),
   peer: z.string(),
-  contextId,
+  contextId: contextId(),
   oursVersion: z.int().min(0).meta({ description: 'The version that ours was; 0 where there was none.' }),
   paths: z
-    .array(collision)
+    .array(collision())
     .meta({ description: 'Where they collide; an empty path is the whole of it. Long values are left out.' }),
   createdAt: z.iso.datetime(),
   updatedAt: z.iso.datetime(),
@@ -31,21 +32,23 @@ const fields = {
     .strictObject({ choose: z.string().nullable(), actor: z.json().optional() })
     .nullable()
     .meta({ description: 'What was chosen and by whom; null where the sides became equal by themselves.' }),
-};
-const listed = z.strictObject(fields).meta({ id: 'SyncConflict' });
-const side = z
-  .strictObject({
-    kind: z.string(),
-    contentType: z.string(),
-    content: z.json().optional().meta({ description: 'Absent where it is too large for this answer.' }),
-    metadata: z.record(z.string(), z.json()),
-    parentId: contextId.nullable(),
-    expiresAt: z.iso.datetime().nullable(),
-    hash: z.string().nullable(),
-    sizeBytes: z.int(),
-  })
-  .nullable();
-const whole = z.strictObject({ ...fields, base: side, ours: side, theirs: side });
+}));
+const listed = later(() => z.strictObject(fields()).meta({ id: 'SyncConflict' }));
+const side = later(() =>
+  z
+    .strictObject({
+      kind: z.string(),
+      contentType: z.string(),
+      content: z.json().optional().meta({ description: 'Absent where it is too large for this answer.' }),
+      metadata: z.record(z.string(), z.json()),
+      parentId: contextId().nullable(),
+      expiresAt: z.iso.datetime().nullable(),
+      hash: z.string().nullable(),
+      sizeBytes: z.int(),
+    })
+    .nullable(),
+);
+const whole = later(() => z.strictObject({ ...fields(), base: side(), ours: side(), theirs: side() }));
 const example = {
   id: '01kg0example0a0conflict000',
   peer: 'laptop',
@@ -67,12 +70,14 @@ const valueExample = {
   hash: `sha256:${'0'.repeat(64)}`,
   sizeBytes: 57,
 };
-const resolveBody = z
-  .union([
-    z.strictObject({ choose: z.enum(['ours', 'theirs', 'both']) }),
-    z.strictObject({ content: rawJson, contentType: contentType.optional() }),
-  ])
-  .meta({ id: 'ConflictResolve', description: 'One side, both united, or a content.' });
+const resolveBody = later(() =>
+  z
+    .union([
+      z.strictObject({ choose: z.enum(['ours', 'theirs', 'both']) }),
+      z.strictObject({ content: rawJson(), contentType: contentType().optional() }),
+    ])
+    .meta({ id: 'ConflictResolve', description: 'One side, both united, or a content.' }),
+);
 
 export const conflictRoutes: readonly Route[] = [
   route({
@@ -83,13 +88,18 @@ export const conflictRoutes: readonly Route[] = [
     summary: 'What synchronisation could not join',
     description: 'Oldest first. Both sides are kept as they are until somebody settles it.',
     scope: 'sync',
-    query: z.strictObject({
-      ...pageQuery,
-      peer: z.string().max(40).optional(),
-      status: z.enum(['open', 'settled']).default('open'),
-    }),
+    query: () =>
+      z.strictObject({
+        ...pageQuery(),
+        peer: z.string().max(40).optional(),
+        status: z.enum(['open', 'settled']).default('open'),
+      }),
     answers: {
-      200: { description: 'One page.', schema: pageOf(listed), example: { items: [example], nextCursor: null } },
+      200: {
+        description: 'One page.',
+        schema: () => pageOf(listed()),
+        example: { items: [example], nextCursor: null },
+      },
     },
     problems: [],
     async handle({ manager, request, query: { limit, cursor, ...query } }) {
@@ -138,7 +148,7 @@ export const conflictRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'The context; null where what was chosen is that there be none.',
-        schema: z.strictObject({ context: contextAnswer.nullable() }),
+        schema: () => z.strictObject({ context: contextAnswer().nullable() }),
       },
     },
     problems: [

@@ -15,6 +15,7 @@ import type { MergeReport } from '../versions/revisions.ts';
 import { decodeUtf8 } from './body.ts';
 import { contextJson, contextMembers, etag, readyJson, writtenAnswer } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
+import { later } from './later.ts';
 import { knownTag, readPrecondition, readRange } from './preconditions.ts';
 import { toPut, toRawContent } from './put.ts';
 import { type Answer, type Call, type Route, route } from './route.ts';
@@ -57,13 +58,18 @@ const preconditionHeaders = {
   'If-None-Match': '`*` creates only.',
 };
 
-const readQuery = z.strictObject({
-  version: versionQuery.optional(),
-  at: timeQuery.optional().meta({ description: 'The version that was the head at this time.' }),
-  resolve: z.enum(['ancestors']).optional().meta({ description: 'Fold in the contents of the ancestors, root first.' }),
-});
+const readQuery = later(() =>
+  z.strictObject({
+    version: versionQuery().optional(),
+    at: timeQuery().optional().meta({ description: 'The version that was the head at this time.' }),
+    resolve: z
+      .enum(['ancestors'])
+      .optional()
+      .meta({ description: 'Fold in the contents of the ancestors, root first.' }),
+  }),
+);
 
-function toMoment(query: z.output<typeof readQuery>): Moment {
+function toMoment(query: z.output<ReturnType<typeof readQuery>>): Moment {
   const { version, at, resolve } = query;
   if ((version !== undefined && at !== undefined) || (resolve && (version ?? at) !== undefined)) {
     throw invalid('version', 'version, at and resolve exclude each other');
@@ -71,24 +77,26 @@ function toMoment(query: z.output<typeof readQuery>): Moment {
   return version !== undefined ? { version } : at !== undefined ? { atMs: at } : undefined;
 }
 
-const listQuery = z
-  .object({
-    parentId: contextId.optional(),
-    subtreeOf: contextId.optional().meta({ description: 'Everything below this context, itself left out.' }),
-    kind: kind.optional(),
-    updatedSince: timeQuery.optional(),
-    order: z.enum(['id', 'updated']).default('id').meta({ description: 'By id, or newest first.' }),
-    include: z.enum(['content']).optional(),
-    ...pageQuery,
-  })
-  .catchall(z.string().max(1000))
-  .superRefine((query, context) => {
-    for (const key of Object.keys(query)) {
-      if (!Object.hasOwn(listQuery.shape, key) && !/^metadata\.[^.]+(\.[^.]+){0,15}$/.test(key)) {
-        context.addIssue({ code: 'unrecognized_keys', keys: [key], input: query, message: 'is not known here' });
+const listQuery = later(() =>
+  z
+    .object({
+      parentId: contextId().optional(),
+      subtreeOf: contextId().optional().meta({ description: 'Everything below this context, itself left out.' }),
+      kind: kind().optional(),
+      updatedSince: timeQuery().optional(),
+      order: z.enum(['id', 'updated']).default('id').meta({ description: 'By id, or newest first.' }),
+      include: z.enum(['content']).optional(),
+      ...pageQuery(),
+    })
+    .catchall(z.string().max(1000))
+    .superRefine((query, context) => {
+      for (const key of Object.keys(query)) {
+        if (!Object.hasOwn(listQuery().shape, key) && !/^metadata\.[^.]+(\.[^.]+){0,15}$/.test(key)) {
+          context.addIssue({ code: 'unrecognized_keys', keys: [key], input: query, message: 'is not known here' });
+        }
       }
-    }
-  });
+    }),
+);
 
 export const contextRoutes: readonly Route[] = [
   route({
@@ -127,7 +135,11 @@ export const contextRoutes: readonly Route[] = [
     scope: 'read',
     query: listQuery,
     answers: {
-      200: { description: 'One page.', schema: pageOf(contextAnswer), example: { items: [example], nextCursor: null } },
+      200: {
+        description: 'One page.',
+        schema: () => pageOf(contextAnswer()),
+        example: { items: [example], nextCursor: null },
+      },
     },
     problems: [],
     async handle({ query, ...call }) {
@@ -188,7 +200,7 @@ export const contextRoutes: readonly Route[] = [
       'Creates it or makes its next version. With `If-Match` on a version that is no longer the head, `onConflict` merges what was sent with the head; what equals the head makes no version, whatever it was based on. `upload` takes the place of `content` where that is too large for one request, and is used up by the write.',
     scope: 'write',
     params: idParams,
-    query: z.strictObject({ onConflict: conflictQuery.default('fail') }),
+    query: () => z.strictObject({ onConflict: conflictQuery().default('fail') }),
     headers: preconditionHeaders,
     body: { kind: 'json', types: [jsonType], schema: putBody, example: putExample, isContent: true },
     answers: { 200: one, 201: one },
@@ -268,20 +280,21 @@ export const contextRoutes: readonly Route[] = [
       'Makes a tombstone: reads answer 410, old versions stay readable by number, a put revives. `erase=true` (scope `admin`) removes every trace for good.',
     scope: 'write',
     params: idParams,
-    query: z.strictObject({ children: childrenQuery, erase: flag.default(false) }),
+    query: () => z.strictObject({ children: childrenQuery(), erase: flag().default(false) }),
     headers: { 'If-Match': preconditionHeaders['If-Match'] },
     answers: {
       200: {
         description: 'The tombstone, or with `erase=true` what was erased.',
-        schema: contextAnswer.or(
-          z.strictObject({
-            erased: z.strictObject({ versions: z.int(), cacheEntries: z.int(), vectors: z.int() }),
-            pendingPeers: z.array(z.string()),
-            pendingEngines: z
-              .array(z.literal('weaviate'))
-              .meta({ description: 'What has not confirmed yet that it holds nothing of it.' }),
-          }),
-        ),
+        schema: () =>
+          contextAnswer().or(
+            z.strictObject({
+              erased: z.strictObject({ versions: z.int(), cacheEntries: z.int(), vectors: z.int() }),
+              pendingPeers: z.array(z.string()),
+              pendingEngines: z
+                .array(z.literal('weaviate'))
+                .meta({ description: 'What has not confirmed yet that it holds nothing of it.' }),
+            }),
+          ),
         example: {
           ...example,
           content: null,
@@ -334,7 +347,7 @@ export const contextRoutes: readonly Route[] = [
     description: 'The stored bytes with their own content type. `Range` works.',
     scope: 'read',
     params: idParams,
-    query: z.strictObject({ version: versionQuery.optional(), at: timeQuery.optional() }),
+    query: () => z.strictObject({ version: versionQuery().optional(), at: timeQuery().optional() }),
     headers: { Range: 'One range of bytes.', 'If-Range': 'The entity tag the range belongs to.' },
     answers: {
       200: { description: 'The bytes.', contentType: '*/*' },
@@ -404,13 +417,18 @@ export const contextRoutes: readonly Route[] = [
     summary: 'List the children',
     scope: 'read',
     params: idParams,
-    query: z.strictObject({
-      include: z.enum(['content']).optional(),
-      order: z.enum(['id', 'updated']).default('id'),
-      ...pageQuery,
-    }),
+    query: () =>
+      z.strictObject({
+        include: z.enum(['content']).optional(),
+        order: z.enum(['id', 'updated']).default('id'),
+        ...pageQuery(),
+      }),
     answers: {
-      200: { description: 'One page.', schema: pageOf(contextAnswer), example: { items: [example], nextCursor: null } },
+      200: {
+        description: 'One page.',
+        schema: () => pageOf(contextAnswer()),
+        example: { items: [example], nextCursor: null },
+      },
     },
     problems: ['context_not_found', 'gone'],
     handle({ params, query, ...call }) {
@@ -426,11 +444,11 @@ export const contextRoutes: readonly Route[] = [
     summary: 'List the ancestors, root first',
     scope: 'read',
     params: idParams,
-    query: z.strictObject(pageQuery),
+    query: () => z.strictObject(pageQuery()),
     answers: {
       200: {
         description: 'One page; there are at most 31 of them.',
-        schema: pageOf(contextAnswer),
+        schema: () => pageOf(contextAnswer()),
         example: { items: [example], nextCursor: null },
       },
     },

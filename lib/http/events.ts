@@ -7,37 +7,42 @@ import type { EventEntry, Sent } from '../factory/factory.ts';
 import { type Piece, readBytes, readLines } from '../factory/transcript.ts';
 import { toTime } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
+import { later } from './later.ts';
 import { pageAnswer } from './pages.ts';
 import { type Route, route } from './route.ts';
 import { pageOf, pageQuery } from './schemas.ts';
 
 const tag = 'Events';
 const stamp = '2026-01-31T12:00:00.000Z';
-const hookOutput = z
-  .strictObject({
-    hookSpecificOutput: z
-      .strictObject({
-        hookEventName: z.enum(hookEvents),
-        additionalContext: z.string().optional().meta({ description: 'Markdown between markers, with its sources.' }),
-      })
-      .optional(),
-  })
-  .meta({ id: 'HookOutput' });
-const states = z.enum(['pending', 'done', 'dead']);
-const eventAnswer = z
-  .strictObject({
-    id: z.string(),
-    sessionId: z.string().meta({ description: 'As it stands in the ids of its contexts, `factory:session:<id>`.' }),
-    event: z.string(),
-    status: states,
-    attempts: z.int().min(0),
-    reason: z.string().nullable().meta({ description: 'What the last attempt failed by, or `erased`.' }),
-    contexts: z.array(z.string()).meta({ description: 'What it is for and what it was written to, the first 200.' }),
-    receivedAt: z.iso.datetime(),
-    nextAt: z.iso.datetime().nullable().meta({ description: 'When it is tried next.' }),
-    finishedAt: z.iso.datetime().nullable(),
-  })
-  .meta({ id: 'HookEvent' });
+const hookOutput = later(() =>
+  z
+    .strictObject({
+      hookSpecificOutput: z
+        .strictObject({
+          hookEventName: z.enum(hookEvents),
+          additionalContext: z.string().optional().meta({ description: 'Markdown between markers, with its sources.' }),
+        })
+        .optional(),
+    })
+    .meta({ id: 'HookOutput' }),
+);
+const states = later(() => z.enum(['pending', 'done', 'dead']));
+const eventAnswer = later(() =>
+  z
+    .strictObject({
+      id: z.string(),
+      sessionId: z.string().meta({ description: 'As it stands in the ids of its contexts, `factory:session:<id>`.' }),
+      event: z.string(),
+      status: states(),
+      attempts: z.int().min(0),
+      reason: z.string().nullable().meta({ description: 'What the last attempt failed by, or `erased`.' }),
+      contexts: z.array(z.string()).meta({ description: 'What it is for and what it was written to, the first 200.' }),
+      receivedAt: z.iso.datetime(),
+      nextAt: z.iso.datetime().nullable().meta({ description: 'When it is tried next.' }),
+      finishedAt: z.iso.datetime().nullable(),
+    })
+    .meta({ id: 'HookEvent' }),
+);
 const example = {
   id: '01kg0example0event0of0a0hook',
   sessionId: '5e550000-0000-4000-8000-000000000002',
@@ -50,7 +55,7 @@ const example = {
   nextAt: null,
   finishedAt: stamp,
 };
-const eventId = z.object({ id: z.string().regex(/^[\w-]{1,60}$/, 'is no id of an event') });
+const eventId = later(() => z.object({ id: z.string().regex(/^[\w-]{1,60}$/, 'is no id of an event') }));
 const ndjson = 'application/x-ndjson';
 
 export const eventRoutes: readonly Route[] = [
@@ -63,13 +68,14 @@ export const eventRoutes: readonly Route[] = [
     description:
       'The body is one event as Droid writes it on the standard input of a hook; members nobody knows are kept. Beside its own members it may have `transcript: {offset, lines}`: lines of the session file from a byte on, as texts or JSON values. As `application/x-ndjson` the first line is the event, and what follows are the bytes of the file from `?offset=` on. Whole lines are taken; `Transcript-Offset` tells from which byte on to send the rest. The event is committed, its credentials masked, before the answer; contexts are made of it afterwards. The same event twice is applied once: by its `Idempotency-Key`, or else the same body for the same session within ten minutes with no other event between. The answer is what a hook may print: for `SessionStart` and `UserPromptSubmit` with `additionalContext`.',
     scope: 'sync',
-    query: z.strictObject({
-      offset: z
-        .string()
-        .regex(/^\d{1,15}$/, 'is a number of bytes')
-        .optional()
-        .meta({ description: 'The byte of the session file at which the second line of the body begins.' }),
-    }),
+    query: () =>
+      z.strictObject({
+        offset: z
+          .string()
+          .regex(/^\d{1,15}$/, 'is a number of bytes')
+          .optional()
+          .meta({ description: 'The byte of the session file at which the second line of the body begins.' }),
+      }),
     body: {
       kind: 'bytes',
       types: ['application/json', ndjson],
@@ -120,9 +126,13 @@ export const eventRoutes: readonly Route[] = [
     description:
       'Newest first. What failed `factory.attempts` times is `dead`, with its reason, and no longer keeps the later ones of its session waiting.',
     scope: 'sync',
-    query: z.strictObject({ status: states.optional(), ...pageQuery }),
+    query: () => z.strictObject({ status: states().optional(), ...pageQuery }),
     answers: {
-      200: { description: 'One page.', schema: pageOf(eventAnswer), example: { items: [example], nextCursor: null } },
+      200: {
+        description: 'One page.',
+        schema: () => pageOf(eventAnswer()),
+        example: { items: [example], nextCursor: null },
+      },
     },
     problems: [],
     async handle({ manager, request, query }) {

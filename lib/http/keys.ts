@@ -4,6 +4,7 @@ import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import { toTime } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
+import { later } from './later.ts';
 import { pageAnswer } from './pages.ts';
 import { requireFuture } from './put.ts';
 import { type Route, route } from './route.ts';
@@ -20,7 +21,9 @@ const example = {
   revokedAt: null,
 };
 const made = { ...example, token: 'lam_default_5c1a90b2d3e4_…' };
-const space = z.strictObject({ name: spaceName, createdAt: z.iso.datetime(), clock: z.int() }).meta({ id: 'Space' });
+const space = later(() =>
+  z.strictObject({ name: spaceName(), createdAt: z.iso.datetime(), clock: z.int() }).meta({ id: 'Space' }),
+);
 
 export const keyRoutes: readonly Route[] = [
   route({
@@ -49,9 +52,13 @@ export const keyRoutes: readonly Route[] = [
     tag,
     summary: 'List the keys',
     scope: 'admin',
-    query: z.strictObject(pageQuery),
+    query: () => z.strictObject(pageQuery()),
     answers: {
-      200: { description: 'One page.', schema: pageOf(keyAnswer), example: { items: [example], nextCursor: null } },
+      200: {
+        description: 'One page.',
+        schema: () => pageOf(keyAnswer()),
+        example: { items: [example], nextCursor: null },
+      },
     },
     problems: [],
     async handle({ manager, request, query }) {
@@ -70,7 +77,7 @@ export const keyRoutes: readonly Route[] = [
     summary: 'Revoke a key',
     description: 'Holds at once here, and within `cache.windowMs` on every other instance.',
     scope: 'admin',
-    params: z.object({ key: z.string().regex(/^(key_)?[a-z0-9]{1,40}$/, 'is the id of a key') }),
+    params: () => z.object({ key: z.string().regex(/^(key_)?[a-z0-9]{1,40}$/, 'is the id of a key') }),
     answers: { 200: { description: 'The key.', schema: keyAnswer, example: { ...example, revokedAt: stamp } } },
     problems: ['not_found', 'idempotency_mismatch'],
     async handle({ manager, request, params, idempotency }) {
@@ -91,7 +98,7 @@ export const keyRoutes: readonly Route[] = [
     answers: {
       201: {
         description: 'The space and the token of its first key.',
-        schema: z.strictObject({ name: spaceName, key: keyAnswer }),
+        schema: () => z.strictObject({ name: spaceName(), key: keyAnswer() }),
         example: { name: 'payments', key: { ...made, scopes: ['admin'], token: 'lam_payments_5c1a90b2d3e4_…' } },
       },
     },
@@ -109,11 +116,11 @@ export const keyRoutes: readonly Route[] = [
     tag,
     summary: 'List the spaces',
     scope: 'owner',
-    query: z.strictObject(pageQuery),
+    query: () => z.strictObject(pageQuery()),
     answers: {
       200: {
         description: 'One page.',
-        schema: pageOf(space),
+        schema: () => pageOf(space()),
         example: { items: [{ name: 'default', createdAt: stamp, clock: 42 }], nextCursor: null },
       },
     },
@@ -139,12 +146,12 @@ export const keyRoutes: readonly Route[] = [
     summary: 'Delete a space with everything in it',
     description: 'For good; `erase=true` says that this is meant.',
     scope: 'owner',
-    params: z.object({ name: spaceName }),
-    query: z.strictObject({ erase: flag.default(false) }),
+    params: () => z.object({ name: spaceName() }),
+    query: () => z.strictObject({ erase: flag().default(false) }),
     answers: {
       200: {
         description: 'It is gone.',
-        schema: z.strictObject({ name: spaceName, erased: z.literal(true) }),
+        schema: () => z.strictObject({ name: spaceName(), erased: z.literal(true) }),
         example: { name: 'payments', erased: true },
       },
     },
@@ -163,19 +170,20 @@ export const keyRoutes: readonly Route[] = [
     tag: 'Operations',
     summary: 'Read the audit, newest first',
     scope: 'admin',
-    query: z.strictObject(pageQuery),
+    query: () => z.strictObject(pageQuery()),
     answers: {
       200: {
         description: 'One page.',
-        schema: pageOf(
-          z.strictObject({
-            id: z.string(),
-            at: z.iso.datetime(),
-            actor: z.strictObject({ kind: z.string(), id: z.string() }),
-            action: z.string(),
-            target: z.string().nullable(),
-          }),
-        ),
+        schema: () =>
+          pageOf(
+            z.strictObject({
+              id: z.string(),
+              at: z.iso.datetime(),
+              actor: z.strictObject({ kind: z.string(), id: z.string() }),
+              action: z.string(),
+              target: z.string().nullable(),
+            }),
+          ),
         example: {
           items: [
             { id: '01k', at: stamp, actor: { kind: 'api', id: 'owner' }, action: 'key.create', target: example.id },

@@ -11,7 +11,7 @@ import { toContent } from './put.ts';
 import { type Call, type Route, route } from './route.ts';
 import { conflict, contextAnswer, mergeBody } from './schemas.ts';
 
-type Source = z.output<typeof mergeBody>['sources'][number];
+type Source = z.output<ReturnType<typeof mergeBody>>['sources'][number];
 
 export const mergeRoutes: readonly Route[] = [
   route({
@@ -36,17 +36,18 @@ export const mergeRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'The merged content.',
-        schema: z.strictObject({
-          content: z.json(),
-          contentUrl: z
-            .string()
-            .optional()
-            .meta({ description: 'Where the content is, when it is too large for this answer.' }),
-          contentType: z.string(),
-          strategy: z.string(),
-          conflicts: z.array(conflict),
-          written: contextAnswer.optional(),
-        }),
+        schema: () =>
+          z.strictObject({
+            content: z.json(),
+            contentUrl: z
+              .string()
+              .optional()
+              .meta({ description: 'Where the content is, when it is too large for this answer.' }),
+            contentType: z.string(),
+            strategy: z.string(),
+            conflicts: z.array(conflict()),
+            written: contextAnswer().optional(),
+          }),
         example: { content: { retries: 5, owner: 'ben' }, contentType: jsonType, strategy: 'three-way', conflicts: [] },
       },
     },

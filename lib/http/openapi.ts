@@ -37,7 +37,7 @@ export function buildOpenApi(routes: readonly Route[], version: string): Json {
     name,
     description: tagDescriptions[name] ?? name,
   }));
-  toSchema(problemAnswer, 'output', schemas);
+  toSchema(problemAnswer(), 'output', schemas);
   return {
     openapi: '3.1.0',
     info: {
@@ -69,7 +69,7 @@ function describeRoute(route: Route, schemas: Json): Json {
         ? answer.contentType && { [answer.contentType]: {} }
         : {
             [answer.contentType ?? 'application/json']: {
-              schema: toSchema(answer.schema, 'output', schemas),
+              schema: toSchema(answer.schema(), 'output', schemas),
               ...(answer.example === undefined ? {} : { example: answer.example }),
             },
           };
@@ -109,8 +109,8 @@ function parameters(route: Route, schemas: Json): Json[] {
       list.push({ name, in: place, required: isRequired, ...(description ? { description } : {}), schema: rest });
     }
   };
-  add('path', route.params);
-  add('query', route.query);
+  add('path', route.params?.());
+  add('query', route.query?.());
   const header = (name: string, description: string) =>
     list.push({ name, in: 'header', required: false, description, schema: { type: 'string' } });
   for (const [name, description] of Object.entries(route.headers ?? {})) header(name, description);
@@ -126,7 +126,7 @@ function parameters(route: Route, schemas: Json): Json[] {
 }
 
 function requestBody(body: NonNullable<Route['body']>, schemas: Json): Json {
-  const schema = body.schema === undefined ? {} : { schema: toSchema(body.schema, 'input', schemas) };
+  const schema = body.schema === undefined ? {} : { schema: toSchema(body.schema(), 'input', schemas) };
   const example = body.example === undefined ? {} : { example: body.example };
   const content = Object.fromEntries(body.types.map((type) => [type, { ...schema, ...example }]));
   return { required: !body.isOptional, content };

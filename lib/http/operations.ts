@@ -3,82 +3,87 @@ import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import type { EngineHealth } from '../health.ts';
 import { toTime } from './context-json.ts';
+import { later } from './later.ts';
 import { type Route, route } from './route.ts';
 import { maintenanceBody } from './schemas.ts';
 
 const tag = 'Operations';
-const engine = {
+const engine = later(() => ({
   status: z.enum(['ready', 'away']),
   latencyMs: z.number().meta({ description: 'How long its answer took, or was waited for.' }),
-};
-const enginesAnswer = z.strictObject({
-  postgres: z.strictObject({ ...engine, slow: z.boolean() }),
-  layer2: z.strictObject({ kind: z.enum(['redis', 'in-process']), ...engine }),
-  weaviate: z.strictObject(engine).optional(),
-});
-const embedderAnswer = z.strictObject({ id: z.string(), kind: z.enum(['built-in', 'provider']) });
-const count = z.int().min(0);
-const rate = z.number().min(0).max(1).nullable();
-const layer = z.strictObject({ hits: count, misses: count, hitRate: rate });
-const statsAnswer = z.strictObject({
-  contexts: count,
-  expired: count.meta({ description: 'Contexts whose time is over and that cleanup has not seen yet.' }),
-  tombstones: count,
-  contentBytes: count,
-  largestBytes: count,
-  versions: z.strictObject({ count, pinned: count, bytes: count }),
-  cache: z.strictObject({
-    l1: layer,
-    l2: layer,
-    l3: layer,
-    combinedHitRate: rate,
-    reported: z.array(
+}));
+const enginesAnswer = later(() =>
+  z.strictObject({
+    postgres: z.strictObject({ ...engine(), slow: z.boolean() }),
+    layer2: z.strictObject({ kind: z.enum(['redis', 'in-process']), ...engine() }),
+    weaviate: z.strictObject(engine()).optional(),
+  }),
+);
+const embedderAnswer = later(() => z.strictObject({ id: z.string(), kind: z.enum(['built-in', 'provider']) }));
+const count = later(() => z.int().min(0));
+const rate = later(() => z.number().min(0).max(1).nullable());
+const layer = later(() => z.strictObject({ hits: count(), misses: count(), hitRate: rate() }));
+const statsAnswer = later(() =>
+  z.strictObject({
+    contexts: count(),
+    expired: count().meta({ description: 'Contexts whose time is over and that cleanup has not seen yet.' }),
+    tombstones: count(),
+    contentBytes: count(),
+    largestBytes: count(),
+    versions: z.strictObject({ count: count(), pinned: count(), bytes: count() }),
+    cache: z.strictObject({
+      l1: layer(),
+      l2: layer(),
+      l3: layer(),
+      combinedHitRate: rate(),
+      reported: z.array(
+        z.strictObject({
+          kind: z.string(),
+          l1Hits: count(),
+          l2Hits: count(),
+          l3Hits: count(),
+          loads: count(),
+          hitRate: rate(),
+          l3Entries: count(),
+          l3Bytes: count(),
+        }),
+      ),
+    }),
+    search: z.strictObject({
+      engine: z.enum(['pgvector', 'weaviate']),
+      embedder: z.string(),
+      chunks: count(),
+      embedded: count().meta({ description: 'Chunks that have their vector of this embedder.' }),
+      vectors: z.record(z.string(), count()).meta({ description: 'Chunks that have one, by embedder.' }),
+      pending: count().meta({ description: 'Writes that the index has not seen yet.' }),
+      queries: z.strictObject({
+        cached: count().meta({ description: 'Searches that the caches answered.' }),
+        asked: count(),
+        averageMs: z.number().nullable().meta({ description: 'What one of those asked took; null before the first.' }),
+      }),
+    }),
+    sync: z.array(
       z.strictObject({
-        kind: z.string(),
-        l1Hits: count,
-        l2Hits: count,
-        l3Hits: count,
-        loads: count,
-        hitRate: rate,
-        l3Entries: count,
-        l3Bytes: count,
+        peer: z.string(),
+        lag: count().meta({ description: 'Changes here that its runs have not seen.' }),
+        runs: count(),
+        failed: count(),
+        halted: count(),
+        lost: count(),
+        runMsP50: z.number().nullable(),
+        runMsP95: z.number().nullable(),
+        synchronisedAt: z.iso.datetime().nullable(),
+        conflicts: count(),
+        items: count(),
+        due: count(),
       }),
     ),
+    engines: z.record(z.string(), z.strictObject({ calls: count(), failures: count(), averageMs: z.number() })),
+    warnings: z.array(
+      z.strictObject({ alert: z.string(), value: z.number(), threshold: z.number(), detail: z.string() }),
+    ),
   }),
-  search: z.strictObject({
-    engine: z.enum(['pgvector', 'weaviate']),
-    embedder: z.string(),
-    chunks: count,
-    embedded: count.meta({ description: 'Chunks that have their vector of this embedder.' }),
-    vectors: z.record(z.string(), count).meta({ description: 'Chunks that have one, by embedder.' }),
-    pending: count.meta({ description: 'Writes that the index has not seen yet.' }),
-    queries: z.strictObject({
-      cached: count.meta({ description: 'Searches that the caches answered.' }),
-      asked: count,
-      averageMs: z.number().nullable().meta({ description: 'What one of those asked took; null before the first.' }),
-    }),
-  }),
-  sync: z.array(
-    z.strictObject({
-      peer: z.string(),
-      lag: count.meta({ description: 'Changes here that its runs have not seen.' }),
-      runs: count,
-      failed: count,
-      halted: count,
-      lost: count,
-      runMsP50: z.number().nullable(),
-      runMsP95: z.number().nullable(),
-      synchronisedAt: z.iso.datetime().nullable(),
-      conflicts: count,
-      items: count,
-      due: count,
-    }),
-  ),
-  engines: z.record(z.string(), z.strictObject({ calls: count, failures: count, averageMs: z.number() })),
-  warnings: z.array(
-    z.strictObject({ alert: z.string(), value: z.number(), threshold: z.number(), detail: z.string() }),
-  ),
-});
+);
 // A run asked for over HTTP ends before the gateways lose patience; what is left waits for the next.
 const maintenanceBudgetMs = 10_000;
 
@@ -91,7 +96,11 @@ export const operationRoutes: readonly Route[] = [
     summary: 'Whether the process is alive',
     scope: null,
     answers: {
-      200: { description: 'It is.', schema: z.strictObject({ status: z.literal('ok') }), example: { status: 'ok' } },
+      200: {
+        description: 'It is.',
+        schema: () => z.strictObject({ status: z.literal('ok') }),
+        example: { status: 'ok' },
+      },
     },
     problems: [],
     handle: () => ({ body: '{"status":"ok"}' }),
@@ -109,7 +118,8 @@ export const operationRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'PostgreSQL answers; what the others do is told.',
-        schema: z.strictObject({ status: z.literal('ready'), engines: enginesAnswer, embedder: embedderAnswer }),
+        schema: () =>
+          z.strictObject({ status: z.literal('ready'), engines: enginesAnswer(), embedder: embedderAnswer() }),
         example: {
           status: 'ready',
           engines: {
@@ -235,33 +245,34 @@ export const operationRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'What was done.',
-        schema: z.union([
-          z.strictObject({
-            task: z.literal('cleanup'),
-            unfinished: z.boolean(),
-            expired: z.int(),
-            tombstones: z.int(),
-            versions: z.int(),
-            contents: z.int(),
-            idempotencyKeys: z.int(),
-            uploads: z.int(),
-            changes: z.int(),
-            cacheEntries: z.int(),
-            cacheReports: z.int(),
-            conflicts: z.int(),
-            events: z.int(),
-            sessions: z.int(),
-          }),
-          z.strictObject({ task: z.literal('warm'), warmed: z.int(), skipped: z.int(), tookMs: z.number() }),
-          z.strictObject({
-            task: z.enum(['index', 'reindex']),
-            unfinished: z.boolean(),
-            contexts: z.int(),
-            chunks: z.int(),
-            embedded: z.int(),
-          }),
-          z.strictObject({ task: z.literal('reconcile'), unfinished: z.boolean(), changes: z.int() }),
-        ]),
+        schema: () =>
+          z.union([
+            z.strictObject({
+              task: z.literal('cleanup'),
+              unfinished: z.boolean(),
+              expired: z.int(),
+              tombstones: z.int(),
+              versions: z.int(),
+              contents: z.int(),
+              idempotencyKeys: z.int(),
+              uploads: z.int(),
+              changes: z.int(),
+              cacheEntries: z.int(),
+              cacheReports: z.int(),
+              conflicts: z.int(),
+              events: z.int(),
+              sessions: z.int(),
+            }),
+            z.strictObject({ task: z.literal('warm'), warmed: z.int(), skipped: z.int(), tookMs: z.number() }),
+            z.strictObject({
+              task: z.enum(['index', 'reindex']),
+              unfinished: z.boolean(),
+              contexts: z.int(),
+              chunks: z.int(),
+              embedded: z.int(),
+            }),
+            z.strictObject({ task: z.literal('reconcile'), unfinished: z.boolean(), changes: z.int() }),
+          ]),
         example: {
           task: 'cleanup',
           unfinished: false,

@@ -6,6 +6,7 @@ import type { PeerDefinition } from '../sync/peer.ts';
 import type { Peer, RunReport } from '../sync/sync.ts';
 import { toTime } from './context-json.ts';
 import { readCursor, writeCursor } from './cursor.ts';
+import { later } from './later.ts';
 import { pageAnswer } from './pages.ts';
 import { type Route, route } from './route.ts';
 import { contextId, pageOf, pageQuery } from './schemas.ts';
@@ -13,12 +14,14 @@ import { contextId, pageOf, pageQuery } from './schemas.ts';
 const tag = 'Synchronisation';
 const stamp = '2026-01-31T12:00:00.000Z';
 const runId = '01kg0example0run0of0a0peer';
-const count = z.int().min(0);
-const name = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,39}$/, 'is 1 to 40 of a–z 0–9 -, beginning with a letter or digit')
-  .meta({ description: 'Names the peer within its space.', examples: ['laptop'] });
-const params = z.object({ name });
+const count = later(() => z.int().min(0));
+const name = later(() =>
+  z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,39}$/, 'is 1 to 40 of a–z 0–9 -, beginning with a letter or digit')
+    .meta({ description: 'Names the peer within its space.', examples: ['laptop'] }),
+);
+const params = later(() => z.object({ name: name() }));
 
 const line = (max: number) =>
   z
@@ -26,68 +29,78 @@ const line = (max: number) =>
     .max(max)
     // biome-ignore lint/suspicious/noControlCharactersInRegex: exactly these end a line or a string elsewhere
     .regex(/^[^\u0000-\u001f\u007f]*$/, 'holds a control character');
-const secrets = z
-  .record(
-    z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}$/, 'is the name of a header or a variable'),
-    line(8192).nullable(),
-  )
-  .refine((all) => Object.keys(all).length <= 50, 'has at most 50 members')
-  .meta({ description: 'Write-only: answers have null for each; null sent keeps what there is.' });
-const url = z
-  .url({ protocol: /^https?$/, error: 'is an http or https URL' })
-  .max(2000)
-  .refine(
-    (text) => URL.canParse(text) && new URL(text).username === '' && new URL(text).password === '',
-    'carries no password: send headers',
-  );
-const transport = z.union([
-  z.strictObject({ url, headers: secrets.optional() }),
-  z.strictObject({
-    command: line(1000).min(1),
-    args: z.array(line(4000)).max(100).default([]),
-    env: secrets.optional(),
-  }),
-]);
-const direction = z.enum(['both', 'pull', 'push']);
-const peerBody = z
-  .strictObject({
-    type: z.enum(['mcp-memory', 'lamina']),
-    transport,
-    strategy: z.enum(syncStrategies).default('three-way'),
-    direction: direction.default('both'),
-    intervalSeconds: z.int().min(1).max(31_536_000).optional(),
-    subtree: contextId.optional(),
-  })
-  .refine((peer) => peer.type !== 'lamina' || 'url' in peer.transport, {
-    error: 'is a url for a peer of type lamina',
-    path: ['transport'],
-  })
-  .meta({ id: 'PeerPut' });
+const secrets = later(() =>
+  z
+    .record(
+      z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}$/, 'is the name of a header or a variable'),
+      line(8192).nullable(),
+    )
+    .refine((all) => Object.keys(all).length <= 50, 'has at most 50 members')
+    .meta({ description: 'Write-only: answers have null for each; null sent keeps what there is.' }),
+);
+const url = later(() =>
+  z
+    .url({ protocol: /^https?$/, error: 'is an http or https URL' })
+    .max(2000)
+    .refine(
+      (text) => URL.canParse(text) && new URL(text).username === '' && new URL(text).password === '',
+      'carries no password: send headers',
+    ),
+);
+const transport = later(() =>
+  z.union([
+    z.strictObject({ url: url(), headers: secrets().optional() }),
+    z.strictObject({
+      command: line(1000).min(1),
+      args: z.array(line(4000)).max(100).default([]),
+      env: secrets().optional(),
+    }),
+  ]),
+);
+const direction = later(() => z.enum(['both', 'pull', 'push']));
+const peerBody = later(() =>
+  z
+    .strictObject({
+      type: z.enum(['mcp-memory', 'lamina']),
+      transport: transport(),
+      strategy: z.enum(syncStrategies).default('three-way'),
+      direction: direction().default('both'),
+      intervalSeconds: z.int().min(1).max(31_536_000).optional(),
+      subtree: contextId().optional(),
+    })
+    .refine((peer) => peer.type !== 'lamina' || 'url' in peer.transport, {
+      error: 'is a url for a peer of type lamina',
+      path: ['transport'],
+    })
+    .meta({ id: 'PeerPut' }),
+);
 
-const conflicts = count.meta({ description: 'Open conflicts: see `GET /v1/conflicts`.' });
-const peerFields = {
-  name,
+const conflicts = later(() => count().meta({ description: 'Open conflicts: see `GET /v1/conflicts`.' }));
+const peerFields = later(() => ({
+  name: name(),
   type: z.enum(['mcp-memory', 'lamina']),
   transport: z.record(z.string(), z.json()),
   strategy: z.enum(syncStrategies),
-  direction,
+  direction: direction(),
   intervalSeconds: z.int().nullable(),
-  subtree: contextId.nullable(),
+  subtree: contextId().nullable(),
   createdAt: z.iso.datetime(),
   updatedAt: z.iso.datetime(),
   nextAt: z.iso.datetime().nullable().meta({ description: 'When the schedule runs it next.' }),
-  failures: count.meta({ description: 'Runs that failed or were halted since the last that did its work.' }),
+  failures: count().meta({ description: 'Runs that failed or were halted since the last that did its work.' }),
   running: z.string().nullable().meta({ description: 'The run that is going on.' }),
   cursor: z.string().meta({ description: 'Up to which change of ours its runs have come.' }),
-  due: count.meta({ description: 'Items that wait for the next run.' }),
-  conflicts,
-};
-const peerAnswer = z.strictObject(peerFields).meta({ id: 'Peer' });
-const waiting = z.array(z.strictObject({ id: z.string(), reason: z.string().nullable() }));
-const onePeer = z.strictObject({
-  ...peerFields,
-  waiting: waiting.meta({ description: 'Up to a hundred items that wait for the next run, and why.' }),
-});
+  due: count().meta({ description: 'Items that wait for the next run.' }),
+  conflicts: conflicts(),
+}));
+const peerAnswer = later(() => z.strictObject(peerFields()).meta({ id: 'Peer' }));
+const waiting = later(() => z.array(z.strictObject({ id: z.string(), reason: z.string().nullable() })));
+const onePeer = later(() =>
+  z.strictObject({
+    ...peerFields(),
+    waiting: waiting().meta({ description: 'Up to a hundred items that wait for the next run, and why.' }),
+  }),
+);
 const example = {
   name: 'laptop',
   type: 'mcp-memory',
@@ -106,17 +119,25 @@ const example = {
   conflicts: 0,
 };
 
-const counts = { pulled: count, pushed: count, merged: count, conflicts: count, skipped: count };
-const reportAnswer = z
-  .strictObject({
-    runId: z.string(),
-    ...counts,
-    halted: z.string().optional().meta({ description: 'Why it changed nothing. With `force` it goes on.' }),
-    cursor: z.string().nullable(),
-    left: waiting.meta({ description: 'Up to a hundred items that could not be synchronised, and why.' }),
-    tookMs: z.number().min(0),
-  })
-  .meta({ id: 'SyncReport' });
+const counts = later(() => ({
+  pulled: count(),
+  pushed: count(),
+  merged: count(),
+  conflicts: count(),
+  skipped: count(),
+}));
+const reportAnswer = later(() =>
+  z
+    .strictObject({
+      runId: z.string(),
+      ...counts(),
+      halted: z.string().optional().meta({ description: 'Why it changed nothing. With `force` it goes on.' }),
+      cursor: z.string().nullable(),
+      left: waiting().meta({ description: 'Up to a hundred items that could not be synchronised, and why.' }),
+      tookMs: z.number().min(0),
+    })
+    .meta({ id: 'SyncReport' }),
+);
 const report = {
   runId,
   pulled: 3,
@@ -128,17 +149,19 @@ const report = {
   left: [],
   tookMs: 84.2,
 };
-const runAnswer = z
-  .strictObject({
-    id: z.string(),
-    trigger: z.enum(['request', 'schedule', 'change']),
-    outcome: z.enum(['running', 'done', 'halted', 'failed', 'lost']),
-    reason: z.string().nullable(),
-    counts: z.record(z.string(), count),
-    startedAt: z.iso.datetime(),
-    finishedAt: z.iso.datetime().nullable(),
-  })
-  .meta({ id: 'SyncRun' });
+const runAnswer = later(() =>
+  z
+    .strictObject({
+      id: z.string(),
+      trigger: z.enum(['request', 'schedule', 'change']),
+      outcome: z.enum(['running', 'done', 'halted', 'failed', 'lost']),
+      reason: z.string().nullable(),
+      counts: z.record(z.string(), count()),
+      startedAt: z.iso.datetime(),
+      finishedAt: z.iso.datetime().nullable(),
+    })
+    .meta({ id: 'SyncRun' }),
+);
 
 // A request waits so long for its run; then the run goes on by itself.
 const waitMs = 20_000;
@@ -182,9 +205,13 @@ export const peerRoutes: readonly Route[] = [
     tag,
     summary: 'List the peers',
     scope: 'admin',
-    query: z.strictObject(pageQuery),
+    query: () => z.strictObject(pageQuery()),
     answers: {
-      200: { description: 'One page.', schema: pageOf(peerAnswer), example: { items: [example], nextCursor: null } },
+      200: {
+        description: 'One page.',
+        schema: () => pageOf(peerAnswer()),
+        example: { items: [example], nextCursor: null },
+      },
     },
     problems: [],
     async handle({ manager, request, query }) {
@@ -222,7 +249,7 @@ export const peerRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'It is forgotten.',
-        schema: z.strictObject({ name, removed: z.literal(true) }),
+        schema: () => z.strictObject({ name: name(), removed: z.literal(true) }),
         example: { name: 'laptop', removed: true },
       },
     },
@@ -246,12 +273,13 @@ export const peerRoutes: readonly Route[] = [
     body: {
       kind: 'json',
       types: ['application/json'],
-      schema: z
-        .strictObject({
-          dryRun: z.boolean().default(false).meta({ description: 'Only tell what would be done.' }),
-          force: z.boolean().default(false),
-        })
-        .meta({ id: 'SyncRequest' }),
+      schema: () =>
+        z
+          .strictObject({
+            dryRun: z.boolean().default(false).meta({ description: 'Only tell what would be done.' }),
+            force: z.boolean().default(false),
+          })
+          .meta({ id: 'SyncRequest' }),
       isOptional: true,
       example: { dryRun: true },
     },
@@ -260,7 +288,7 @@ export const peerRoutes: readonly Route[] = [
       202: {
         description:
           'It takes longer than 20 s, and goes on by itself: see the runs of the peer. A dry run is waited for.',
-        schema: z.strictObject({ runId: z.string() }),
+        schema: () => z.strictObject({ runId: z.string() }),
         example: { runId },
       },
     },
@@ -291,11 +319,11 @@ export const peerRoutes: readonly Route[] = [
     description: 'The last hundred, newest first.',
     scope: 'sync',
     params,
-    query: z.strictObject(pageQuery),
+    query: () => z.strictObject(pageQuery()),
     answers: {
       200: {
         description: 'One page.',
-        schema: pageOf(runAnswer),
+        schema: () => pageOf(runAnswer()),
         example: {
           items: [
             {

@@ -5,6 +5,7 @@ import type { ProblemCode } from '../base/problem.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import type { Idempotency } from '../contexts/written.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
+import { later } from './later.ts';
 
 /** A request that has passed the door: who asks, in which space, and every part checked against its schema. */
 export interface Call<Params, Query, Body> {
@@ -45,7 +46,7 @@ export interface Answer {
 /** What a route promises for one status, for the OpenAPI document. */
 export interface AnswerDocs {
   readonly description: string;
-  readonly schema?: z.ZodType;
+  readonly schema?: () => z.ZodType;
   readonly example?: unknown;
   /** Default `application/json`; with no schema, the bytes themselves. */
   readonly contentType?: string;
@@ -65,8 +66,9 @@ export interface Route {
   readonly description?: string;
   /** The scope a token needs, `owner` for the server's own token, null for none at all. */
   readonly scope: Scope | 'owner' | null;
-  readonly params?: z.ZodObject;
-  readonly query?: z.ZodObject;
+  /** Schemas are made when they are first asked for; see `later`. */
+  readonly params?: () => z.ZodObject;
+  readonly query?: () => z.ZodObject;
   /** Request headers beside those every route knows, by name. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: {
@@ -79,7 +81,7 @@ export interface Route {
     readonly bytesMax?: number;
     /** What is too large for it may come by an upload, and whoever sends it is told so. */
     readonly isContent?: boolean;
-    readonly schema?: z.ZodType;
+    readonly schema?: () => z.ZodType;
     readonly isOptional?: boolean;
     readonly example?: unknown;
   };
@@ -96,22 +98,28 @@ export interface Route {
   handle(call: Call<unknown, unknown, unknown>): Promise<Answer> | Answer;
 }
 
-type Output<Schema> = Schema extends z.ZodType ? z.output<Schema> : Record<string, never>;
+type Output<Schema> = Schema extends () => z.ZodType ? z.output<ReturnType<Schema>> : Record<string, never>;
 
-/** Ties the types of a route's schemas to its handler. */
+/** Ties the types of a route's schemas to its handler, and has each of them made once. */
 export function route<
-  Params extends z.ZodObject | undefined = undefined,
-  Query extends z.ZodObject | undefined = undefined,
-  Body extends z.ZodType | undefined = undefined,
+  Params extends (() => z.ZodObject) | undefined = undefined,
+  Query extends (() => z.ZodObject) | undefined = undefined,
+  Body extends (() => z.ZodType) | undefined = undefined,
 >(
   definition: Omit<Route, 'params' | 'query' | 'body' | 'handle'> & {
     readonly params?: Params;
     readonly query?: Query;
     readonly body?: Omit<NonNullable<Route['body']>, 'schema'> & { readonly schema?: Body };
     readonly handle: (
-      call: Call<Output<Params>, Output<Query>, Body extends z.ZodType ? z.output<Body> : Uint8Array>,
+      call: Call<Output<Params>, Output<Query>, Body extends () => z.ZodType ? z.output<ReturnType<Body>> : Uint8Array>,
     ) => Promise<Answer> | Answer;
   },
 ): Route {
-  return definition as unknown as Route;
+  const { params, query, body } = definition;
+  return {
+    ...definition,
+    ...(params && { params: later(params) }),
+    ...(query && { query: later(query) }),
+    ...(body?.schema && { body: { ...body, schema: later(body.schema) } }),
+  } as unknown as Route;
 }

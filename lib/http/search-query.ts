@@ -3,11 +3,12 @@ import { isJsonNumber, isJsonObject, type Json } from '../base/json.ts';
 import type { RawJson } from '../base/json-parse.ts';
 import { invalid } from '../base/problem.ts';
 import type { ContextFilter, FilterNumber, Range } from '../contexts/filter.ts';
+import { later } from './later.ts';
 import { contextId, kind, time } from './schemas.ts';
 
 // PostgreSQL has no text with U+0000 in it.
 const isText = (value: string) => !value.includes('\u0000') && value.isWellFormed();
-const text = z.string().max(1000).refine(isText, 'holds what is no character');
+const text = later(() => z.string().max(1000).refine(isText, 'holds what is no character'));
 /** PostgreSQL's numbers go further, but not for ever. */
 function isWithinBounds({ number }: FilterNumber): boolean {
   const exponent = Number(/[eE](.*)$/.exec(number)?.[1] ?? 0);
@@ -15,39 +16,47 @@ function isWithinBounds({ number }: FilterNumber): boolean {
 }
 
 // Spelled as it was sent, or, where it came as a number of JavaScript, as that prints.
-const spelled = z.union([
-  z.number().transform((value): FilterNumber => ({ number: String(value) })),
-  z.custom<FilterNumber>((value) => isJsonNumber(value as Json)).refine(isWithinBounds, 'is no number within 10^±308'),
-]);
-const bound = z.union([text, spelled]).optional();
-const range = z
-  .strictObject({ gt: bound, gte: bound, lt: bound, lte: bound })
-  .refine((value) => Object.keys(value).length > 0, 'names gt, gte, lt or lte');
+const spelled = later(() =>
+  z.union([
+    z.number().transform((value): FilterNumber => ({ number: String(value) })),
+    z
+      .custom<FilterNumber>((value) => isJsonNumber(value as Json))
+      .refine(isWithinBounds, 'is no number within 10^±308'),
+  ]),
+);
+const bound = later(() => z.union([text(), spelled()]).optional());
+const range = later(() =>
+  z
+    .strictObject({ gt: bound(), gte: bound(), lt: bound(), lte: bound() })
+    .refine((value) => Object.keys(value).length > 0, 'names gt, gte, lt or lte'),
+);
 
 /** Path of metadata → a scalar that is there or in the array there, or a range; numbers by value, texts by their bytes. */
-export const metadataFilter = z
-  .record(
-    z
-      .string()
-      .regex(/^[^.]+(\.[^.]+){0,15}$/, 'is a path such as team or build.number')
-      .refine(isText, 'holds what is no character'),
-    z.union([text, z.boolean(), spelled, range]),
-  )
-  .refine((value) => Object.keys(value).length <= 20, 'has at most 20 paths');
+export const metadataFilter = later(() =>
+  z
+    .record(
+      z
+        .string()
+        .regex(/^[^.]+(\.[^.]+){0,15}$/, 'is a path such as team or build.number')
+        .refine(isText, 'holds what is no character'),
+      z.union([text(), z.boolean(), spelled(), range()]),
+    )
+    .refine((value) => Object.keys(value).length <= 20, 'has at most 20 paths'),
+);
 
-export const filterFields = {
-  kind: kind.optional(),
-  parentId: contextId.optional(),
-  subtreeOf: contextId.optional(),
-  ids: z.array(contextId).min(1).max(1000).optional(),
-  updatedAfter: time.optional(),
-  updatedBefore: time.optional(),
-};
+export const filterFields = later(() => ({
+  kind: kind().optional(),
+  parentId: contextId().optional(),
+  subtreeOf: contextId().optional(),
+  ids: z.array(contextId()).min(1).max(1000).optional(),
+  updatedAfter: time().optional(),
+  updatedBefore: time().optional(),
+}));
 
 /** @throws Problem `invalid_request` for what is no filter, naming where. */
-export function readMetadata(sent: RawJson | undefined): z.output<typeof metadataFilter> | undefined {
+export function readMetadata(sent: RawJson | undefined): z.output<ReturnType<typeof metadataFilter>> | undefined {
   if (sent === undefined) return undefined;
-  const { data, error } = metadataFilter.safeParse(toMembers(sent.value, ['filter', 'metadata']));
+  const { data, error } = metadataFilter().safeParse(toMembers(sent.value, ['filter', 'metadata']));
   if (data !== undefined) return data;
   const [issue] = error.issues;
   throw invalid(['filter', 'metadata', ...(issue?.path ?? [])].join('/'), issue?.message ?? 'is no filter');
@@ -65,12 +74,12 @@ function toMembers(value: Json, path: readonly string[]): unknown {
   );
 }
 
-type FilterFields = z.output<z.ZodObject<typeof filterFields>>;
+type FilterFields = z.output<z.ZodObject<ReturnType<typeof filterFields>>>;
 
 /** Null where nothing is filtered by. */
 export function toFilter(
   { updatedAfter, updatedBefore, ...rest }: FilterFields,
-  metadata: z.output<typeof metadataFilter> = {},
+  metadata: z.output<ReturnType<typeof metadataFilter>> = {},
 ): ContextFilter | null {
   const equal: { path: string[]; value: string | FilterNumber | boolean }[] = [];
   const ranges: { path: string[]; range: Range }[] = [];
@@ -90,8 +99,10 @@ export function toFilter(
   return Object.values(filter).some((value) => value !== undefined) ? filter : null;
 }
 
-export const queryText = z.string().max(10_000).meta({
-  description:
-    'Words of a question or a few key words, of which any may be there; `"…"` is a phrase that has to be there, `-word` must not.',
-});
-export const searchMode = z.enum(['hybrid', 'semantic', 'keyword']);
+export const queryText = later(() =>
+  z.string().max(10_000).meta({
+    description:
+      'Words of a question or a few key words, of which any may be there; `"…"` is a phrase that has to be there, `-word` must not.',
+  }),
+);
+export const searchMode = later(() => z.enum(['hybrid', 'semantic', 'keyword']));

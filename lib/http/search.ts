@@ -6,25 +6,28 @@ import { titleOf } from '../search/chunk.ts';
 import type { SearchHit } from '../search/search.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 import { contentMembers } from './context-json.ts';
+import { later } from './later.ts';
 import { type Route, route } from './route.ts';
 import { contextId, kind, rawJson, versionNumber } from './schemas.ts';
 import { filterFields, queryText, readMetadata, searchMode, toFilter } from './search-query.ts';
 
-const hit = z.strictObject({
-  id: contextId,
-  version: versionNumber,
-  score: z.number().meta({ description: 'The higher the better; comparable within one answer alone.' }),
-  snippet: z.string(),
-  chunk: z
-    .strictObject({ ordinal: z.int(), start: z.int(), end: z.int() })
-    .meta({ description: 'Which chunk of the content, from 0, and where in its bytes, the end not included.' }),
-  title: z.string().optional(),
-  kind,
-  metadata: z.record(z.string(), z.json()),
-  contentType: z.string().nullable().optional(),
-  content: z.json().optional(),
-  contentUrl: z.string().optional(),
-});
+const hit = later(() =>
+  z.strictObject({
+    id: contextId(),
+    version: versionNumber(),
+    score: z.number().meta({ description: 'The higher the better; comparable within one answer alone.' }),
+    snippet: z.string(),
+    chunk: z
+      .strictObject({ ordinal: z.int(), start: z.int(), end: z.int() })
+      .meta({ description: 'Which chunk of the content, from 0, and where in its bytes, the end not included.' }),
+    title: z.string().optional(),
+    kind: kind(),
+    metadata: z.record(z.string(), z.json()),
+    contentType: z.string().nullable().optional(),
+    content: z.json().optional(),
+    contentUrl: z.string().optional(),
+  }),
+);
 
 export const searchRoutes: readonly Route[] = [
   route({
@@ -39,37 +42,41 @@ export const searchRoutes: readonly Route[] = [
     body: {
       kind: 'json',
       types: ['application/json'],
-      schema: z
-        .strictObject({
-          query: queryText,
-          mode: searchMode.default('hybrid'),
-          limit: z.int().min(1).max(100).default(10),
-          filter: z
-            .strictObject({
-              ...filterFields,
-              metadata: rawJson.optional().meta({
-                description: 'Path → value, or → `{gt, gte, lt, lte}`; numbers by value, texts by their bytes.',
-                examples: [{ team: 'payments', 'build.number': { gte: 7 } }],
-              }),
-            })
-            .optional(),
-          include: z.array(z.literal('content')).max(1).optional(),
-          groupBy: z.enum(['context', 'chunk']).default('context'),
-          consistency: z.enum(['eventual', 'indexed']).default('eventual'),
-        })
-        .meta({ id: 'Search' }),
+      schema: () =>
+        z
+          .strictObject({
+            query: () => queryText(),
+            mode: searchMode().default('hybrid'),
+            limit: z.int().min(1).max(100).default(10),
+            filter: z
+              .strictObject({
+                ...filterFields(),
+                metadata: rawJson()
+                  .optional()
+                  .meta({
+                    description: 'Path → value, or → `{gt, gte, lt, lte}`; numbers by value, texts by their bytes.',
+                    examples: [{ team: 'payments', 'build.number': { gte: 7 } }],
+                  }),
+              })
+              .optional(),
+            include: z.array(z.literal('content')).max(1).optional(),
+            groupBy: z.enum(['context', 'chunk']).default('context'),
+            consistency: z.enum(['eventual', 'indexed']).default('eventual'),
+          })
+          .meta({ id: 'Search' }),
       example: { query: 'what did we decide about refunds', limit: 5, filter: { kind: 'note' } },
     },
     answers: {
       200: {
         description: 'What was found.',
-        schema: z.strictObject({
-          hits: z.array(hit),
-          engine: z.string(),
-          embedder: z.string(),
-          pending: z.int(),
-          degraded: z.array(z.literal('semantic')),
-        }),
+        schema: () =>
+          z.strictObject({
+            hits: z.array(hit()),
+            engine: z.string(),
+            embedder: z.string(),
+            pending: z.int(),
+            degraded: z.array(z.literal('semantic')),
+          }),
         example: {
           hits: [
             {

@@ -17,15 +17,16 @@ export const treeRoutes: readonly Route[] = [
     description: `The context with its live descendants nested as \`children\`, without contents; at most ${nodesMax} of them, nearest first, with \`truncated\` where there are more.`,
     scope: 'read',
     params: idParams,
-    query: z.strictObject({
-      depth: z
-        .string()
-        .regex(/^\d{1,2}$/, 'is 0 to 32')
-        .transform(Number)
-        .pipe(z.int().min(0).max(32))
-        .default(32)
-        .meta({ description: 'How many levels below the context, 0–32.' }),
-    }),
+    query: () =>
+      z.strictObject({
+        depth: z
+          .string()
+          .regex(/^\d{1,2}$/, 'is 0 to 32')
+          .transform(Number)
+          .pipe(z.int().min(0).max(32))
+          .default(32)
+          .meta({ description: 'How many levels below the context, 0–32.' }),
+      }),
     answers: { 200: { description: 'The tree.', schema: treeAnswer } },
     problems: ['context_not_found', 'gone'],
     async handle({ manager, request, params, query }) {

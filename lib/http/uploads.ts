@@ -3,17 +3,20 @@ import { printPlain } from '../base/json.ts';
 import { partBytes } from '../contexts/content.ts';
 import type { Upload, UploadPart } from '../contexts/uploads.ts';
 import { toHash, toTime } from './context-json.ts';
+import { later } from './later.ts';
 import { type Route, route } from './route.ts';
 import { uploadAnswer, uploadBody, uploadId, uploadPartAnswer } from './schemas.ts';
 
 const tag = 'Uploads';
-const params = z.object({ uploadId });
-const partParams = params.extend({
-  part: z
-    .string()
-    .regex(/^[1-9]\d{0,5}$/, 'is the number of a part; the first is 1')
-    .transform(Number),
-});
+const params = later(() => z.object({ uploadId: uploadId() }));
+const partParams = later(() =>
+  params().extend({
+    part: z
+      .string()
+      .regex(/^[1-9]\d{0,5}$/, 'is the number of a part; the first is 1')
+      .transform(Number),
+  }),
+);
 const hash = 'sha256:3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7';
 const example = {
   uploadId: '01k9x7q2m4v8c3t6r1w5y0z9ab',
@@ -111,7 +114,7 @@ export const uploadRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'It is gone.',
-        schema: z.strictObject({ uploadId, removed: z.literal(true) }),
+        schema: () => z.strictObject({ uploadId: uploadId(), removed: z.literal(true) }),
         example: { uploadId: example.uploadId, removed: true },
       },
     },

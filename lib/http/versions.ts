@@ -38,11 +38,11 @@ export const versionRoutes: readonly Route[] = [
     summary: 'List the versions, newest first',
     scope: 'read',
     params: idParams,
-    query: z.strictObject(pageQuery),
+    query: () => z.strictObject(pageQuery()),
     answers: {
       200: {
         description: 'One page, without contents.',
-        schema: pageOf(versionAnswer),
+        schema: () => pageOf(versionAnswer()),
         example: { items: [example], nextCursor: null },
       },
     },
@@ -66,11 +66,11 @@ export const versionRoutes: readonly Route[] = [
     summary: 'Compare two versions',
     scope: 'read',
     params: idParams,
-    query: z.strictObject({ from: versionQuery, to: versionQuery }),
+    query: () => z.strictObject({ from: versionQuery(), to: versionQuery() }),
     answers: {
       200: {
         description: 'A JSON Patch (RFC 6902) where both are JSON, else a unified diff.',
-        schema: z.strictObject({ from: z.int(), to: z.int(), patch: z.union([z.string(), z.array(z.json())]) }),
+        schema: () => z.strictObject({ from: z.int(), to: z.int(), patch: z.union([z.string(), z.array(z.json())]) }),
         example: { from: 6, to: 7, patch: [{ op: 'replace', path: '/decided', value: 'idempotent retries' }] },
       },
     },

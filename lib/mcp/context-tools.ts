@@ -153,10 +153,10 @@ function tellPage(
 
 const mergeSource = z
   .strictObject({
-    id: contextId.optional(),
-    version: versionNumber.optional(),
+    id: contextId().optional(),
+    version: versionNumber().optional(),
     content: anyJson.optional(),
-    contentType: contentType.optional(),
+    contentType: contentType().optional(),
   })
   .describe('A context by id (the newest version, or the one named), or a content of your own');
 
@@ -176,9 +176,9 @@ export const contextTools: readonly Tool[] = [
     scope: 'read',
     hints: { isIdempotent: true },
     input: z.strictObject({
-      id: contextId,
-      version: versionNumber.optional().describe('An old version instead of the newest'),
-      at: time.optional().describe('As it was at this time (ISO 8601)'),
+      id: contextId(),
+      version: versionNumber().optional().describe('An old version instead of the newest'),
+      at: time().optional().describe('As it was at this time (ISO 8601)'),
       resolve: z
         .enum(['ancestors'])
         .optional()
@@ -232,11 +232,11 @@ export const contextTools: readonly Tool[] = [
     scope: 'write',
     hints: { isIdempotent: true },
     input: z.strictObject({
-      id: contextId.optional().describe('Such as checkout:notes; left out, a new one is made'),
+      id: contextId().optional().describe('Such as checkout:notes; left out, a new one is made'),
       content: anyJson.optional().describe('Any JSON; with a contentType of text/*, a string'),
-      contentType: contentType.optional().describe('application/json (the default), or such as text/markdown'),
-      kind: kind.optional().describe('Such as note, instructions, session.summary'),
-      parentId: contextId.nullable().optional().describe('The context it belongs under; null takes it out'),
+      contentType: contentType().optional().describe('application/json (the default), or such as text/markdown'),
+      kind: kind().optional().describe('Such as note, instructions, session.summary'),
+      parentId: contextId().nullable().optional().describe('The context it belongs under; null takes it out'),
       metadata: z
         .record(z.string(), anyJson)
         .nullable()
@@ -249,8 +249,8 @@ export const contextTools: readonly Tool[] = [
         .nullable()
         .optional()
         .describe('Forget it after so many seconds; null never'),
-      expiresAt: time.nullable().optional().describe('Forget it at this time; null never'),
-      message: message.optional().describe('Why you made this version, for the history'),
+      expiresAt: time().nullable().optional().describe('Forget it at this time; null never'),
+      message: message().optional().describe('Why you made this version, for the history'),
       expectedVersion,
       onConflict: z
         .enum(['fail', ...strategies])
@@ -302,14 +302,14 @@ export const contextTools: readonly Tool[] = [
     scope: 'read',
     hints: { isIdempotent: true },
     input: z.strictObject({
-      kind: kind.optional(),
-      parentId: contextId.optional().describe('Only those right under this one'),
-      subtreeOf: contextId.optional().describe('Only those anywhere below this one'),
+      kind: kind().optional(),
+      parentId: contextId().optional().describe('Only those right under this one'),
+      subtreeOf: contextId().optional().describe('Only those anywhere below this one'),
       metadata: z
         .record(z.string().regex(/^[^.]+(\.[^.]+){0,15}$/), z.string().max(1000))
         .optional()
         .describe('Path → text it must have there, such as {"team": "payments", "tags": "urgent"}'),
-      updatedSince: time.optional().describe('Only those changed since (ISO 8601)'),
+      updatedSince: time().optional().describe('Only those changed since (ISO 8601)'),
       order: z.enum(['id', 'updated']).default('id').describe('By id, or newest first'),
       includeContent: z.boolean().default(false),
       ...page,
@@ -357,10 +357,10 @@ export const contextTools: readonly Tool[] = [
     scope: 'read',
     hints: { isIdempotent: true },
     input: z.strictObject({
-      query: queryText.describe('A question or a few words; "…" must be there word for word, -word must not'),
-      mode: searchMode.default('hybrid').describe('By words and meaning, or by one of them alone'),
+      query: queryText().describe('A question or a few words; "…" must be there word for word, -word must not'),
+      mode: searchMode().default('hybrid').describe('By words and meaning, or by one of them alone'),
       limit: z.int().min(1).max(50).default(10).describe('At most so many'),
-      ...filterFields,
+      ...filterFields(),
       metadata: z
         .record(z.string(), anyJson)
         .optional()
@@ -397,7 +397,7 @@ export const contextTools: readonly Tool[] = [
     description: 'List the versions of a context, newest first: when, by whom, and why each was made.',
     scope: 'read',
     hints: { isIdempotent: true },
-    input: z.strictObject({ id: contextId, ...page }),
+    input: z.strictObject({ id: contextId(), ...page }),
     output: z.object({
       items: z.array(
         z.looseObject({ version, operation: z.string(), createdAt: z.string(), message: z.string().optional() }),
@@ -419,7 +419,7 @@ export const contextTools: readonly Tool[] = [
     description: 'Show what changed from one version of a context to another.',
     scope: 'read',
     hints: { isIdempotent: true },
-    input: z.strictObject({ id: contextId, from: versionNumber, to: versionNumber }),
+    input: z.strictObject({ id: contextId(), from: versionNumber(), to: versionNumber() }),
     output: z.object({
       from: version,
       to: version,
@@ -442,8 +442,8 @@ export const contextTools: readonly Tool[] = [
     scope: 'write',
     hints: { isIdempotent: true },
     input: z.strictObject({
-      id: contextId,
-      version: versionNumber.describe('The version to bring back'),
+      id: contextId(),
+      version: versionNumber().describe('The version to bring back'),
       expectedVersion,
     }),
     output: z.object({ ...contextShape, ...outcome }),
@@ -465,7 +465,7 @@ export const contextTools: readonly Tool[] = [
       strategy: z.enum(strategies).optional().describe('Goes with sources'),
       prefer: z.enum(preferences).default('fail').describe('What settles colliding changes of a three-way merge'),
       target: z
-        .strictObject({ id: contextId, expectedVersion })
+        .strictObject({ id: contextId(), expectedVersion })
         .optional()
         .describe('Where to write the result; left out, nothing is written'),
       conflict: z
@@ -532,7 +532,7 @@ export const contextTools: readonly Tool[] = [
     scope: 'write',
     hints: { isDestructive: true, isIdempotent: true },
     input: z.strictObject({
-      id: contextId,
+      id: contextId(),
       expectedVersion,
       children: z
         .enum(['fail', 'delete', 'orphan'])

@@ -148,10 +148,11 @@ export async function startInstance(of: {
     await new Promise((resolve) => server.close(resolve));
   };
 
-  const polled = () => new Promise<void>((resolve) => {
-    onPoll = resolve;
-    if (polling !== undefined) resolve();
-  });
+  const polled = () =>
+    new Promise<void>((resolve) => {
+      onPoll = resolve;
+      if (polling !== undefined) resolve();
+    });
   await Promise.race([polled(), ended, within(initMsMax)]);
   if (polling === undefined) {
     const why = initError ?? (isAlive() ? `it did not start within ${initMsMax} ms` : 'it ended');
@@ -170,7 +171,13 @@ export async function startInstance(of: {
       const id = `00000000-0000-4000-8000-${String(++invocations).padStart(12, '0')}`;
       const response = polling;
       polling = undefined;
-      const own: Turn = { id, startedMs: performance.now(), pieces: [], isAnswered: false, end: () => child.kill('SIGKILL') };
+      const own: Turn = {
+        id,
+        startedMs: performance.now(),
+        pieces: [],
+        isAnswered: false,
+        end: () => child.kill('SIGKILL'),
+      };
       turn = own;
       child.kill('SIGCONT');
       response.writeHead(200, {
@@ -229,7 +236,8 @@ async function takeAnswer(request: IncomingMessage, turn: Turn): Promise<boolean
   try {
     for await (const piece of request as AsyncIterable<Buffer>) {
       bytes += piece.length;
-      if (bytes > bytesMax) return refuse(`Response payload size exceeded maximum allowed payload size (${bytesMax} bytes).`);
+      if (bytes > bytesMax)
+        return refuse(`Response payload size exceeded maximum allowed payload size (${bytesMax} bytes).`);
       const atMs = performance.now() - turn.startedMs;
       if (!isStreamed || !hasPrelude || turn.prelude !== undefined) {
         turn.pieces.push({ atMs, bytes: piece });
@@ -251,7 +259,8 @@ async function takeAnswer(request: IncomingMessage, turn: Turn): Promise<boolean
     request.trailers as Record<string, string | undefined>;
   if (errorType !== undefined)
     turn.error = { errorType, errorMessage: Buffer.from(errorBody ?? '', 'base64').toString() };
-  if (!isStreamed) turn.payload = JSON.parse(Buffer.concat(turn.pieces.splice(0).map(({ bytes: all }) => all)).toString() || 'null');
+  if (!isStreamed)
+    turn.payload = JSON.parse(Buffer.concat(turn.pieces.splice(0).map(({ bytes: all }) => all)).toString() || 'null');
   return true;
 }
 

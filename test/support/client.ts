@@ -152,13 +152,13 @@ function expectDocumented(method: string, path: string, status: number, json: un
   );
   if (route === undefined) return;
   if (status >= 400) {
-    const { code } = problemAnswer.parse(json);
+    const { code } = problemAnswer().parse(json);
     if (!problemCodes(route).includes(code as never)) throw new Error(`${route.operationId} does not document ${code}`);
     return;
   }
   const answer = route.answers[status];
   if (answer === undefined) throw new Error(`${route.operationId} does not document status ${status}`);
-  answer.schema?.parse(json);
+  answer.schema?.().parse(json);
 }
 
 /** The id of a new context, unlike any other of the run. */
