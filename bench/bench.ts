@@ -1,4 +1,5 @@
 import { benchCache } from './cache/cache.ts';
+import { benchCold } from './cold.ts';
 import { benchFactory } from './factory.ts';
 import { benchGrowth } from './growth.ts';
 import { benchHttp } from './http.ts';
@@ -21,6 +22,7 @@ const benchmarks: Readonly<Record<string, (repositories: readonly string[]) => A
   search: benchSearch,
   sync: benchSync,
   factory: benchFactory,
+  cold: benchCold,
 };
 
 const given = process.argv.slice(2);

@@ -10,6 +10,7 @@ import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { createUpstashRedis } from '../lib/redis/upstash.ts';
 import type { ProviderAccess } from '../lib/search/embedders/providers.ts';
+import { createLateEngine } from '../lib/search/engines/late.ts';
 import type { WeaviateAddress } from '../lib/search/engines/weaviate.ts';
 import type { VectorEngine } from '../lib/search/vector-engine.ts';
 import { createMetrics, tellAll } from '../lib/telemetry/metrics.ts';
@@ -186,7 +187,7 @@ export async function openRuntime(
     const ownerToken = await ownerTokenOf(environment);
     const { embedders: choices, providers } = environment;
     const embedders = choices && (await openEmbedders(choices, providers, { settings, telemetry }));
-    const engine = await openEngine(environment, { settings, telemetry });
+    const engine = openEngine(environment, { settings, telemetry });
     const database = await openDatabase(environment, { ...deps, telemetry });
     const { redis } = environment;
     const manager = await createUnifiedContextManager({
@@ -250,15 +251,16 @@ async function openDatabase(
   return embedded.database;
 }
 
-async function openEngine(
+function openEngine(
   { weaviate: address }: Environment,
   { settings, telemetry }: { settings: Settings; telemetry: Telemetry },
-): Promise<VectorEngine | undefined> {
+): VectorEngine | undefined {
   if (address === undefined) return undefined;
-  // Its client takes a second to load.
-  const { createWeaviate } = await import('../lib/search/engines/weaviate.ts');
   const { k1, b, engineMs } = settings.search;
-  return createWeaviate({ address, k1, b, queryMs: engineMs, writeMs: 30_000, telemetry });
+  return createLateEngine('weaviate', async () => {
+    const { createWeaviate } = await import('../lib/search/engines/weaviate.ts');
+    return createWeaviate({ address, k1, b, queryMs: engineMs, writeMs: 30_000, telemetry });
+  });
 }
 
 async function lockData({ databaseUrl, dataFolder }: Environment): Promise<() => Promise<void>> {

@@ -8,15 +8,19 @@ import { asSent } from './request.ts';
 import { start } from './start.ts';
 
 const { manager, settings, environment, telemetry, queue } = await start();
-const { publicUrl } = environment;
+const { publicUrl, ownerToken = '' } = environment;
 const app = createApp({
   manager,
   routes: [...routes, ...documentRoutes(settings)],
   telemetry,
   mounts: mcpMounts({ manager, telemetry, publicUrl, isLocal: false }),
 });
-// Node loads what requests and answers are made of with the first of them.
-await app.request('/healthz');
+// What Node and the schemas make with the first request, and the first request to an engine, is made before there is one: a
+// request for an id that is none is checked like any other, and asks nobody.
+await Promise.all([
+  app.request('/v1/contexts/-', { headers: { authorization: `Bearer ${ownerToken}` } }),
+  fetch('data:,'),
+]);
 // Hono's own type of it is that of a handler that does not stream.
 const answer = streamHandle(app) as unknown as StreamifyHandler;
 

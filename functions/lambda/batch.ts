@@ -1,9 +1,10 @@
 import type { SQSBatchResponse, SQSEvent } from 'aws-lambda';
-import * as z from 'zod';
+import * as z from 'zod/mini';
 import type { Order } from '../../lib/orders.ts';
 import type { Telemetry } from '../../lib/telemetry/telemetry.ts';
 
-const space = { space: z.string().min(1).max(200), slot: z.string().min(1).max(240) };
+const text = (lengthMax: number) => z.string().check(z.minLength(1), z.maxLength(lengthMax));
+const space = { space: text(200), slot: text(240) };
 const orderSchema = z
   .discriminatedUnion('task', [
     z.strictObject({ task: z.literal('index'), ...space }),
@@ -12,12 +13,12 @@ const orderSchema = z
     z.strictObject({
       task: z.literal('run'),
       ...space,
-      peer: z.string().min(1).max(200),
-      runId: z.string().min(1).max(60),
+      peer: text(200),
+      runId: text(60),
       isForced: z.boolean(),
     }),
   ])
-  .refine((order) => order.slot.startsWith(`${order.space}@`), { error: 'is not of this space', path: ['slot'] });
+  .check(z.refine((order) => order.slot.startsWith(`${order.space}@`), 'is not of this space'));
 
 // What is left for the answer, and for a step that was begun before the budget was over.
 const answerMs = 5000;

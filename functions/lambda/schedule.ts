@@ -1,10 +1,10 @@
 import type { Handler } from 'aws-lambda';
-import * as z from 'zod';
+import * as z from 'zod/mini';
 import { start } from './start.ts';
 
 const eventSchema = z.strictObject({
   task: z.enum(['warm', 'cleanup', 'reconcile', 'index', 'synchronise', 'work']),
-  budgetMs: z.int().min(1),
+  budgetMs: z.int().check(z.minimum(1)),
 });
 
 const { manager, queue } = await start();

@@ -1,12 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import type { Settings } from '../config/settings.ts';
 import { type Route, route } from './route.ts';
 
 /** What people read: the OpenAPI document and the page made of it, both files made by `npm run generate`. */
 export function documentRoutes(settings: Settings): readonly Route[] {
   if (!settings.features.docs) return [];
-  const openapi = readFileSync(new URL('./openapi.json', import.meta.url), 'utf8');
-  const page = readFileSync(new URL('./docs.html', import.meta.url), 'utf8');
   return [
     route({
       method: 'get',
@@ -17,7 +15,10 @@ export function documentRoutes(settings: Settings): readonly Route[] {
       scope: null,
       answers: { 200: { description: 'OpenAPI 3.1.' } },
       problems: [],
-      handle: () => ({ body: openapi, headers: { 'cache-control': 'public, max-age=300' } }),
+      async handle() {
+        const body = await readFile(new URL('./openapi.json', import.meta.url), 'utf8');
+        return { body, headers: { 'cache-control': 'public, max-age=300' } };
+      },
     }),
     route({
       method: 'get',
@@ -28,14 +29,14 @@ export function documentRoutes(settings: Settings): readonly Route[] {
       scope: null,
       answers: { 200: { description: 'A page.', contentType: 'text/html' } },
       problems: [],
-      handle: () => ({
-        body: page,
-        contentType: 'text/html; charset=utf-8',
-        headers: {
+      async handle() {
+        const headers = {
           'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'",
           'cache-control': 'public, max-age=300',
-        },
-      }),
+        };
+        const body = await readFile(new URL('./docs.html', import.meta.url), 'utf8');
+        return { body, contentType: 'text/html; charset=utf-8', headers };
+      },
     }),
     route({
       method: 'get',

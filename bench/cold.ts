@@ -1,0 +1,81 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Entry } from '../infra/files.ts';
+import { type Instance, startInstance } from '../test/servers/lambda-runtime.ts';
+import { urlEvent } from '../test/support/events.ts';
+import { deployFunctions } from '../test/support/functions.ts';
+import { startLambdaEngines } from '../test/support/lambda-engines.ts';
+import { median, type Report } from './report.ts';
+
+const runs = 15;
+const entries: readonly Entry[] = ['api', 'orders', 'schedule', 'migrate'];
+/** What a start may take beyond that of an empty handler. */
+const beyondMs: Readonly<Record<string, number>> = { api: 75, orders: 50, schedule: 50, migrate: 50 };
+const firstMs = 10;
+const emptyHandler = 'export const handler = async () => {};\n';
+
+/**
+ * Starts of the functions as they are deployed, by AWS's own runtime client, each beside an empty handler: from the start of
+ * the process until it asks for its first event, and what the first requests take then.
+ */
+export async function* benchCold(): AsyncGenerator<Report> {
+  const engines = await startLambdaEngines();
+  const deployed = await deployFunctions({ entries });
+  const empty = await mkdtemp(join(tmpdir(), 'lamina-empty-'));
+  await writeFile(join(empty, 'bundle.mjs'), emptyHandler);
+  const variables = await engines.prepare(deployed);
+  const inits: Record<string, number[]> = { empty: [] };
+  const [first, second, firstEmpty]: number[][] = [[], [], []];
+  const took = async (instance: Instance, event: unknown) => (await instance.invoke(event)).tookMs;
+
+  for (let run = 0; run < runs; run++) {
+    for (const name of ['empty', ...entries]) {
+      const folder = name === 'empty' ? empty : deployed.folderOf(name as Entry);
+      const instance = await startInstance({ folder, variables });
+      inits[name] = [...(inits[name] ?? []), instance.initMs];
+      if (name === 'empty') firstEmpty?.push(await took(instance, {}));
+      if (name === 'api') {
+        first?.push(await took(instance, urlEvent('GET', '/v1/contexts/cold')));
+        second?.push(await took(instance, urlEvent('GET', '/v1/contexts/colder')));
+      }
+      await instance.stop();
+    }
+  }
+  await deployed.remove();
+  await engines.stop();
+  await rm(empty, { recursive: true });
+
+  const floor = median(inits['empty'] ?? []);
+  const beyond = (name: string) => median(inits[name] ?? []) - floor;
+  yield {
+    name: 'cold-start',
+    about: `from the start of the process until its first event is asked for, medians of ${runs} runs, interleaved`,
+    lines: Object.entries(inits).map(([name, times]) => ({
+      function: name,
+      'init ms': median(times),
+      'over the empty one ms': median(times) - floor,
+      ratio: median(times) / floor,
+      'allowed ms': beyondMs[name] ?? 0,
+    })),
+    targets: entries.map((name) => ({
+      what: `${name}: within ${beyondMs[name]} ms of an empty handler (${beyond(name).toFixed(0)})`,
+      isMet: beyond(name) <= (beyondMs[name] ?? 0),
+    })),
+  };
+  yield {
+    name: 'cold-request',
+    about: 'the first requests of an instance: a context by its id, over a database and a Redis of this machine',
+    lines: [
+      { request: 'empty handler, first', 'median ms': median(firstEmpty ?? []) },
+      { request: 'api, first', 'median ms': median(first ?? []) },
+      { request: 'api, second', 'median ms': median(second ?? []) },
+    ],
+    targets: [
+      {
+        what: `the first within ${firstMs} ms (${median(first ?? []).toFixed(1)})`,
+        isMet: median(first ?? []) <= firstMs,
+      },
+    ],
+  };
+}
