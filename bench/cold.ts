@@ -26,6 +26,7 @@ export async function* benchCold(): AsyncGenerator<Report> {
   await writeFile(join(empty, 'bundle.mjs'), emptyHandler);
   const variables = await engines.prepare(deployed);
   const inits: Record<string, number[]> = { empty: [] };
+  const cpus: Record<string, number[]> = { empty: [] };
   const [first, second, firstEmpty]: number[][] = [[], [], []];
   const took = async (instance: Instance, event: unknown) => (await instance.invoke(event)).tookMs;
 
@@ -34,6 +35,7 @@ export async function* benchCold(): AsyncGenerator<Report> {
       const folder = name === 'empty' ? empty : deployed.folderOf(name as Entry);
       const instance = await startInstance({ folder, variables });
       inits[name] = [...(inits[name] ?? []), instance.initMs];
+      cpus[name] = [...(cpus[name] ?? []), instance.initCpuMs];
       if (name === 'empty') firstEmpty?.push(await took(instance, {}));
       if (name === 'api') {
         first?.push(await took(instance, urlEvent('GET', '/v1/contexts/cold')));
@@ -56,6 +58,8 @@ export async function* benchCold(): AsyncGenerator<Report> {
       'init ms': median(times),
       'over the empty one ms': median(times) - floor,
       ratio: median(times) / floor,
+      'processor ms': median(cpus[name] ?? []),
+      'over the empty one': median(cpus[name] ?? []) - median(cpus['empty'] ?? []),
       'allowed ms': beyondMs[name] ?? 0,
     })),
     targets: entries.map((name) => ({

@@ -4,6 +4,7 @@ import { createApp } from '../../lib/http/app.ts';
 import { documentRoutes } from '../../lib/http/documents.ts';
 import { routes } from '../../lib/http/routes.ts';
 import { mcpMounts } from '../mcp-mounts.ts';
+import { primeAnswer } from './prime.ts';
 import { asSent } from './request.ts';
 import { start } from './start.ts';
 
@@ -15,14 +16,9 @@ const app = createApp({
   telemetry,
   mounts: mcpMounts({ manager, telemetry, publicUrl, isLocal: false }),
 });
-// What Node and the schemas make with the first request, and the first request to an engine, is made before there is one: a
-// request for an id that is none is checked like any other, and asks nobody.
-await Promise.all([
-  app.request('/v1/contexts/-', { headers: { authorization: `Bearer ${ownerToken}` } }),
-  fetch('data:,'),
-]);
 // Hono's own type of it is that of a handler that does not stream.
 const answer = streamHandle(app) as unknown as StreamifyHandler;
+await primeAnswer(answer, ownerToken);
 
 /** Answers over HTTP, streaming; what was ordered on the way is sent, and what came too late ends, before the function is frozen. */
 export const handler = awslambda.streamifyResponse(async (event, stream, context) => {

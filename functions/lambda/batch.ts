@@ -1,24 +1,7 @@
 import type { SQSBatchResponse, SQSEvent } from 'aws-lambda';
-import * as z from 'zod/mini';
 import type { Order } from '../../lib/orders.ts';
 import type { Telemetry } from '../../lib/telemetry/telemetry.ts';
-
-const text = (lengthMax: number) => z.string().check(z.minLength(1), z.maxLength(lengthMax));
-const space = { space: text(200), slot: text(240) };
-const orderSchema = z
-  .discriminatedUnion('task', [
-    z.strictObject({ task: z.literal('index'), ...space }),
-    z.strictObject({ task: z.literal('work'), ...space }),
-    z.strictObject({ task: z.literal('synchronise'), ...space }),
-    z.strictObject({
-      task: z.literal('run'),
-      ...space,
-      peer: text(200),
-      runId: text(60),
-      isForced: z.boolean(),
-    }),
-  ])
-  .check(z.refine((order) => order.slot.startsWith(`${order.space}@`), 'is not of this space'));
+import { readOrder } from './messages.ts';
 
 // What is left for the answer, and for a step that was begun before the budget was over.
 const answerMs = 5000;
@@ -29,6 +12,7 @@ const answerMs = 5000;
  *
  * @param deps.carryOut no new step of it begins after the budget.
  * @param deps.leftMs how long the function may still run.
+ * @throws Error for an event that no queue sends.
  */
 export async function takeBatch(
   { Records: records }: SQSEvent,
@@ -39,6 +23,7 @@ export async function takeBatch(
   },
 ): Promise<SQSBatchResponse> {
   const { telemetry, carryOut, leftMs } = deps;
+  if (!Array.isArray(records)) throw new Error('The event is no batch of a queue.');
   const failed: string[] = [];
   const messages = new Map<string, { readonly order: Order; readonly ids: string[] }>();
   for (const { messageId, body } of records) {
@@ -66,12 +51,4 @@ export async function takeBatch(
     }
   }
   return { batchItemFailures: failed.map((itemIdentifier) => ({ itemIdentifier })) };
-}
-
-function readOrder(body: string): Order | undefined {
-  try {
-    return orderSchema.safeParse(JSON.parse(body)).data;
-  } catch {
-    return undefined;
-  }
 }

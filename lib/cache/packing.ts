@@ -1,7 +1,7 @@
-import { promisify } from 'node:util';
 import { zstdCompress, zstdDecompressSync } from 'node:zlib';
+import { awaitable } from '../base/codec.ts';
 
-const compress = promisify(zstdCompress);
+const compress = awaitable(zstdCompress);
 // Begins what this format writes; anything else is none of ours, or of another release.
 const plainMark = 'c2\n';
 const packedMark = 'c2z';

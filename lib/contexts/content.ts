@@ -1,5 +1,5 @@
-import { promisify } from 'node:util';
 import { zstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { awaitable } from '../base/codec.ts';
 import { sha256 } from '../base/hash.ts';
 import type { Slice } from './read.sql.ts';
 
@@ -15,7 +15,7 @@ export interface EncodedContent {
   readonly parts: readonly string[];
 }
 
-const compress = promisify(zstdCompress);
+const compress = awaitable(zstdCompress);
 
 /** Compresses where it saves a tenth or more; below 1 KiB it never pays for itself. */
 export async function encodeContent(bytes: Uint8Array): Promise<EncodedContent> {

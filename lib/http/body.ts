@@ -1,15 +1,15 @@
-import { promisify } from 'node:util';
 import { brotliDecompress, gunzip, inflate, type ZlibOptions, zstdDecompress } from 'node:zlib';
+import { awaitable } from '../base/codec.ts';
 import { isJsonNumber, isJsonObject, type Json, type JsonObject } from '../base/json.ts';
 import { parseJsonKeeping, type RawJson } from '../base/json-parse.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import { contextTooLarge } from '../contexts/outcomes.ts';
 
 const decoders = {
-  gzip: promisify(gunzip),
-  'x-gzip': promisify(gunzip),
-  deflate: promisify(inflate),
-  br: promisify(brotliDecompress),
+  gzip: awaitable(gunzip),
+  'x-gzip': awaitable(gunzip),
+  deflate: awaitable(inflate),
+  br: awaitable(brotliDecompress),
   zstd: decodeZstd,
 } as const;
 
@@ -50,7 +50,7 @@ async function decodeZstd(encoded: Uint8Array, { maxOutputLength = 0 }: ZlibOpti
   let bytes = 0;
   for (let at = 0; at < encoded.length || at === 0; ) {
     const options = { maxOutputLength: Math.max(maxOutputLength - bytes, 1), info: true };
-    const decode = promisify(zstdDecompress) as unknown as (from: Uint8Array, how: object) => Promise<Decoded>;
+    const decode = awaitable(zstdDecompress) as unknown as (from: Uint8Array, how: object) => Promise<Decoded>;
     const { buffer, engine } = await decode(encoded.subarray(at), options);
     if (engine.bytesWritten === 0) throw new Error('not a frame');
     at += engine.bytesWritten;

@@ -1,5 +1,5 @@
-import { promisify } from 'node:util';
 import { gzip, zstdCompress } from 'node:zlib';
+import { awaitable } from '../base/codec.ts';
 import { printPlain } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import type { CacheRead, EngineCall, Telemetry } from '../telemetry/telemetry.ts';
@@ -7,8 +7,8 @@ import { type Coding, toCodedTag } from './preconditions.ts';
 import type { Answer } from './route.ts';
 
 const encoders: Readonly<Record<Coding, (body: string | Uint8Array) => Promise<Buffer>>> = {
-  zstd: promisify(zstdCompress),
-  gzip: promisify(gzip),
+  zstd: awaitable(zstdCompress),
+  gzip: awaitable(gzip),
 };
 // Below this the headers weigh more than what is saved.
 const compressedBytesMin = 1024;

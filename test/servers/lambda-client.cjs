@@ -35,7 +35,9 @@ const client = {
   async next() {
     await answering;
     const awake = process.getActiveResourcesInfo().filter((name) => !/^(TCP|TTY|Pipe|FS|File|Signal)/.test(name));
-    const answer = await call('GET', 'next', undefined, { 'lamina-awake': awake.join(',') });
+    const { user, system } = process.cpuUsage();
+    const headers = { 'lamina-awake': awake.join(','), 'lamina-cpu': String((user + system) / 1000) };
+    const answer = await call('GET', 'next', undefined, headers);
     if (answer.headers['lamina-shift'] !== undefined) shift = JSON.parse(answer.headers['lamina-shift']);
     return answer;
   },

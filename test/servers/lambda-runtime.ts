@@ -30,6 +30,8 @@ export interface Prelude {
 export interface Instance {
   /** From the start of the process until it asked for its first event. */
   readonly initMs: number;
+  /** What of it processors have worked, all threads together: less in doubt where others keep them busy. */
+  readonly initCpuMs: number;
   /**
    * Thaws it, hands it an event, and freezes it again once it asks for the next; a function that runs out of time is killed.
    *
@@ -91,6 +93,7 @@ export async function startInstance(of: {
   let invocations = 0;
   let initError: string | undefined;
   let awake: string[] = [];
+  let initCpuMs = 0;
   const shift = { wallMs: 0, runningMs: 0 };
 
   const server = createServer(async (request, response) => {
@@ -99,6 +102,7 @@ export async function startInstance(of: {
       awake = String(request.headers['lamina-awake'] ?? '')
         .split(',')
         .filter(Boolean);
+      if (invocations === 0) initCpuMs = Number(request.headers['lamina-cpu']);
       polling = response;
       return onPoll();
     }
@@ -164,6 +168,7 @@ export async function startInstance(of: {
 
   return {
     initMs,
+    initCpuMs,
     async invoke(event, { seconds = 60 } = {}) {
       const body = JSON.stringify(event);
       if (Buffer.byteLength(body) > payloadBytesMax) throw new RangeError('413 RequestEntityTooLargeException');
