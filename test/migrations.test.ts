@@ -6,6 +6,7 @@ import { vector } from '@electric-sql/pglite-pgvector';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { migrationsFolder } from '../functions/runtime.ts';
 import { sha256 } from '../lib/base/hash.ts';
+import { defaultSettings } from '../lib/config/settings.ts';
 import { slotOf } from '../lib/contexts/request.ts';
 import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
@@ -117,7 +118,7 @@ describe.each([['PGlite', openPglite], ...(hasPostgres ? [['PostgreSQL', openRea
         const applied = await migrate(database, migrationsFolder);
         expect(applied.slice(0, numbered.length - count)).toEqual(numbered.slice(count));
         expect(JSON.stringify(await shapeOf(database)) === whole, `from ${numbered[count - 1]}`).toBe(true);
-        const manager = await createUnifiedContextManager({ database });
+        const manager = await createUnifiedContextManager({ database, settings: defaultSettings });
         const [space] = await manager.access.listSpaces({ limit: 1 });
         if (space === undefined) throw new Error('there is no space');
         const ref = { space: space.id, slot: slotOf(space.id, space.createdMs) };
@@ -172,7 +173,7 @@ describe.each([['PGlite', openPglite], ...(hasPostgres ? [['PostgreSQL', openRea
       expect(await migrate(database, migrationsFolder)).toEqual([]);
       expect((await ask(database, 'select of_newer() as is'))[0]?.['is']).toBe('newer');
       // The older release goes on working there.
-      const manager = await createUnifiedContextManager({ database });
+      const manager = await createUnifiedContextManager({ database, settings: defaultSettings });
       expect(await manager.access.listSpaces({ limit: 1 })).toHaveLength(1);
       await manager.close();
       await database.close();

@@ -126,7 +126,7 @@ export const eventRoutes: readonly Route[] = [
     description:
       'Newest first. What failed `factory.attempts` times is `dead`, with its reason, and no longer keeps the later ones of its session waiting.',
     scope: 'sync',
-    query: () => z.strictObject({ status: states().optional(), ...pageQuery }),
+    query: () => z.strictObject({ status: states().optional(), ...pageQuery() }),
     answers: {
       200: {
         description: 'One page.',

@@ -45,7 +45,7 @@ export const searchRoutes: readonly Route[] = [
       schema: () =>
         z
           .strictObject({
-            query: () => queryText(),
+            query: queryText(),
             mode: searchMode().default('hybrid'),
             limit: z.int().min(1).max(100).default(10),
             filter: z
