@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { home } from '../../functions/runtime.ts';
+import { layFiles } from '../../infra/files.ts';
+import { loadSettings } from '../../lib/config/load.ts';
 import { type RedisEndpoint, type RedisServer, startRedis, startRedisEndpoint } from '../servers/redis.ts';
 import { type SqsEndpoint, startSqs } from '../servers/sqs.ts';
 import { createDatabase, hasPostgres, realPostgres, redisProgram } from '../support/engines.ts';
@@ -87,6 +89,8 @@ describe.skipIf(!hasPostgres || redisProgram === undefined)('the functions on La
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'lamina-lambda-'));
     const { server, endpoint } = await realPostgres();
+    const settings = await loadSettings(join(home, 'config', 'context.yaml'));
+    await layFiles({ root: home, folder, entry: 'migrate', settings });
     redis = await startRedis(redisProgram as string);
     rest = await startRedisEndpoint(redis.port);
     sqs = await startSqs();
@@ -99,7 +103,7 @@ describe.skipIf(!hasPostgres || redisProgram === undefined)('the functions on La
       WEAVIATE_URL: '',
     };
     variables = {
-      LAMBDA_TASK_ROOT: home,
+      LAMBDA_TASK_ROOT: folder,
       AWS_LAMBDA_FUNCTION_NAME: 'lamina-test',
       AWS_REGION: 'eu-central-1',
       AWS_ACCESS_KEY_ID: 'AKIAEXAMPLE',

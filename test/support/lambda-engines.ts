@@ -1,11 +1,14 @@
-import { startInstance } from '../servers/lambda-runtime.ts';
+import { hasRuntimeClient, startInstance } from '../servers/lambda-runtime.ts';
 import type { NeonEndpoint } from '../servers/neon-endpoint.ts';
 import type { RedisEndpoint } from '../servers/redis.ts';
 import { startRedis, startRedisEndpoint } from '../servers/redis.ts';
 import { type SqsEndpoint, startSqs } from '../servers/sqs.ts';
-import { createDatabase, realPostgres, redisProgram } from './engines.ts';
+import { createDatabase, hasPostgres, realPostgres, redisProgram } from './engines.ts';
 import { ownerToken, urlEvent } from './events.ts';
 import type { Deployed } from './functions.ts';
+
+/** Whether built functions can be run: a database, a Redis, and AWS's runtime client. */
+export const canRunFunctions = hasPostgres && redisProgram !== undefined && hasRuntimeClient;
 
 /** What functions under test are connected to: a database of their own, Redis, and queues. */
 export interface LambdaEngines {
@@ -19,7 +22,8 @@ export interface LambdaEngines {
 }
 
 export async function startLambdaEngines(): Promise<LambdaEngines> {
-  if (redisProgram === undefined) throw new Error('There is no redis-server here.');
+  if (redisProgram === undefined || !canRunFunctions)
+    throw new Error('This needs PostgreSQL, redis-server, and what `npm run graph` installs.');
   const { server, endpoint: postgres } = await realPostgres();
   const redisServer = await startRedis(redisProgram);
   const redis = await startRedisEndpoint(redisServer.port);

@@ -1,0 +1,238 @@
+import { LambdaFunctionUrlSchema } from '@aws-lambda-powertools/parser/schemas/lambda';
+import { SqsSchema } from '@aws-lambda-powertools/parser/schemas/sqs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Entry } from '../../infra/files.ts';
+import { type Instance, type Invoked, payloadBytesMax, startInstance } from '../servers/lambda-runtime.ts';
+import { createDatabase, realPostgres } from '../support/engines.ts';
+import { batchEvent, messageIds, urlEvent } from '../support/events.ts';
+import { type Deployed, deployFunctions } from '../support/functions.ts';
+import { canRunFunctions, type LambdaEngines, startLambdaEngines } from '../support/lambda-engines.ts';
+
+describe('the sample events', () => {
+  test('are what AWS sends, by a public schema', () => {
+    const request = urlEvent('POST', '/v1/search?why=not', { body: { query: 'words' } });
+    expect(LambdaFunctionUrlSchema.parse(request)).toMatchObject({ rawPath: '/v1/search', rawQueryString: 'why=not' });
+    expect(SqsSchema.parse(batchEvent([{ a: 1 }, 'nonsense'])).Records).toHaveLength(2);
+    const { requestContext: _context, ...broken } = request;
+    expect(LambdaFunctionUrlSchema.safeParse(broken).success).toBe(false);
+  });
+});
+
+describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime client', () => {
+  const instances: Instance[] = [];
+  let engines: LambdaEngines;
+  let deployed: Deployed;
+  let variables: Record<string, string>;
+
+  async function startEntry(entry: Entry, more: Record<string, string> = {}): Promise<Instance> {
+    const instance = await startInstance({ folder: deployed.folderOf(entry), variables: { ...variables, ...more } });
+    instances.push(instance);
+    return instance;
+  }
+  const order = (task = 'index') => ({ space: 'default', slot: variables['LAMINA_DEFAULT_SLOT'], task });
+  const textOf = ({ pieces }: Invoked) => Buffer.concat(pieces.map(({ bytes }) => bytes)).toString();
+  const jsonOf = (invoked: Invoked) => JSON.parse(textOf(invoked)) as Record<string, unknown>;
+  const problem = async (instance: Instance, event: unknown) => {
+    const invoked = await instance.invoke(event);
+    return { status: invoked.prelude?.statusCode, code: jsonOf(invoked)['code'], text: textOf(invoked) };
+  };
+
+  beforeAll(async () => {
+    engines = await startLambdaEngines();
+    deployed = await deployFunctions({
+      entries: ['api', 'migrate', 'orders', 'schedule'],
+      settings: (settings) => ({ ...settings, cache: { ...settings.cache, originMs: 500 } }),
+    });
+    variables = await engines.prepare(deployed);
+  });
+  afterAll(async () => {
+    await Promise.all(instances.map((one) => one.stop()));
+    await deployed?.remove();
+    await engines?.stop();
+  });
+
+  describe('requests of the Function URL', () => {
+    let api: Instance;
+    beforeAll(async () => {
+      api = await startEntry('api');
+    });
+
+    test('are answered with their status and headers before the body', async () => {
+      const put = await api.invoke(urlEvent('PUT', '/v1/contexts/made', { body: { content: 'Blue.' } }));
+      expect(put.prelude).toMatchObject({ statusCode: 201, headers: { etag: '"1"', location: '/v1/contexts/made' } });
+      const got = await api.invoke(urlEvent('GET', '/v1/contexts/made/content'));
+      expect([got.prelude?.headers['content-type'], textOf(got)]).toEqual(['application/json', '"Blue."']);
+      expect(await problem(api, urlEvent('GET', '/v1/contexts/nobody'))).toMatchObject({ status: 404 });
+    });
+
+    test('a content above what an event may have comes in parts, and goes out as a stream above what an answer may have', async () => {
+      const content = Buffer.alloc(7_500_000, 'A line of sixty-four bytes, so that its parts can be told apart.\n');
+      const announced = { sizeBytes: content.length, contentType: 'text/plain' };
+      const { uploadId, partBytes } = jsonOf(await api.invoke(urlEvent('POST', '/v1/uploads', { body: announced })));
+      const size = Number(partBytes);
+      for (let at = 0; at * size < content.length; at++) {
+        const event = {
+          ...urlEvent('PUT', `/v1/uploads/${uploadId}/parts/${at + 1}`, {
+            body: content.subarray(at * size, (at + 1) * size).toString('base64'),
+            headers: { 'content-type': 'application/octet-stream' },
+          }),
+          isBase64Encoded: true,
+        };
+        expect((await api.invoke(event)).prelude?.statusCode).toBe(200);
+      }
+      const taken = await api.invoke(urlEvent('PUT', '/v1/contexts/large', { body: { upload: uploadId } }));
+      expect(taken.prelude?.statusCode).toBe(201);
+      const got = await api.invoke(urlEvent('GET', '/v1/contexts/large/content'));
+      expect(content.length).toBeGreaterThan(payloadBytesMax);
+      expect(got.error).toBeUndefined();
+      expect(Buffer.concat(got.pieces.map(({ bytes }) => bytes)).equals(content)).toBe(true);
+      expect(got.pieces.length).toBeGreaterThan(10);
+    });
+
+    test('what is larger than Lambda takes never reaches it', async () => {
+      const event = urlEvent('PUT', '/v1/contexts/huge', { body: { content: 'x'.repeat(payloadBytesMax) } });
+      await expect(api.invoke(event)).rejects.toThrow('413');
+    });
+
+    test('whoever waits for changes is answered before the function is out of time', async () => {
+      const event = urlEvent('GET', '/v1/changes?since=latest&waitSeconds=1');
+      const { prelude, tookMs } = await api.invoke(event, { seconds: 10 });
+      expect(prelude?.statusCode).toBe(200);
+      expect(tookMs).toBeGreaterThan(900);
+    });
+
+    test('MCP begins, lists its tools and calls one', async () => {
+      const headers = { accept: 'application/json, text/event-stream', 'mcp-protocol-version': '2025-11-25' };
+      const call = async (id: number, method: string, params: unknown) => {
+        const body = { jsonrpc: '2.0', id, method, params };
+        const invoked = await api.invoke(urlEvent('POST', '/mcp', { body, headers }));
+        expect(invoked.prelude?.statusCode).toBe(200);
+        const text = textOf(invoked);
+        const data = text.startsWith('{') ? text : (/^data: (.*)$/m.exec(text)?.[1] ?? '{}');
+        return (JSON.parse(data) as { result: Record<string, unknown> }).result;
+      };
+      const clientInfo = { name: 'test', version: '1.0.0' };
+      const begun = await call(1, 'initialize', { protocolVersion: '2025-11-25', capabilities: {}, clientInfo });
+      expect(begun).toMatchObject({ serverInfo: { name: 'lamina' } });
+      const { tools } = (await call(2, 'tools/list', {})) as { tools: { name: string }[] };
+      expect(tools.map(({ name }) => name)).toContain('create_entities');
+      const entities = [{ name: 'Ada', entityType: 'person', observations: ['wrote the first program'] }];
+      await call(3, 'tools/call', { name: 'create_entities', arguments: { entities } });
+      const opened = await call(4, 'tools/call', { name: 'open_nodes', arguments: { names: ['Ada'] } });
+      expect(opened['structuredContent']).toMatchObject({ entities });
+    });
+
+    test('an event that is no request is an error of the invocation, and the next one is served', async () => {
+      for (const event of [{}, [], 'text', { headers: {} }, { requestContext: {}, headers: {} }]) {
+        expect((await api.invoke(event)).error?.errorMessage).toContain('no request of a Function URL');
+      }
+      expect((await api.invoke(urlEvent('GET', '/healthz'))).prelude?.statusCode).toBe(200);
+    });
+  });
+
+  describe('a batch of orders', () => {
+    test('of ten with three poisons gives back the three, and the others are carried out', async () => {
+      const [api, worker] = [await startEntry('api'), await startEntry('orders')];
+      await api.invoke(urlEvent('PUT', '/v1/contexts/found', { body: { content: 'A heron stands in the reeds.' } }));
+      const good = [order(), order('work'), order('synchronise'), order(), order(), order('work'), order()];
+      const bodies = [...good.slice(0, 2), 'nonsense', ...good.slice(2, 4), { ...order(), also: 1 }, ...good.slice(4)];
+      const event = batchEvent([...bodies, { ...order(), task: 'drop' }]);
+      expect(event.Records).toHaveLength(10);
+      const { payload } = await worker.invoke(event);
+      expect(payload).toEqual({ batchItemFailures: messageIds(event, 2, 5, 9) });
+      const found = await api.invoke(urlEvent('POST', '/v1/search', { body: { query: 'heron', mode: 'keyword' } }));
+      expect(jsonOf(found)['hits']).toMatchObject([{ id: 'found' }]);
+      expect(worker.output()).not.toContain('nonsense');
+    });
+
+    test('that is none is an error of the invocation', async () => {
+      const worker = await startEntry('orders');
+      for (const event of [{}, { Records: 'all' }, 'text'])
+        expect((await worker.invoke(event)).error?.errorMessage).toContain('no batch of a queue');
+    });
+
+    test('whose engine hangs until the time is over is killed, and comes again to another instance', async () => {
+      const worker = await startEntry('orders');
+      const event = batchEvent([order()]);
+      engines.postgres.fail('hang');
+      const { error } = await worker.invoke(event, { seconds: 6 });
+      engines.postgres.fail(undefined);
+      expect(error?.errorMessage).toBe('Task timed out after 6.00 seconds');
+      expect(worker.isAlive()).toBe(false);
+      const next = await startEntry('orders');
+      expect((await next.invoke(event)).payload).toEqual({ batchItemFailures: [] });
+    });
+  });
+
+  test('schedules run each of their tasks, and anything else is an error of the invocation', async () => {
+    const schedule = await startEntry('schedule');
+    for (const task of ['warm', 'cleanup', 'reconcile', 'index', 'synchronise', 'work'])
+      expect(await schedule.invoke({ task, budgetMs: 1000 })).toMatchObject({ payload: null, error: undefined });
+    for (const event of [{}, { task: 'reindex', budgetMs: 1 }, { task: 'warm', budgetMs: 0 }, { task: 'warm' }, 7])
+      expect((await schedule.invoke(event)).error?.errorMessage).toContain('{task, budgetMs}');
+  });
+
+  describe('a stage that is not as it should be', () => {
+    test('secrets that are missing are named when it starts', async () => {
+      const { DATABASE_URL: _url, LAMINA_TOKEN: _token, ...rest } = engines.secrets;
+      const more = await deployed.variables(rest);
+      await expect(startEntry('api', more)).rejects.toThrow(
+        'Secrets of this stage are missing: DatabaseUrl, LaminaToken',
+      );
+    });
+
+    // A schema of none is the oldest there is.
+    test.each(['none', 'empty', 'unpermitted'] as const)(
+      'a database that is %s answers with a problem, tells no secret, and does not hang',
+      async (kind) => {
+        const api = await startEntry(
+          'api',
+          await deployed.variables({ ...engines.secrets, DATABASE_URL: await databaseUrl(kind) }),
+        );
+        const write = urlEvent('PUT', '/v1/contexts/half', { body: { content: 'Half.' } });
+        for (const event of [urlEvent('GET', '/v1/contexts/half'), write, urlEvent('GET', '/readyz')]) {
+          const { status, text } = await problem(api, event);
+          expect(status).toBeGreaterThanOrEqual(500);
+          expect(text).not.toMatch(/postgresql:|password|relation|permission|secret/i);
+        }
+        const worker = await startEntry(
+          'orders',
+          await deployed.variables({ ...engines.secrets, DATABASE_URL: await databaseUrl(kind) }),
+        );
+        const event = batchEvent([order()]);
+        expect((await worker.invoke(event)).payload).toEqual({ batchItemFailures: messageIds(event, 0) });
+      },
+    );
+
+    test('a database that hangs answers 503 in time, and nothing of a write is half done', async () => {
+      const api = await startEntry('api');
+      engines.postgres.fail('hang');
+      const { status } = await problem(api, urlEvent('GET', '/v1/contexts/unread'));
+      expect(status).toBe(503);
+      // Killed in the middle of a write.
+      const { error } = await api.invoke(urlEvent('PUT', '/v1/contexts/killed', { body: { content: 'x' } }), {
+        seconds: 2,
+      });
+      engines.postgres.fail(undefined);
+      expect(error?.errorType).toBe('Sandbox.Timedout');
+      const next = await startEntry('api');
+      expect(await problem(next, urlEvent('GET', '/v1/contexts/killed'))).toMatchObject({ status: 404 });
+    });
+  });
+});
+
+async function databaseUrl(kind: 'none' | 'empty' | 'unpermitted'): Promise<string> {
+  const { server } = await realPostgres();
+  if (kind === 'none') return server.url('nowhere');
+  if (kind === 'empty') return server.url(await createDatabase('empty'));
+  const name = await createDatabase();
+  const { default: pg } = await import('pg');
+  const client = new pg.Client({ connectionString: server.url(name) });
+  await client.connect();
+  const role = `stranger_${name}`;
+  await client.query(`create role ${role} login`);
+  await client.end();
+  const url = new URL(server.url(name));
+  url.username = role;
+  return url.href;
+}
