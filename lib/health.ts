@@ -50,7 +50,8 @@ export async function checkHealth(deps: {
   }
 
   const [postgres, layer2, weaviate] = await Promise.all([
-    check('postgres', cache.originMs, () => runOne(database.owner, { text: 'select 1', params: [] })),
+    // Of a table, so that one without our schema, or closed to us, does not count as ready.
+    check('postgres', cache.originMs, () => runOne(database.owner, { text: 'select from space limit 1', params: [] })),
     check('layer2', cache.deadlineMs, () => redis.ping({ deadlineMs: cache.deadlineMs })),
     engine && check('weaviate', search.engineMs, () => engine.ping()),
   ]);
