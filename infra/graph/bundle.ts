@@ -17,6 +17,8 @@ export interface Bundle {
   readonly sourcemaps: readonly string[];
   /** Bytes that are loaded before the first request: the entry, and what it imports but for `import()`. */
   readonly eagerBytes: number;
+  /** The packages that something of is among these bytes. */
+  readonly eagerPackages: readonly string[];
 }
 
 interface Metafile {
@@ -26,6 +28,7 @@ interface Metafile {
       {
         readonly bytes: number;
         readonly entryPoint?: string;
+        readonly inputs: Readonly<Record<string, unknown>>;
         readonly imports: readonly { readonly path: string; readonly kind: string; readonly external?: boolean }[];
       }
     >
@@ -81,13 +84,14 @@ export async function bundleFunction(of: { handler: string; out: string; options
     });
     const files = Object.keys(metafile.outputs).map((file) => join(home, file));
     const sourcemaps = files.filter((file) => file.endsWith('.map'));
-    return { handler: `bundle${extname(handler)}`, errors: [], sourcemaps, eagerBytes: eagerBytesOf(metafile) };
+    return { handler: `bundle${extname(handler)}`, errors: [], sourcemaps, ...eagerOf(metafile) };
   } catch (error) {
-    return { handler, errors: [error instanceof Error ? error.message : String(error)], sourcemaps: [], eagerBytes: 0 };
+    const errors = [error instanceof Error ? error.message : String(error)];
+    return { handler, errors, sourcemaps: [], eagerBytes: 0, eagerPackages: [] };
   }
 }
 
-function eagerBytesOf({ outputs }: Metafile): number {
+function eagerOf({ outputs }: Metafile): Pick<Bundle, 'eagerBytes' | 'eagerPackages'> {
   const [entry] = Object.keys(outputs).filter((file) => /(^|\/)bundle\.mjs$/.test(file));
   const seen = new Set<string>();
   for (const todo = entry === undefined ? [] : [entry]; todo.length > 0; ) {
@@ -98,5 +102,10 @@ function eagerBytesOf({ outputs }: Metafile): number {
       if (kind === 'import-statement' && !external) todo.push(path);
     }
   }
-  return [...seen].reduce((sum, file) => sum + (outputs[file]?.bytes ?? 0), 0);
+  const inputs = [...seen].flatMap((file) => Object.keys(outputs[file]?.inputs ?? {}));
+  const packages = inputs.flatMap((file) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? []);
+  return {
+    eagerBytes: [...seen].reduce((sum, file) => sum + (outputs[file]?.bytes ?? 0), 0),
+    eagerPackages: [...new Set(packages)].sort(),
+  };
 }

@@ -133,12 +133,16 @@ async function build(input: Inputs): Promise<Inputs> {
   const name = String(input['functionID']);
   const out = join(workFolder, 'artifacts', `${name}-src`);
   const options = (input['properties'] ?? {}) as BundleOptions;
-  const { eagerBytes, ...bundle } = await bundleFunction({ handler: String(input['handler']), out, options });
+  const { eagerBytes, eagerPackages, ...bundle } = await bundleFunction({
+    handler: String(input['handler']),
+    out,
+    options,
+  });
   const cipher = createCipheriv('aes-256-gcm', Buffer.from(String(input['encryptionKey']), 'base64'), Buffer.alloc(12));
   const sealed = [cipher.update(JSON.stringify(input['links'])), cipher.final()];
   await mkdir(out, { recursive: true });
   await writeFile(join(out, 'resource.enc'), Buffer.concat([...sealed, cipher.getAuthTag()]));
-  bundles[name] = { eagerBytes, zipBytes: 0, files: [] };
+  bundles[name] = { eagerBytes, eagerPackages, zipBytes: 0, files: [] };
   return { ...bundle, out };
 }
 

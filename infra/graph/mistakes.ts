@@ -77,12 +77,16 @@ export const mistakes: readonly Mistake[] = [
   bundle('something heavy loaded at the start', (graph) => {
     Object.assign(graph.bundles['Api'] ?? {}, { eagerBytes: 2_800_000 });
   }),
+  bundle('a client that is loaded although nobody may ask it', (graph) => {
+    const { eagerPackages = [] } = graph.bundles['Api'] ?? {};
+    Object.assign(graph.bundles['Api'] ?? {}, { eagerPackages: [...eagerPackages, 'weaviate-client'] });
+  }),
   bundle('an archive that has grown', (graph) => {
     Object.assign(graph.bundles['Api'] ?? {}, { zipBytes: 20_000_000 });
   }),
   bundle('the settings left at home', (graph) => {
     const { files = [] } = graph.bundles['Api'] ?? {};
-    Object.assign(graph.bundles['Api'] ?? {}, { files: files.filter((file) => file !== 'config/context.yaml') });
+    Object.assign(graph.bundles['Api'] ?? {}, { files: files.filter((file) => file !== 'settings.json') });
   }),
   bundle('the migrations left at home', (graph) => {
     const { files = [] } = graph.bundles['Migrate'] ?? {};

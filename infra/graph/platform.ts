@@ -55,6 +55,8 @@ export async function layOut(): Promise<boolean> {
   await rm(markFile, { force: true });
   await mkdir(join(home, '.sst'), { recursive: true });
   await must('npm', ['ci', '--no-audit', '--no-fund'], { folder: infraFolder });
+  // Scripts of packages are off there (infra/.npmrc), and this is the one that is needed: it puts bun's program in its place.
+  await must('npm', ['rebuild', 'bun', '--ignore-scripts=false', '--no-audit', '--no-fund'], { folder: infraFolder });
   // SST keeps files of its own in the home of its user.
   const user = await mkdtemp(join(tmpdir(), 'lamina-sst-'));
   const variables = {

@@ -19,6 +19,7 @@ export type Inputs = Readonly<Record<string, any>>;
 /** A bundle of a function, and what lies beside it. */
 export interface Packed {
   readonly eagerBytes: number;
+  readonly eagerPackages: readonly string[];
   readonly zipBytes: number;
   /** Paths in the archive. */
   readonly files: readonly string[];

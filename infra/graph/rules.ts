@@ -70,7 +70,7 @@ const functionRule = rule('functions', function* (graph) {
 });
 
 const bundleRule = rule('bundles', function* ({ bundles }) {
-  for (const [name, { eagerKb, files }] of Object.entries(expectedFunctions)) {
+  for (const [name, { eagerKb, eagerPackages, files }] of Object.entries(expectedFunctions)) {
     const bundle = bundles[name];
     if (bundle === undefined) {
       yield `${name} has no bundle`;
@@ -78,6 +78,11 @@ const bundleRule = rule('bundles', function* ({ bundles }) {
     }
     if (bundle.eagerBytes === 0 || bundle.eagerBytes > eagerKb * 1000)
       yield `${name} loads ${Math.round(bundle.eagerBytes / 1000)} KB at its start, ${eagerKb} are allowed`;
+    for (const one of bundle.eagerPackages)
+      if (!eagerPackages.includes(one))
+        yield `${name} loads ${one} at its start: it is for an import() where it is used`;
+    for (const one of eagerPackages)
+      if (!bundle.eagerPackages.includes(one)) yield `${name} is said to load ${one} at its start, and does not`;
     if (bundle.zipBytes === 0 || bundle.zipBytes > zipBytesMax)
       yield `${name} weighs ${bundle.zipBytes} bytes, ${zipBytesMax} are allowed`;
     for (const file of [...filesEverywhere, ...files]) if (!bundle.files.includes(file)) yield `${name} lacks ${file}`;
