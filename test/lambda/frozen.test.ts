@@ -63,6 +63,12 @@ describe.skipIf(!canRunFunctions)('a function that is frozen between its request
       await instance.invoke(given);
       expect([given, instance.awake()]).toEqual([given, []]);
     }
+    // An order that hangs is given up before the function is frozen, and whoever looks at its log hears of it.
+    engines.sqs.fail('hang');
+    api.pass(minuteMs);
+    await put(api, 'left', 'A crane.');
+    expect(api.output()).toContain('order.failed');
+    engines.sqs.fail(undefined);
     const before = [asked(), ...[api, worker, schedule].map((one) => one.output())];
     engines.sqs.take();
     for (const one of [api, worker, schedule]) one.thaw();
