@@ -51,6 +51,7 @@ declare
   v_piece jsonb := p_event -> 'piece';
   v_payload jsonb := p_event -> 'payload';
   v_messages jsonb := '[]';
+  v_next_at timestamptz;
   v_erased_at timestamptz;
 begin
   v_recorded := take_key(p_options, v_contexts);
@@ -85,9 +86,10 @@ begin
 
   v_payload := v_payload || jsonb_build_object('messages', v_messages);
   insert into inbox (space_id, id, session_id, event, actor_id, payload, size_bytes, contexts)
-  values (v_space, p_event ->> 'id', v_sid, p_event ->> 'event', p_event ->> 'actor', v_payload, octet_length(v_payload::text), v_contexts);
+  values (v_space, p_event ->> 'id', v_sid, p_event ->> 'event', p_event ->> 'actor', v_payload, octet_length(v_payload::text), v_contexts)
+  returning next_at into v_next_at;
   update factory_session set last_digest = p_event ->> 'digest', last_event = p_event ->> 'id', last_at = clock_timestamp(),
-      updated_at = clock_timestamp(), next_at = coalesce(next_at, clock_timestamp())
+      updated_at = clock_timestamp(), next_at = coalesce(next_at, v_next_at)
     where space_id = v_space and id = v_sid;
   perform keep_answer(p_options, jsonb_build_object('id', p_event -> 'id'));
   return jsonb_build_object('clock', space_clock(), 'outcome', 'received', 'id', p_event -> 'id', 'project', v_session.project,
