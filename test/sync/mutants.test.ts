@@ -76,8 +76,8 @@ const mutants: readonly Mutant[] = [
   {
     rule: 'S8 an open conflict is told anew when a side has changed',
     file: 'engine.ts',
-    from: 'if (isSame && seen.oursVersion === oursVersion) return { id };',
-    to: 'if (seen) return { id };',
+    from: 'if (isSame && seen.oursVersion === oursVersion) return { id, seen: seen.id };',
+    to: 'if (seen) return { id, seen: seen.id };',
     world: trees,
   },
   {
@@ -104,8 +104,8 @@ const mutants: readonly Mutant[] = [
     rule: 'S18 what lies below what was moved here is looked at',
     file: 'survey.ts',
     from: 'for (const id of [...moved.below, ...gone.ours, ...gone.theirs]) wanted.add(id);',
-    to: '',
-    world: { ...trees, isSubtree: true, faults: noFaults, cuts: 0 },
+    to: 'for (const id of [...gone.theirs]) wanted.add(id);',
+    world: { ...trees, isSubtree: true, faults: noFaults, cuts: 0, items: 150, rounds: 6 },
   },
   {
     rule: 'S18 what lies below what was moved there is looked at',
