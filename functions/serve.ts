@@ -4,6 +4,9 @@ import { listen } from './listening.ts';
 import { openRuntime, readEnvironment } from './runtime.ts';
 import { runSchedules } from './schedules.ts';
 
+// Signals that come within so long are one.
+const passedOnMs = 1000;
+
 try {
   const environment = readEnvironment();
   const telemetry = createConsoleTelemetry();
@@ -26,11 +29,14 @@ try {
 `);
   console.log(`lamina listening on ${origin}`);
 
-  let isStopping = false;
+  let stoppingSinceMs: number | undefined;
   const stop = async () => {
-    // Whoever asks twice does not want to wait.
-    if (isStopping) process.exit(1);
-    isStopping = true;
+    if (stoppingSinceMs !== undefined) {
+      // Who asks twice does not want to wait; but npm passes on what its whole group has heard already.
+      if (performance.now() - stoppingSinceMs > passedOnMs) process.exit(1);
+      return;
+    }
+    stoppingSinceMs = performance.now();
     const schedules = stopSchedules();
     await listening.close();
     await schedules;

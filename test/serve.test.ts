@@ -50,6 +50,8 @@ describe('the server on embedded engines', () => {
     expect([third.code, third.stderr]).toEqual([1, expect.stringContaining(`open in process ${second.child.pid}`)]);
 
     const ended = new Promise((resolve) => second.child.once('exit', resolve));
+    // As a supervisor's signal to all of a group comes: from itself, and passed on by npm.
+    second.child.kill('SIGTERM');
     second.child.kill('SIGTERM');
     expect(await ended).toBe(0);
     expect(existsSync(join(folder, 'lock'))).toBe(false);
