@@ -4,19 +4,6 @@ import { stripInjected } from './injected.ts';
 import { maskValue, nameText } from './masking.ts';
 import { type Project, placeMax, projectOf, sessionKey } from './project.ts';
 
-/** The nine events of Droid's hooks; any other name is taken as well, and only kept. */
-export const hookEvents = [
-  'SessionStart',
-  'SessionEnd',
-  'UserPromptSubmit',
-  'PreToolUse',
-  'PostToolUse',
-  'Notification',
-  'Stop',
-  'SubagentStop',
-  'PreCompact',
-] as const;
-
 /** A hook event, as far as anything is made of it. */
 export interface HookEvent {
   readonly name: string;

@@ -1,8 +1,9 @@
 import * as z from 'zod';
 import { sha256 } from '../base/hash.ts';
+import { hookEvents } from '../base/hook-events.ts';
 import { printPlain } from '../base/json.ts';
 import { invalid } from '../base/problem.ts';
-import { hookEvents, readEvent } from '../factory/events.ts';
+import { readEvent } from '../factory/events.ts';
 import type { EventEntry, Sent } from '../factory/factory.ts';
 import { type Piece, readBytes, readLines } from '../factory/transcript.ts';
 import { toTime } from './context-json.ts';

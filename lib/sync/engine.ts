@@ -138,11 +138,9 @@ export function createEngine(deps: {
         conflict: { id: conflictId, ...sides, oursVersion, fingerprints, paths: step.conflicts },
       };
     }
-    const seen = known.conflict?.id;
-    const isSettled = seen === undefined ? undefined : true;
-    if (step.agree === undefined) return { id, seen, isSettled };
+    if (step.agree === undefined) return { id, ...settlesConflict(known) };
     const isApplied = step.apply === undefined && step.overruled === undefined ? undefined : true;
-    return { id, seen, isApplied, isSettled, agree: step.agree, fingerprint: print(step.agree) };
+    return { id, ...settlesConflict(known), isApplied, agree: step.agree, fingerprint: print(step.agree) };
   }
 
   /** Has the peer make what it lacks, and notes what it holds then. */
@@ -169,9 +167,8 @@ export function createEngine(deps: {
       else if (print(answer.value) !== print(step.push ?? null)) {
         left.push({ id, reason: 'The peer says that it took it, but does not hold it.' });
       } else {
-        const seen = known.conflict?.id;
-        const isSettled = seen === undefined ? undefined : true;
-        done.push({ id, seen, isSettled, agree: step.agree, fingerprint: print(step.agree ?? null) ?? undefined });
+        const fingerprint = print(step.agree ?? null) ?? undefined;
+        done.push({ id, ...settlesConflict(known), agree: step.agree, fingerprint });
       }
     }
     await note(passing, done, { stored });
@@ -286,7 +283,7 @@ export function createEngine(deps: {
       left.push({ id: look.id, ...refusal });
     }
     const unrelated = looks.flatMap(({ id, step, known }): Settling[] =>
-      step.isForeign && known.conflict !== null ? [{ id, seen: known.conflict.id, isSettled: true }] : [],
+      step.isForeign && known.conflict !== null ? [{ id, ...settlesConflict(known) }] : [],
     );
     await note(writing, [...apart, ...unrelated], { stored });
     for (const look of toApply) if (look.step.push === undefined && !unwritten.has(look.id)) count(look, 'pulled');
@@ -391,6 +388,10 @@ function plainReason({ reason, ...left }: Left): Left {
       .replaceAll(/\p{Cc}/gu, ' '),
   };
 }
+
+/** That the conflict over an item, if there was one when it was looked at, is none any more. */
+const settlesConflict = ({ conflict }: Look['known']): Pick<Settling, 'seen' | 'isSettled'> =>
+  conflict === null ? {} : { seen: conflict.id, isSettled: true };
 
 /** Whether nothing would change by noting it. */
 function isIdle({ known, base, agreed }: Look, settling: Settling): boolean {

@@ -58,7 +58,7 @@ export async function survey(deps: { database: Database; feed: Feed }, passing: 
     if (theirs.isWhole && !theirs.items.has(id)) gone.theirs.add(id);
     if (isFirst && !ours.found.has(id)) gone.ours.add(id);
   }
-  const moved = await lookBelow(deps.database, passing, ours.moved);
+  const moved = await followMoved(deps.database, passing, ours.moved);
   for (const id of moved.gone) gone.ours.add(id);
   for (const id of [...moved.below, ...gone.ours, ...gone.theirs]) wanted.add(id);
   const { cursor, oldestMs } = ours;
@@ -82,7 +82,7 @@ async function listOurs(database: Database, { request, session, start }: Passing
 }
 
 /** What may have come over the edge of the subtree with what was moved, whose changes do not name it. */
-async function lookBelow(database: Database, { request, start }: Passing, moved: ReadonlySet<string>) {
+async function followMoved(database: Database, { request, start }: Passing, moved: ReadonlySet<string>) {
   const { name: peer, definition } = start.peer;
   const { subtree } = definition;
   // Wherever its root lies, the subtree is what lies below it.

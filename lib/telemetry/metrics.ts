@@ -2,6 +2,7 @@ import Counter from 'prom-client/lib/counter.js';
 import Gauge from 'prom-client/lib/gauge.js';
 import Histogram from 'prom-client/lib/histogram.js';
 import Registry from 'prom-client/lib/registry.js';
+import { hookEvents } from '../base/hook-events.ts';
 import type { EngineCall, Telemetry } from './telemetry.ts';
 
 /** How one engine was seen from here since the instance began. */
@@ -37,17 +38,7 @@ export interface Metrics extends Telemetry {
 const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 // A label takes no value that a caller can make up.
-const hookNames: readonly string[] = [
-  'SessionStart',
-  'SessionEnd',
-  'UserPromptSubmit',
-  'PreToolUse',
-  'PostToolUse',
-  'Notification',
-  'Stop',
-  'SubagentStop',
-  'PreCompact',
-];
+const hookNames: readonly string[] = hookEvents;
 
 export function createMetrics(): Metrics {
   const registry = new Registry();
