@@ -7,7 +7,6 @@ import { Cacheable } from 'cacheable';
 import { Redis as Ioredis } from 'ioredis';
 import { Keyv } from 'keyv';
 import { Loader, RedisCache } from 'layered-loader';
-import { LRUCache } from 'lru-cache';
 
 export type Load = (key: string) => Promise<unknown>;
 
@@ -44,7 +43,9 @@ const connect = (port: number) => {
 export const rawLru: Library = {
   name: 'raw lru-cache',
   async open() {
-    const cache = new LRUCache<string, object>({ max: items });
+    // A module of its own: V8 would compile the one that the others share for all that they put into it.
+    const { LRUCache: Raw } = (await import(`${import.meta.resolve('lru-cache')}?raw`)) as typeof import('lru-cache');
+    const cache = new Raw<string, object>({ max: items });
     return {
       getSync: (key) => cache.get(key),
       getOrLoad: async (key, load) => {

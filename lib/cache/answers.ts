@@ -76,9 +76,11 @@ const oneFromLayer1: readonly Layer[] = ['l1'];
 export interface Answers {
   /** One value from layer 1 as of tick `need`, if nothing else has to be true of it. */
   find1<Value>(
-    asked: Pick<Asked<Value>, 'view' | 'kind' | 'beganMs'>,
+    view: View,
+    kind: Kind<Value>,
     id: string,
     need: number,
+    nowMs: number,
   ): (Entry & { readonly value: Value }) | undefined;
   /** All values from layer 1. */
   fromLayer1<Value>(asked: Asked<Value>): Cached<Value> | undefined;
@@ -144,36 +146,44 @@ export function createAnswers(deps: {
 
   function toEntry<Value>(kind: Kind<Value>, id: string, at: number, items: readonly string[], value: Value): Entry {
     const bytes = kind.bytesOf(value);
-    return { at, value: freeze(value), reads: 0, renewedSecond: 0, kind: kind.name, id: own(id), deps: items, bytes };
+    const expiresMs = kind.expiresMs(value);
+    return {
+      at,
+      value: freeze(value),
+      expiresMs,
+      reads: 0,
+      renewedSecond: 0,
+      kind: kind.name,
+      id: own(id),
+      deps: items,
+      bytes,
+    };
   }
 
   const isVerified = (reply: GetReply) => reply.nowMs - reply.verifiedMs <= verifyMs;
 
-  function find1<Value>(
-    { view, kind, beganMs }: Pick<Asked<Value>, 'view' | 'kind' | 'beganMs'>,
-    id: string,
-    need: number,
-  ) {
-    const entry = view.find(kind.name, id, beganMs);
-    if (entry === undefined || !view.isEnough(entry, need) || !isFresh(kind, entry.value as Value)) return undefined; // P22
+  function find1<Value>(view: View, kind: Kind<Value>, id: string, need: number, nowMs: number) {
+    const entry = view.find(kind.name, id, nowMs);
+    if (entry === undefined || !view.isEnough(entry, need)) return undefined; // P22
+    if (entry.expiresMs !== null && nowMs >= entry.expiresMs) return undefined;
     entry.reads++;
     return entry as Entry & { readonly value: Value };
   }
 
   /** All values from layer 1, or nothing. Of several all must be true as of one tick; one alone may be ahead of it. */
   function held1<Value>(asked: Asked<Value>, need: number): Cached<Value> | undefined {
-    const { view, ids, beganMs } = asked;
+    const { view, kind, ids, beganMs } = asked;
     // What this instance has just written was true when it was validated.
     const knownMs = Number.isFinite(view.verifiedAtMs) ? view.verifiedAtMs : view.validatedAtMs;
     const ageMs = Math.max(beganMs - knownMs, 0);
     if (ids.length === 1) {
-      const entry = find1(asked, ids[0] as string, need);
+      const entry = find1(view, kind, ids[0] as string, need, beganMs);
       if (entry === undefined) return undefined;
       return { values: [entry.value], seq: Math.max(view.tick, entry.at), layers: oneFromLayer1, ageMs };
     }
     const values = new Array<Value>(ids.length);
     for (let index = 0; index < ids.length; index++) {
-      const entry = find1(asked, ids[index] as string, need);
+      const entry = find1(view, kind, ids[index] as string, need, beganMs);
       if (entry === undefined || entry.at > view.tick) return undefined;
       values[index] = entry.value;
     }

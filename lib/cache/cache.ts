@@ -403,8 +403,8 @@ export function createCache(deps: {
 
     get(slot, kind, id) {
       const view = viewOf(slot);
-      const beganMs = clock();
-      return answers.isInWindow(view, beganMs) ? answers.find1({ view, kind, beganMs }, id, view.own) : undefined;
+      const nowMs = clock();
+      return answers.isInWindow(view, nowMs) ? answers.find1(view, kind, id, view.own, nowMs) : undefined;
     },
 
     read(request, kind, ids, load) {

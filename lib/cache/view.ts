@@ -4,6 +4,8 @@ import type { Reply } from '../redis/redis.ts';
 export interface Entry {
   readonly at: number;
   readonly value: unknown;
+  /** From when on it is not to be served, in milliseconds since 1970; null never. */
+  readonly expiresMs: number | null;
   /** How often it was served since the last report of that. */
   reads: number;
   /** The second of the clock in which its place in the order of eviction was renewed last. */
@@ -62,51 +64,36 @@ export interface EntryStore {
 }
 
 export function createView(store: EntryStore): View {
-  let inc: string | null = null;
   let rev = 0;
-  let tick = 0;
-  let validatedAtMs = Number.NEGATIVE_INFINITY;
-  let verifiedAtMs = Number.NEGATIVE_INFINITY;
-  let own = 0;
-
-  return {
-    get inc() {
-      return inc;
-    },
-    get tick() {
-      return tick;
-    },
-    get validatedAtMs() {
-      return validatedAtMs;
-    },
-    get verifiedAtMs() {
-      return verifiedAtMs;
-    },
-    get own() {
-      return own;
-    },
+  // Plain properties, since each hit reads them.
+  const view: Mutable<View> = {
+    inc: null,
+    tick: 0,
+    validatedAtMs: Number.NEGATIVE_INFINITY,
+    verifiedAtMs: Number.NEGATIVE_INFINITY,
+    own: 0,
     find: store.find,
     keep(entry) {
       const before = store.find(entry.kind, entry.id);
       if (before === undefined || before.at <= entry.at) store.set(entry);
     },
-    isEnough: (entry, need, asOf = tick) => asOf >= need || entry.at >= need,
+    isEnough: (entry, need, asOf = view.tick) => asOf >= need || entry.at >= need,
     wrote(written) {
-      own = Math.max(own, written);
+      view.own = Math.max(view.own, written);
     },
     apply(sent, reply) {
-      if (reply.inc !== inc) {
+      if (reply.inc !== view.inc) {
         // P17: another incarnation knows nothing of the touches that came before it.
         store.clear();
-        inc = reply.inc;
         rev = reply.rev;
-        tick = reply.applied;
-        validatedAtMs = sent.sentAtMs;
-        verifiedAtMs = verifiedAt(sent, reply);
+        view.inc = reply.inc;
+        view.tick = reply.applied;
+        view.validatedAtMs = sent.sentAtMs;
+        view.verifiedAtMs = verifiedAt(sent, reply);
         return true;
       }
       // P19, P19b, P19c: out of Redis's order, behind layer 1, or asked from ahead of it.
-      if (reply.rev < rev || reply.applied < tick || sent.since > tick) return false;
+      if (reply.rev < rev || reply.applied < view.tick || sent.since > view.tick) return false;
       if (reply.changed === 'reset')
         store.clear(); // P18
       else {
@@ -115,13 +102,16 @@ export function createView(store: EntryStore): View {
         }
       }
       rev = reply.rev;
-      tick = reply.applied;
-      validatedAtMs = Math.max(validatedAtMs, sent.sentAtMs); // P21
-      verifiedAtMs = Math.max(verifiedAtMs, verifiedAt(sent, reply));
+      view.tick = reply.applied;
+      view.validatedAtMs = Math.max(view.validatedAtMs, sent.sentAtMs); // P21
+      view.verifiedAtMs = Math.max(view.verifiedAtMs, verifiedAt(sent, reply));
       return true;
     },
   };
+  return view;
 }
+
+type Mutable<Type> = { -readonly [Name in keyof Type]: Type[Name] };
 
 /** When layer 2 was compared with PostgreSQL, by the clock of the instance, however far Redis's own is from it. */
 function verifiedAt(sent: Sent, reply: Reply): number {

@@ -259,7 +259,7 @@ export const settingsSchema = z
             vector: kindSettings(
               ['l3'],
               86_400,
-              'Vectors of queries, of embedders that are asked over the network. A model gives the same text the same vector for ever, so there is nothing to revalidate.',
+              'Vectors of queries, of embedders that are asked over the network. No tick governs them, since a model gives a text the same vector for ever; see `renewShare`.',
               ['l3'],
             ),
             search: kindSettings(['l1', 'l2'], 3600, 'Answers of searches, each until the next write of the space.'),
@@ -268,6 +268,14 @@ export const settingsSchema = z
           })
           .prefault({})
           .describe('What is cached, and where.'),
+        renewShare: z
+          .number()
+          .min(0)
+          .max(1)
+          .default(0.25)
+          .describe(
+            'Part of its `ttlSeconds`, at its end, in which the vector of a query that is asked for is given a new term, so that none in use is ever computed twice. One that is past its end, and not cleaned away yet, is served and given a new term as well.',
+          ),
         touchedItems: z
           .int()
           .min(2)

@@ -118,15 +118,25 @@ export async function readVectorsOf(database: Database, request: RequestContext)
   return toVectorsOf(row);
 }
 
+/** How long layer 3 keeps a vector that nobody asks for. */
+export interface VectorTerm {
+  readonly ttlSeconds: number;
+  /** So long before its end, and after, a vector that is asked for is given a new term. */
+  readonly renewSeconds: number;
+}
+
 /** The vector of a query that layer 3 holds. */
 export async function readVector(
   database: Database,
   request: RequestContext,
   key: string,
+  { ttlSeconds, renewSeconds }: VectorTerm,
 ): Promise<Float32Array | undefined> {
   const [row] = await runOne(
     database.in(request),
-    toStatement(sql`select cached_entry('vector', ${key})::jsonb ->> 'body' as body`),
+    toStatement(
+      sql`select held_vector(${key}, ${ttlSeconds}::double precision, ${renewSeconds}::double precision) as body`,
+    ),
     request,
   );
   return row?.['body'] ? Float32Array.from(JSON.parse(row['body']) as number[]) : undefined;
@@ -151,9 +161,9 @@ export async function listAllowed(
 export async function keepVector(
   database: Database,
   request: RequestContext,
-  { key, vector, ttlSeconds }: { readonly key: string; readonly vector: Float32Array; readonly ttlSeconds: number },
+  { key, vector, ttlSeconds }: Pick<VectorTerm, 'ttlSeconds'> & { readonly key: string; readonly vector: Float32Array },
 ): Promise<void> {
-  const statement = sql`select keep_entry('vector', ${key}, 0, '[]', ${toLiteral(vector)}, ${ttlSeconds}::double precision)`;
+  const statement = sql`select keep_entry('vector', ${key}, 0, '[]', ${toLiteral(vector)}, ${ttlSeconds}::double precision * (0.9 + random() * 0.2))`;
   await runOne(database.in(request), toStatement(statement), request);
 }
 

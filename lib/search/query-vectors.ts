@@ -4,7 +4,7 @@ import type { RequestContext } from '../contexts/request.ts';
 import type { Database } from '../postgres/database.ts';
 import type { Embedder } from './embedder.ts';
 import type { Embedding } from './embedding.ts';
-import { type FoundPage, keepVector, readVector, readVectorsOf } from './find.sql.ts';
+import { type FoundPage, keepVector, readVector, readVectorsOf, type VectorTerm } from './find.sql.ts';
 
 /** The vectors of a query, of those embedders that have one; `isWhole` unless the first of them is away. */
 export interface QueryVectors {
@@ -35,16 +35,16 @@ const spacesMax = 10_000;
  * by how long an answer takes.
  *
  * @param deps.isOwn whether `vectorsOf` says that it is the first embedder that has made all vectors.
- * @param deps.ttlSeconds how long layer 3 keeps them; null keeps none anywhere.
+ * @param deps.term how long layer 3 keeps them; null keeps none anywhere.
  */
 export function createQueries(deps: {
   database: Database;
   embedding: Embedding;
   isOwn: (vectorsOf: string) => boolean;
-  ttlSeconds: number | null;
+  term: VectorTerm | null;
   onFailure: (error: unknown, space: string) => void;
 }): Queries {
-  const { database, embedding, isOwn, ttlSeconds, onFailure } = deps;
+  const { database, embedding, isOwn, term, onFailure } = deps;
   const [first, ...leaving] = embedding.embedders;
   const held = new LRUCache<string, Float32Array>({ max: heldMax });
   // Slots of spaces that have vectors of the first embedder alone. Chunks that came in since do not change that: whoever is on
@@ -65,14 +65,14 @@ export function createQueries(deps: {
 
   /** @returns undefined where the embedder is away, null where it has nothing to say. */
   async function make(request: RequestContext, embedder: Embedder, text: string) {
-    if (!embedder.isRemote || ttlSeconds === null) return embedding.query(embedder, text);
+    if (!embedder.isRemote || term === null) return embedding.query(embedder, text);
     const key = sha256(`${embedder.id}\n${text}`);
     const place = `${request.slot}\n${key}`;
-    const known = held.get(place) ?? (await readVector(database, request, key));
+    const known = held.get(place) ?? (await readVector(database, request, key, term));
     const vector = known ?? (await embedding.query(embedder, text));
     if (vector) held.set(place, vector);
     if (vector && !known)
-      await keepVector(database, request, { key, vector, ttlSeconds }).catch((error) =>
+      await keepVector(database, request, { key, vector, ttlSeconds: term.ttlSeconds }).catch((error) =>
         onFailure(error, request.space),
       );
     return vector;

@@ -96,7 +96,7 @@ export function createSearch(
     database,
     embedding,
     isOwn: (label) => (engine === undefined ? label === embedder.id : isEngineLabel(label, engine, embedder.id)),
-    ttlSeconds: layers.length > 0 ? ttlSeconds : null,
+    term: layers.length > 0 ? { ttlSeconds, renewSeconds: ttlSeconds * settings.cache.renewShare } : null,
     onFailure,
   });
   const kind = createSearchKind(settings);

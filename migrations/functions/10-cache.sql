@@ -47,6 +47,21 @@ create or replace function cached_entry(p_kind text, p_key text) returns text la
     and e.expires_at > statement_timestamp() and is_untouched(s, e.deps, e.at);
 $$;
 
+-- The vector of a query. No tick governs it, since a model gives a text the same vector for ever: what is about to end, or has
+-- and is still there, is given a new term by whoever asks for it.
+create or replace function held_vector(p_key text, p_ttl_seconds double precision, p_renew_seconds double precision)
+returns text language sql as $$
+  with renewed as (
+    update cache_entry set expires_at = clock_timestamp() + make_interval(secs => p_ttl_seconds * (0.9 + random() * 0.2))
+    where space_id = current_setting('lamina.space') and kind = 'vector' and key = p_key
+      and expires_at <= clock_timestamp() + make_interval(secs => p_renew_seconds)
+    returning body
+  )
+  select body from renewed union all
+  select body from cache_entry where space_id = current_setting('lamina.space') and kind = 'vector' and key = p_key
+  limit 1;
+$$;
+
 -- Keeps an answer unless it is true no more, or a newer one is there. The clock is held meanwhile, so that an erase,
 -- which empties the table after it has ticked, finds whatever came in before it.
 create or replace function keep_entry(p_kind text, p_key text, p_at bigint, p_deps jsonb, p_body text, p_ttl_seconds double precision)

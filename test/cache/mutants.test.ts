@@ -161,13 +161,13 @@ const mutants: readonly Mutant[] = [
   {
     rule: 'P17 another incarnation clears layer 1',
     file: view,
-    changes: [['        store.clear();\n        inc = reply.inc;', '        inc = reply.inc;']],
+    changes: [['        store.clear();\n        rev = reply.rev;', '        rev = reply.rev;']],
     scenario: losses,
   },
   {
     rule: 'P18 RESET clears layer 1',
     file: view,
-    changes: [['store.clear(); // P18', 'tick = reply.applied;']],
+    changes: [['store.clear(); // P18', 'view.tick = reply.applied;']],
     scenario: plain,
   },
   {
@@ -190,7 +190,7 @@ const mutants: readonly Mutant[] = [
   {
     rule: 'P22 layer 1 obeys the need inside the window',
     file: answers,
-    changes: [['!view.isEnough(entry, need) ||', '']],
+    changes: [[' || !view.isEnough(entry, need)', '']],
     scenario: windowed,
   },
   {
@@ -221,8 +221,8 @@ describe('the simulation finds the code out without', () => {
 describe('schedules written by hand find the code out without', () => {
   const lateReplies = [
     ['P19', 'reply.rev < rev || '],
-    ['P19b', 'reply.applied < tick || '],
-    ['P19c', ' || sent.since > tick'],
+    ['P19b', 'reply.applied < view.tick || '],
+    ['P19c', ' || sent.since > view.tick'],
   ] as const;
   test.each(lateReplies)('%s', async (rule, condition) => {
     const root = await makeSources({ file: view, changes: [[condition, '']] }, rule);

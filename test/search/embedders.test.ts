@@ -254,6 +254,38 @@ describe('embedders behind an API', () => {
       expect(rows).toEqual([{ embedder: 'openai:text-embedding-3-small:256' }]);
     });
 
+    test('the vector of a query in use is never computed twice', async () => {
+      const embedders = await open('openai:text-embedding-3-small:256');
+      const store = await openStore(pgliteEngine, { embedders });
+      await store.send('PUT', '/v1/contexts/pets', { body: text('Kittens need vaccines.') });
+      await store.manager.index({ only: store.ref, budgetMs: 10_000 });
+      // Seconds left of its term, before and after a process that holds nothing has searched.
+      const left = async () => {
+        const run = [{ text: 'select extract(epoch from expires_at - now())::text as s from cache_entry', params: [] }];
+        return (await store.database.in(store.ref).run(run))[0]?.map(({ s }) => Number(s));
+      };
+      const searchAnew = async (endsInSeconds: number) => {
+        const set = `update cache_entry set expires_at = now() + make_interval(secs => ${endsInSeconds})`;
+        await store.database.in(store.ref).run([{ text: set, params: [] }]);
+        const next = await openStore(pgliteEngine, { database: store.database, embedders, isBare: true });
+        endpoint.calls.length = 0;
+        const body = { query: 'animals', mode: 'semantic' };
+        const { json } = await next.send('POST', '/v1/search', { body, token: store.token });
+        expect(json).toMatchObject({ degraded: [], hits: [{ id: 'pets' }] });
+        return { calls: endpoint.calls.length, left: await left() };
+      };
+      await store.send('POST', '/v1/search', { body: { query: 'animals', mode: 'semantic' } });
+      const ttl = 86_400;
+      expect(await left()).toEqual([expect.closeTo(ttl, -4.4)]);
+      // Far from its end it is left alone, near it and past it it gets a new term.
+      expect(await searchAnew(ttl / 2)).toEqual({ calls: 0, left: [expect.closeTo(ttl / 2, -2)] });
+      for (const endsInSeconds of [ttl / 5, -ttl]) {
+        const { calls, left: seconds } = await searchAnew(endsInSeconds);
+        expect(calls).toBe(0);
+        expect(seconds?.[0]).toBeGreaterThan(ttl * 0.89);
+      }
+    });
+
     test('one on its way out is asked for queries until its vectors are gone, and again where it takes over anew', async () => {
       const [voyage, openai] = ['voyage:voyage-3.5', 'openai:text-embedding-3-small:256'];
       const old = await openStore(pgliteEngine, { embedders: await open(voyage) });
