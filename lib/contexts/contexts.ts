@@ -88,10 +88,13 @@ export function createContexts(deps: {
 }): Contexts {
   const { database, cache, reads, kinds, reports, clock, settings, onChanges } = deps;
   const { inlineBytes } = settings.limits;
+  const { touchedItems } = settings.cache;
 
   /** What a write tells the caches: every touch, and the heads it made as far as their contents are at hand. */
   function toCommitted(operations: readonly Operation[], answer: WriteAnswer): Committed<CachedHead> | null {
     if (answer.outcome !== 'done' || answer.changes.length === 0) return null;
+    const stretch = toStretch(answer.changes);
+    if (stretch.changes.length > touchedItems) return forgetting(stretch);
     const last = new Map(answer.changes.map(({ id, version }) => [id, version]));
     const values = answer.results.flatMap(({ index, id, head }) => {
       // A later operation of the same batch may have changed it again.
@@ -102,7 +105,7 @@ export function createContexts(deps: {
       const isWhole = context.state !== 'live' || context.content !== undefined || context.sizeBytes > inlineBytes;
       return isWhole ? [{ id, deps: headDeps(context), value: context }] : [];
     });
-    return { ...toStretch(answer.changes), values };
+    return { ...stretch, values };
   }
 
   return {
@@ -187,7 +190,8 @@ export function createContexts(deps: {
         const changes = changesOf(answer);
         if (changes.length === 0) return null;
         onChanges(request);
-        return { ...toStretch(changes), values: [] };
+        const stretch = toStretch(changes);
+        return stretch.changes.length > touchedItems ? forgetting(stretch) : { ...stretch, values: [] };
       });
     },
 
@@ -215,10 +219,15 @@ export function createContexts(deps: {
   };
 }
 
-/** The ticks a write took, and what they touched. */
-function toStretch(changes: readonly Change[]) {
-  const ticks = changes.map(({ tick }) => tick);
-  return { from: Math.min(...ticks) - 1, to: Math.max(...ticks), changes: toTouches(changes) };
+/** The ticks a write took, one after another, and what they touched. */
+function toStretch(changes: readonly Change[]): Omit<Committed<never>, 'values'> {
+  const [first, last] = [changes[0], changes.at(-1)] as [Change, Change];
+  return { from: first.tick - 1, to: last.tick, changes: toTouches(changes) };
+}
+
+/** P9: more than layer 2 remembers is told as "forget everything older". */
+function forgetting({ from, to }: Omit<Committed<never>, 'values'>): Committed<never> {
+  return { from, to, changes: [{ item: '*', tick: to }], values: [] };
 }
 
 function readable(context: Context | null, id: string, nowMs: number): Context | Problem {

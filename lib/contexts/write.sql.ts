@@ -96,6 +96,9 @@ interface AnswerJson {
   recorded?: RecordedAnswer | null;
 }
 
+// Four times what an operation takes on a slow PostgreSQL.
+const patienceMsEach = 1;
+
 /** Carries out the operations in one request and one transaction; see `migrations/functions/04-write-contexts.sql`. */
 export async function writeContexts(
   database: Database,
@@ -129,7 +132,10 @@ export async function writeContexts(
   try {
     const [rows = []] = await database
       .in(request)
-      .run([statement, ...(beside ? [beside] : []), ...(report ? [report] : [])], request);
+      .run([statement, ...(beside ? [beside] : []), ...(report ? [report] : [])], {
+        ...request,
+        patienceMs: operations.length * patienceMsEach,
+      });
     const row = spaceRow(rows, request);
     return toAnswer(jsonColumn<AnswerJson>(row, 'answer') as AnswerJson);
   } catch (error) {

@@ -39,7 +39,7 @@ export interface Added {
  * The knowledge graph of the reference memory server, kept as contexts: an entity is one of kind `memory.entity`, a
  * relation one of kind `memory.relation`, so both have versions, merge, expiry and synchronisation. Does what the
  * released server-memory 2026.8.31 does, but keeps names and relations unique within a call as well, and loses nothing
- * to a concurrent call. A write is one request to PostgreSQL for each 500 nodes, and a read before or after where it
+ * to a concurrent call. A write is one request to PostgreSQL whatever its size, and a read before or after where it
  * depends on what is there; a read is one, or none where a cache has the answer.
  */
 export interface Memory {
@@ -87,8 +87,6 @@ export interface Memory {
   openNodes(request: RequestContext, names: readonly string[]): Promise<Graph>;
 }
 
-// So many nodes are written at once: others of the space wait meanwhile.
-const chunkNodesMax = 500;
 // How often a change of entities that others keep changing is begun anew.
 const attemptsMax = 20;
 // Names of one `openNodes` that a cache keeps the answer for.
@@ -152,15 +150,12 @@ export function createMemory(deps: {
     return { op: 'put', id, content, ...more };
   }
 
-  /** Carries out operations of which each stands for itself, some at a time. */
+  /** Carries out operations of which each stands for itself. */
   async function write(request: RequestContext, operations: readonly Operation[]): Promise<readonly OperationResult[]> {
-    const results: OperationResult[] = [];
-    for (let start = 0; start < operations.length; start += chunkNodesMax) {
-      const answer = await contexts.write(request, operations.slice(start, start + chunkNodesMax), { atomic: false });
-      if (answer.outcome !== 'done') throw new Problem('internal', 'The write ended in a way nobody foresaw.');
-      results.push(...answer.results);
-    }
-    return results;
+    if (operations.length === 0) return [];
+    const answer = await contexts.write(request, operations, { atomic: false });
+    if (answer.outcome !== 'done') throw new Problem('internal', 'The write ended in a way nobody foresaw.');
+    return answer.results;
   }
 
   async function create<Of extends Entity | Relation>(

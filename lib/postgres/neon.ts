@@ -37,7 +37,7 @@ export function createNeonDatabase(deps: {
     return metered(telemetry, {
       async run(statements, options) {
         const all = first === undefined ? statements : [first, ...statements];
-        const deadline = AbortSignal.timeout(timeoutMs);
+        const deadline = AbortSignal.timeout(timeoutMs + (options?.patienceMs ?? 0));
         const signal = options?.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
         const queries = all.map((statement) => client.query(statement.text, [...statement.params], { types }));
         // Each statement inside a function must see what was committed while it waited for its lock.

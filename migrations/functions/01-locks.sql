@@ -32,7 +32,7 @@ begin
 end $$;
 
 -- Keeps a content's parts until commit and beyond, whether they are new or there already: a row that is referred to
--- from now on is locked against collect_garbage, which may just have taken it away. p_content: {parts, encoding, first} of
+-- from now on is locked against collect_garbage, which may just have taken it away. p_content: {parts, encoding}, with
 -- p_parts, or {parts, upload}, whose bytes then never leave the database.
 create or replace function keep_content(p_hash bytea, p_content jsonb, p_parts text[]) returns void language plpgsql as $$
 declare
@@ -48,8 +48,8 @@ begin
       on conflict do nothing;
     else
       insert into content (space_id, hash, part, encoding, bytes)
-      select v_space, p_hash, p, p_content ->> 'encoding', decode(p_parts[(p_content ->> 'first')::integer + p], 'base64')
-      from generate_series(0, v_parts - 1) p
+      select v_space, p_hash, p - 1, p_content ->> 'encoding', decode(part, 'base64')
+      from unnest(p_parts) with ordinality as own (part, p)
       on conflict do nothing;
     end if;
     get diagnostics v_inserted = row_count;
