@@ -3,6 +3,7 @@ import { Problem } from '../base/problem.ts';
 import type { Context, VersionEntry } from '../contexts/context.ts';
 import type { Written } from '../contexts/written.ts';
 import { isTextType } from '../merge/document.ts';
+import type { HeaderReader } from './mount.ts';
 import { problemBody } from './respond.ts';
 import type { Answer, ReadyBytes } from './route.ts';
 
@@ -77,7 +78,7 @@ export function contentUrl(context: Context): string {
 /** The answer to a write: the context it made, or found to be there already. */
 export function writtenAnswer(
   written: Written,
-  headers: Headers,
+  headers: HeaderReader,
   options: { readonly inlineBytes: number; readonly extra?: Record<string, unknown> },
 ): Answer {
   const { context, outcome, seq } = written;

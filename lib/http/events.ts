@@ -146,7 +146,7 @@ export const eventRoutes: readonly Route[] = [
 
   route({
     method: 'post',
-    path: '/v1/events/{id}/replay',
+    path: '/v1/events/dead/{id}/replay',
     operationId: 'replayHookEvent',
     tag,
     summary: 'Have a dead event worked again',

@@ -4,7 +4,10 @@ export interface Mount {
   fetch(request: Request): Promise<Response> | Response;
 }
 
+/** The headers of a request, by their names in lower case. */
+export type HeaderReader = Pick<Headers, 'get'>;
+
 /** The token of an `Authorization: Bearer` header. */
-export function readBearer(headers: Headers): string | undefined {
+export function readBearer(headers: HeaderReader): string | undefined {
   return /^Bearer +([^\s]+)\s*$/i.exec(headers.get('authorization') ?? '')?.[1];
 }

@@ -1,5 +1,6 @@
 import { invalid } from '../base/problem.ts';
 import type { Precondition } from '../contexts/operation.ts';
+import type { HeaderReader } from './mount.ts';
 
 /** How an answer may be compressed. */
 export type Coding = 'zstd' | 'gzip';
@@ -18,7 +19,7 @@ const noVersion = -1;
  *
  * @throws Problem `invalid_request` for a header that is no entity tag, or for both headers at once.
  */
-export function readPrecondition(headers: Headers): Precondition {
+export function readPrecondition(headers: HeaderReader): Precondition {
   const match = headers.get('if-match')?.trim();
   const noneMatch = headers.get('if-none-match')?.trim();
   if (match !== undefined && noneMatch !== undefined) {
@@ -36,7 +37,7 @@ export function readPrecondition(headers: Headers): Precondition {
 }
 
 /** The entity tag, compressed or not, by which a read's `If-None-Match` knows it already, so that 304 is the answer. */
-export function knownTag(headers: Headers, tag: string): string | undefined {
+export function knownTag(headers: HeaderReader, tag: string): string | undefined {
   const header = headers.get('if-none-match');
   if (header === null) return undefined;
   const sent = header.split(',').map((one) => one.trim().replace(/^W\//, ''));
@@ -48,7 +49,7 @@ export function knownTag(headers: Headers, tag: string): string | undefined {
  * nobody needs to know, or several ranges), null where it lies outside.
  */
 export function readRange(
-  headers: Headers,
+  headers: HeaderReader,
   sizeBytes: number,
   tag: string,
 ): { start: number; end: number } | null | undefined {

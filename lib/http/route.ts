@@ -6,6 +6,7 @@ import type { RequestContext } from '../contexts/request.ts';
 import type { Idempotency } from '../contexts/written.ts';
 import type { UnifiedContextManager } from '../unified-context-manager.ts';
 import { later } from './later.ts';
+import type { HeaderReader } from './mount.ts';
 
 /** A request that has passed the door: who asks, in which space, and every part checked against its schema. */
 export interface Call<Params, Query, Body> {
@@ -19,7 +20,7 @@ export interface Call<Params, Query, Body> {
   readonly body: Body;
   /** The media type of the body without parameters, in lower case; empty without a body. */
   readonly contentType: string;
-  readonly headers: Headers;
+  readonly headers: HeaderReader;
   readonly idempotency: Idempotency | undefined;
 }
 

@@ -75,7 +75,7 @@ describe.each(engines)('what was deleted or erased, on $name', (engine) => {
     await session.stream('Stop', line('p2', 'user', 'more'), offset);
     await work(store);
     await remove(session.root);
-    await store.send('POST', `/v1/events/${dead.id}/replay`);
+    await store.send('POST', `/v1/events/dead/${dead.id}/replay`);
     expect(await work(store)).toMatchObject({ events: 1, failed: 0 });
     expect((await read(store, session.root)).status).toBe(410);
     await session.stream('Stop', line('p3', 'user', 'from now on'), offset + line('p2', 'user', 'more').length);
@@ -238,7 +238,7 @@ describe.each(engines)('what was deleted or erased, on $name', (engine) => {
     const { dead } = await poison(failing, 'x');
     await waiting.event('Stop');
     await erased.event('Stop');
-    await store.send('POST', `/v1/events/${dead.id}/replay`);
+    await store.send('POST', `/v1/events/dead/${dead.id}/replay`);
     await store.send('PUT', `/v1/contexts/${erased.root}`, { body: { content: 1 } });
     await erase(erased.root);
     const wrong = async () => {

@@ -59,14 +59,14 @@ describe.each(engines)('working hook events on $name', (engine) => {
     expect(row).toEqual({ pending: '0', dead: '1' });
 
     await store.send('DELETE', `/v1/contexts/${id}`);
-    const replayed = await store.send('POST', `/v1/events/${dead.id}/replay`);
+    const replayed = await store.send('POST', `/v1/events/dead/${dead.id}/replay`);
     expect(replayed.json).toMatchObject({ id: dead.id, status: 'pending', attempts: 0 });
     expect(await workAll()).toEqual({ events: 1, failed: 0, dead: 0 });
     expect((await read(store, id)).json.content).toMatchObject({ name });
     expect(await events('?status=dead')).toEqual([]);
-    const done = await store.send('POST', `/v1/events/${dead.id}/replay`);
+    const done = await store.send('POST', `/v1/events/dead/${dead.id}/replay`);
     expect([done.status, done.json.code]).toEqual([422, 'unprocessable']);
-    expect((await store.send('POST', '/v1/events/nobody/replay')).json.code).toBe('not_found');
+    expect((await store.send('POST', '/v1/events/dead/nobody/replay')).json.code).toBe('not_found');
   });
 
   test('events are listed in pages, newest first', async () => {
@@ -181,7 +181,7 @@ describe.each(engines)('working hook events on $name', (engine) => {
       reason: 'unavailable: Its worker ended in the midst of it.',
     });
     expect((await session.messages()).map(({ id }) => id)).toEqual(['k2']);
-    await store.send('POST', `/v1/events/${dead.id}/replay`);
+    await store.send('POST', `/v1/events/dead/${dead.id}/replay`);
     expect((await session.messages()).map(({ id }) => id).sort()).toEqual(['k1', 'k2']);
   });
 
