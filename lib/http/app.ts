@@ -122,6 +122,7 @@ async function serveRoute(manager: UnifiedContextManager, route: Route, of: Hand
     body,
     contentType,
     headers,
+    isHead: http.method === 'HEAD',
     idempotency: route.method === 'get' ? undefined : readIdempotency(route, http, contentType, bytes, principal),
     request: {
       space: principal.space,
