@@ -29,14 +29,21 @@ export async function pushByUpload(
   if (typeof uploadId !== 'string' || !/^\w{1,200}$/.test(uploadId) || !(Number(partBytes) >= 65_536))
     throw new Problem('unprocessable', 'The peer begins an upload that is none: is it a Lamina?');
   const path = `/v1/uploads/${uploadId}`;
-  let isTaken = false;
+  // What it did not take would wait there, and be counted, until its time is over.
+  const drop = () =>
+    calls.ask(path, { method: 'DELETE' }).then(
+      ({ status }) => status < 500,
+      () => false,
+    );
   try {
     const heard = await sendParts(calls, { id, to }, { ...of, uploadId, partBytes: Number(partBytes) });
-    isTaken = heard.isGood;
+    if (!heard.isGood) await drop();
     return heard;
-  } finally {
-    // What it did not take would wait there, and be counted, until its time is over.
-    if (!isTaken) await calls.ask(path, { method: 'DELETE' }).catch(() => undefined);
+  } catch (error) {
+    const isThere = await drop();
+    // Whoever stands before it may fail at what is large; it answers what is small, so that is about this item alone.
+    if (isThere && error instanceof Problem && error.code === 'unavailable') return refusedWith(error.message);
+    throw error;
   }
 }
 
@@ -88,15 +95,15 @@ async function tell(calls: LaminaCalls, path: string, how: AskOptions): Promise<
     return { isGood, value, result: new Map([[isGood ? 'context' : 'problem', value]]), raws };
   } catch (error) {
     // Whoever stands before it may refuse what is large, in words of its own: that is about this item alone.
-    if (!isGood) return refusedWith(status);
+    if (!isGood) return refusedWith(`it answers with status ${status}`);
     throw new Problem('unprocessable', 'The peer answers with no JSON: is it a Lamina?', {}, error);
   }
 }
 
-function refusedWith(status: number): Heard {
+function refusedWith(detail: string): Heard {
   const value = new Map<string, Json>([
     ['code', 'refused'],
-    ['detail', `it answers with status ${status}`],
+    ['detail', detail],
   ]);
   return { isGood: false, value, result: new Map([['problem', value]]), raws: new Map() };
 }

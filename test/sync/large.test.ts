@@ -85,6 +85,23 @@ describe.each(engines)('contents too large for a batch, to another Lamina on $na
     expect(await sync()).toMatchObject({ pushed: 0, skipped: 1 });
     for (const { json } of taken) await there.send('DELETE', `/v1/uploads/${json.uploadId}`);
 
+    // Somebody before it fails at what is large alone.
+    const isPart = ({ method, url: asked }: Request) => method === 'PUT' && asked.includes('/v1/uploads/');
+    const isTaking = ({ method, url: asked }: Request) => method === 'PUT' && asked.endsWith(`/v1/contexts/${large}`);
+    for (const [at, isMeant] of [isPart, isTaking].entries()) {
+      await here.send('PUT', `/v1/contexts/${small}`, { body: { content: at + 2, parentId: root } });
+      // Where it answers nothing more, the run has failed, and no item is to blame.
+      instead = async (request) =>
+        isMeant(request) || request.method === 'DELETE' ? new Response('Bad gateway', { status: 502 }) : undefined;
+      expect((await sync()).code).toBe('unavailable');
+      instead = async (request) => (isMeant(request) ? new Response('Bad gateway', { status: 502 }) : undefined);
+      for (const { uploadId } of (await there.send('GET', '/v1/uploads')).json.items)
+        await there.send('DELETE', `/v1/uploads/${uploadId}`);
+      expect(await sync()).toMatchObject({ skipped: 1 });
+      expect((await there.send('GET', `/v1/contexts/${small}`)).json.content).toBe(at + 2);
+      expect(await openUploads()).toBe(0);
+    }
+
     // Somebody writes it there while the parts are on their way.
     instead = async (request) => {
       if (request.method === 'PUT' && request.url.endsWith(`/v1/contexts/${large}`))
