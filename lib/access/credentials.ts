@@ -65,7 +65,7 @@ export function createCredentials(deps: {
   let owner: Principal = { space: defaultSpace, slot: defaultSpace, id: 'owner', scopes: ['admin'], isOwner: true };
   const slots = new LRUCache<string, string>({ max: 10_000 });
   // Of a key that layer 1 holds, the secret that has proved it: hashing it for each request would cost more than the read.
-  const proved = new WeakMap<NonNullable<CachedKey>, string>();
+  const proved = new WeakMap<NonNullable<CachedKey>, Buffer>();
 
   /** The key as the caches have it, or as the space's own database has it now. */
   async function read(space: string, slot: string, id: string): Promise<CachedKey> {
@@ -102,15 +102,15 @@ export function createCredentials(deps: {
 
   /** @throws Problem `unauthenticated` unless the secret is the key's, and the key good now. */
   function prove(key: CachedKey, secret: string): NonNullable<CachedKey> {
+    const known = key === null ? undefined : proved.get(key);
     // The comparison is made for an unknown key too, so that its time tells nothing.
-    const before = key === null ? undefined : proved.get(key);
     const isProved =
-      before === undefined
+      known === undefined
         ? isSameSecret(sha256(secret), key?.secretHash ?? sha256('no such key'))
-        : isSameSecret(secret, before);
+        : isSameSecret(secret, known);
     const isOver = key?.expiresMs !== null && clock() >= (key?.expiresMs ?? 0);
     if (key === null || !isProved || key.revokedMs !== null || isOver) throw tokenInvalid();
-    proved.set(key, secret);
+    if (known === undefined) proved.set(key, Buffer.from(secret));
     return key;
   }
 
