@@ -11,10 +11,9 @@ describe.skipIf(!canRunFunctions)('what a bundle loads at its start', () => {
   afterAll(() => rm(join(home, folder), { recursive: true }));
 
   async function bundle(source: string) {
-    const { bundleFunction } = await import('../../infra/graph/bundle.ts');
+    const { bundleFunction } = await import('../../infra/bundle.ts');
     await writeFile(join(home, folder, 'entry.ts'), source);
-    const options = { minify: true, splitting: true };
-    return bundleFunction({ handler: join(folder, 'entry.handler'), out: join(home, folder, 'out'), options });
+    return bundleFunction({ root: home, entry: join(folder, 'entry.ts'), out: join(home, folder, 'out') });
   }
   const clients = ['weaviate-client', '@modelcontextprotocol/server', 'yaml'];
 
