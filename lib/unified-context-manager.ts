@@ -55,6 +55,9 @@ export interface TaskOptions {
   readonly budgetMs: number;
 }
 
+/** A part that is the whole work of some processes; `database` is what asks PostgreSQL. */
+export type LoadedPart = 'database' | 'index' | 'sync' | 'factory';
+
 /**
  * The one authority over contexts. Every door (HTTP, MCP, schedules, synchronisation) goes through these verbs, and
  * every read and write of a context passes `contexts`: what is put in front of it is in front of everything.
@@ -108,6 +111,8 @@ export interface UnifiedContextManager {
   work(options: TaskOptions): Promise<Record<string, WorkReport>>;
   /** Makes the search index of one space, or of all of them, anew, beside live traffic. */
   reindex(options: TaskOptions): Promise<Record<string, IndexReport>>;
+  /** Loads parts before they are asked for, for a process whose work they are; elsewhere the first use does. Asks nothing. */
+  load(parts: readonly LoadedPart[]): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -394,6 +399,11 @@ export async function createUnifiedContextManager(deps: {
     work: (options) => inSpaces('work', options, (space, budgetMs) => factory.work(space, budgetMs)),
 
     reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => search.indexing.rebuild(space, budgetMs)),
+
+    async load(parts) {
+      const loads = { database: database.load, index: indexing, sync: openSync, factory: openFactory };
+      await Promise.all(parts.map((part) => loads[part]()));
+    },
 
     async close() {
       await sync.close();

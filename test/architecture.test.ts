@@ -96,7 +96,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
   'functions/lambda': ['lib/base', 'lib/contexts', 'lib/telemetry', 'lib/postgres', 'lib/http', 'lib', 'functions'],
   infra: ['lib/config', 'lib/postgres'],
-  'infra/graph': ['lib/config', 'functions/lambda', 'functions'],
+  'infra/graph': ['lib/config', 'functions/lambda', 'functions', 'infra'],
   tools: [
     'lib',
     'lib/contexts',
