@@ -124,7 +124,7 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   '@modelcontextprotocol/client': ['lib/mcp', 'lib/memory'],
   '@modelcontextprotocol/client/stdio': ['lib/memory'],
   '@modelcontextprotocol/server/stdio': ['functions'],
-  hono: ['lib/http'],
+  'hono/quick': ['lib/http'],
   'hono/aws-lambda': ['functions/lambda'],
   'aws-lambda': ['functions/lambda'],
   'prom-client': ['lib/telemetry'],

@@ -1,4 +1,4 @@
-import { Hono } from 'hono';
+import { Hono } from 'hono/quick';
 import { describe, expect, test } from 'vitest';
 import { loadRoutes, type Route } from '../lib/http/route.ts';
 import { routes } from '../lib/http/routes.ts';

@@ -1,4 +1,5 @@
-import { Hono } from 'hono';
+// Hono's other routers match half a microsecond faster, and take milliseconds of a start.
+import { Hono } from 'hono/quick';
 import * as z from 'zod';
 import type { Principal } from '../access/credentials.ts';
 import { reaches } from '../access/scopes.ts';
