@@ -24,7 +24,7 @@ type Verb = (...args: never[]) => Promise<unknown>;
 type AtOnce<Part> = { readonly [Name in keyof Part as Part[Name] extends Verb ? never : Name]: Part[Name] };
 
 /**
- * A part whose verbs load it: who uses it sees the part itself. The first call of a verb waits for the code.
+ * A part whose verbs load it: who uses it sees the part itself, and is not to spread it. The first call of a verb waits for the code.
  *
  * @param rest what answers at once, and whatever else is to be done without loading anything.
  */
