@@ -2,9 +2,8 @@ import { createServer, STATUS_CODES } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
 import { createApp } from '../lib/http/app.ts';
-import { documentRoutes } from '../lib/http/documents.ts';
 import { refusal } from '../lib/http/refusal.ts';
-import { routes } from '../lib/http/routes.ts';
+import { routesOf } from '../lib/http/routes.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { proofMount } from './address.ts';
 import { mcpMounts } from './mcp-mounts.ts';
@@ -34,7 +33,7 @@ export async function listen(
   const { host, port, publicUrl, telemetry } = of;
   const app = createApp({
     manager,
-    routes: [...routes, ...documentRoutes(settings)],
+    routes: routesOf(settings),
     telemetry,
     mounts: [...mcpMounts({ manager, telemetry, publicUrl, isLocal: isLoopback(host), host }), proofMount],
   });

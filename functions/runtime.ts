@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -220,7 +221,7 @@ export async function openRuntime(
 }
 
 async function readSettings({ settingsPath, checkedSettingsPath }: Environment): Promise<Settings> {
-  if (checkedSettingsPath !== undefined) return JSON.parse(await readFile(checkedSettingsPath, 'utf8')) as Settings;
+  if (checkedSettingsPath !== undefined) return JSON.parse(readFileSync(checkedSettingsPath, 'utf8')) as Settings;
   // A schema of every setting and a parser of YAML take as long to load as all the rest of a function.
   const { loadSettings } = await import('../lib/config/load.ts');
   return loadSettings(settingsPath);

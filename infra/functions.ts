@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+import { bundleFunction } from './bundle.ts';
 import { type Entry, layFiles } from './files.ts';
 import type { SecretEnvironment } from './secrets.ts';
 import type { Stage } from './stage.ts';
@@ -25,9 +27,14 @@ export function createFunction({ settings, embedder }: Stage, name: string, want
     name: `/aws/lambda/${$app.name}-${$app.stage}-${name}`,
     retentionInDays: settings.alarms.logDays,
   });
+  const { root, work } = $cli.paths;
+  const out = join(work, 'functions', name);
+  const built = bundleFunction({ root, entry: `functions/lambda/${entry}.ts`, out });
   const fn = new sst.aws.Function(name, {
     ...rest,
-    handler: `functions/lambda/${entry}.handler`,
+    // Bundled by ourselves, so that a start reads few files and what is deployed is what is measured.
+    bundle: built.then(() => out),
+    handler: 'bundle.handler',
     runtime: 'nodejs24.x',
     architecture: 'arm64',
     memory,
@@ -42,11 +49,9 @@ export function createFunction({ settings, embedder }: Stage, name: string, want
     ],
     hook: {
       // `copyFiles` would put a file into the archive twice.
-      postbuild: (folder) => layFiles({ root: $cli.paths.root, folder, entry, settings }),
+      postbuild: (folder) => layFiles({ root, folder, entry, settings }),
     },
     logging: { logGroup: logs.name, format: 'json' },
-    // What is loaded late stays out of what is read at the start only where the bundle is split.
-    nodejs: { minify: true, splitting: true },
     transform: {
       role(args) {
         // AWS's own policy for logs is one for all log groups, and SST lets the whole account take the role.

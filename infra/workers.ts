@@ -12,7 +12,7 @@ export function createWorkers(stage: Stage, running: Running): { index: Made; sy
     const { permissions, ...rest } = ordering(running);
     const made = createFunction(stage, name, {
       ...rest,
-      entry: 'orders',
+      entry: name === 'IndexWorker' ? 'index-orders' : 'sync-orders',
       description: `Takes orders from ${name === 'IndexWorker' ? 'the queue of the search index' : 'the queue of peers and hook events'}`,
       memory,
       seconds: workerSeconds,

@@ -96,7 +96,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
   'functions/lambda': ['lib/base', 'lib/contexts', 'lib/telemetry', 'lib/postgres', 'lib/http', 'lib', 'functions'],
   infra: ['lib/config', 'lib/postgres'],
-  'infra/graph': ['lib/config', 'functions/lambda', 'functions'],
+  'infra/graph': ['lib/config', 'functions/lambda', 'functions', 'infra'],
   tools: [
     'lib',
     'lib/contexts',
@@ -124,7 +124,8 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   '@modelcontextprotocol/client': ['lib/mcp', 'lib/memory'],
   '@modelcontextprotocol/client/stdio': ['lib/memory'],
   '@modelcontextprotocol/server/stdio': ['functions'],
-  hono: ['lib/http'],
+  'hono/hono-base': ['lib/http'],
+  'hono/router/reg-exp-router': ['lib/http'],
   'hono/aws-lambda': ['functions/lambda'],
   'aws-lambda': ['functions/lambda'],
   'prom-client': ['lib/telemetry'],

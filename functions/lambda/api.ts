@@ -1,8 +1,7 @@
 import type { StreamifyHandler } from 'aws-lambda';
 import { streamHandle } from 'hono/aws-lambda';
 import { createApp } from '../../lib/http/app.ts';
-import { documentRoutes } from '../../lib/http/documents.ts';
-import { routes } from '../../lib/http/routes.ts';
+import { routesOf } from '../../lib/http/routes.ts';
 import { mcpMounts } from '../mcp-mounts.ts';
 import { primeAnswer } from './prime.ts';
 import { asSent } from './request.ts';
@@ -12,7 +11,7 @@ const { manager, settings, environment, telemetry, queue } = await start();
 const { publicUrl, ownerToken = '' } = environment;
 const app = createApp({
   manager,
-  routes: [...routes, ...documentRoutes(settings)],
+  routes: routesOf(settings),
   telemetry,
   mounts: mcpMounts({ manager, telemetry, publicUrl, isLocal: false }),
 });

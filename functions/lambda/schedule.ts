@@ -3,6 +3,7 @@ import { readTask } from './messages.ts';
 import { start } from './start.ts';
 
 const { manager, queue } = await start();
+await manager.load(['database']);
 
 /** Runs a task of the schedule in all spaces. */
 export const handler: Handler<unknown, void> = async (event) => {

@@ -75,7 +75,14 @@ export const mistakes: readonly Mistake[] = [
     name: 'SpareFunction',
   }),
   bundle('something heavy loaded at the start', (graph) => {
-    Object.assign(graph.bundles['Api'] ?? {}, { eagerBytes: 2_800_000 });
+    Object.assign(graph.bundles['Api'] ?? {}, { eagerBytes: 460_000 });
+  }),
+  bundle('a start in many files', (graph) => {
+    Object.assign(graph.bundles['Api'] ?? {}, { eagerFiles: 39 });
+  }),
+  bundle('a driver that some requests need loaded for all of them', (graph) => {
+    const { eagerPackages = [] } = graph.bundles['Api'] ?? {};
+    Object.assign(graph.bundles['Api'] ?? {}, { eagerPackages: [...eagerPackages, '@neondatabase/serverless'] });
   }),
   bundle('a client that is loaded although nobody may ask it', (graph) => {
     const { eagerPackages = [] } = graph.bundles['Api'] ?? {};

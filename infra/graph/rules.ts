@@ -2,6 +2,7 @@ import { quietMs } from '../../functions/lambda/queue.ts';
 import type { Settings } from '../../lib/config/settings.ts';
 import {
   deadQueues,
+  eagerFilesMax,
   expectedFunctions,
   expectedQueues,
   filesEverywhere,
@@ -78,6 +79,8 @@ const bundleRule = rule('bundles', function* ({ bundles }) {
     }
     if (bundle.eagerBytes === 0 || bundle.eagerBytes > eagerKb * 1000)
       yield `${name} loads ${Math.round(bundle.eagerBytes / 1000)} KB at its start, ${eagerKb} are allowed`;
+    if (bundle.eagerFiles > eagerFilesMax)
+      yield `${name} loads ${bundle.eagerFiles} files at its start, ${eagerFilesMax} are allowed`;
     for (const one of bundle.eagerPackages)
       if (!eagerPackages.includes(one))
         yield `${name} loads ${one} at its start: it is for an import() where it is used`;

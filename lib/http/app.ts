@@ -1,9 +1,10 @@
-import { Hono } from 'hono';
+import { HonoBase as Hono } from 'hono/hono-base';
 import { RegExpRouter } from 'hono/router/reg-exp-router';
 import * as z from 'zod';
 import type { Principal } from '../access/credentials.ts';
 import { reaches } from '../access/scopes.ts';
 import { sha256 } from '../base/hash.ts';
+import { lazily } from '../base/lazily.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Idempotency } from '../contexts/written.ts';
@@ -13,7 +14,7 @@ import { parseBody, readBody, requireType } from './body.ts';
 import { later } from './later.ts';
 import { type HeaderReader, type Mount, readBearer } from './mount.ts';
 import { createTiming, problemAnswer, type Timing, toProblem, toResponse } from './respond.ts';
-import type { Answer, Call, Route } from './route.ts';
+import type { Answer, Call, Route, RouteGroup } from './route.ts';
 
 const headerBytesMax = 10_240;
 // Whoever sends more mistakes than this needs no list of all.
@@ -34,14 +35,12 @@ const anonymous: Principal = { space: '', slot: '', id: 'anonymous', scopes: [],
 /** The HTTP door: every route behind the same checks, every error a problem. */
 export function createApp(deps: {
   manager: UnifiedContextManager;
-  routes: readonly Route[];
+  routes: readonly (Route | RouteGroup)[];
   telemetry: Telemetry;
   /** Other doors behind the same server. */
   mounts?: readonly Mount[];
 }): Hono {
-  const { manager, routes, telemetry, mounts = [] } = deps;
-  // The one router that looks a path up in one step; it takes no routes with a parameter beside a word.
-  const app = new Hono({ router: new RegExpRouter() });
+  const { manager, telemetry, mounts = [] } = deps;
 
   const answering = (handle: (of: Handling) => Promise<Answer>) => {
     return async (request: Request, params: Record<string, string>, host?: Host): Promise<Response> => {
@@ -64,28 +63,45 @@ export function createApp(deps: {
     };
   };
 
-  for (const route of routes) {
-    const serve = answering((of) => serveRoute(manager, route, of));
-    const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
-    app.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param(), c.env as Host | undefined));
+  /** What answers at the paths of these routes, and refuses there what they do not take. */
+  function doorOf(routes: readonly Route[]): Hono {
+    // The one router that looks a path up in one step; it takes no routes with a parameter beside a word.
+    const door = new Hono({ router: new RegExpRouter() });
+    for (const route of routes) {
+      const serve = answering((of) => serveRoute(manager, route, of));
+      const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
+      door.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param(), c.env as Host | undefined));
+    }
+    // One handler a route, and none for the rest: Hono calls a single one at once.
+    const shapes = later(() =>
+      routes.map(({ method, path }) => ({
+        method: method.toUpperCase(),
+        shape: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
+      })),
+    );
+    const missing = answering(async ({ http }) => {
+      const { pathname } = new URL(http.url);
+      const methods = shapes()
+        .filter(({ shape }) => shape.test(pathname))
+        .map(({ method }) => method);
+      if (methods.length === 0)
+        throw new Problem('not_found', `There is nothing at ${pathname}; /docs shows what there is.`);
+      const allow = (methods.includes('GET') ? [...methods, 'HEAD'] : methods).join(', ');
+      throw new Problem('method_not_allowed', `${http.method} is not allowed here; ${allow} are.`, { allow });
+    });
+    door.notFound((c) => missing(c.req.raw, {}));
+    // Hono itself may refuse a request before any route does, such as one with a malformed escape in its path.
+    door.onError((error, c) => answering(async () => Promise.reject(error))(c.req.raw, {}));
+    return door;
+  }
+
+  const isGroup = (one: Route | RouteGroup): one is RouteGroup => 'load' in one;
+  const app = doorOf(deps.routes.filter((one): one is Route => !isGroup(one)));
+  for (const { paths, load } of deps.routes.filter(isGroup)) {
+    const door = lazily(async () => doorOf(await load()));
+    for (const path of paths) app.all(path, async (c) => (await door()).fetch(c.req.raw, c.env));
   }
   for (const mount of mounts) app.all(mount.path, (c) => mount.fetch(c.req.raw));
-  // One handler a route, and none for the rest: Hono calls a single one at once.
-  const shapes = routes.map(({ method, path }) => ({
-    method: method.toUpperCase(),
-    shape: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
-  }));
-  const missing = answering(async ({ http }) => {
-    const { pathname } = new URL(http.url);
-    const methods = shapes.filter(({ shape }) => shape.test(pathname)).map(({ method }) => method);
-    if (methods.length === 0)
-      throw new Problem('not_found', `There is nothing at ${pathname}; /docs shows what there is.`);
-    const allow = (methods.includes('GET') ? [...methods, 'HEAD'] : methods).join(', ');
-    throw new Problem('method_not_allowed', `${http.method} is not allowed here; ${allow} are.`, { allow });
-  });
-  app.notFound((c) => missing(c.req.raw, {}));
-  // Hono itself may refuse a request before any route does, such as one with a malformed escape in its path.
-  app.onError((error, c) => answering(async () => Promise.reject(error))(c.req.raw, {}));
   return app;
 }
 

@@ -32,6 +32,7 @@ export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?
     in: (visitor) => door(enterSpace(visitor)),
     owner: door(undefined),
     isEmbedded: true,
+    load: async () => {},
     close: () => pglite.close(),
   };
 }

@@ -40,7 +40,7 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
   beforeAll(async () => {
     engines = await startLambdaEngines();
     deployed = await deployFunctions({
-      entries: ['api', 'migrate', 'orders', 'schedule'],
+      entries: ['api', 'migrate', 'sync-orders', 'schedule'],
       settings: (settings) => ({ ...settings, cache: { ...settings.cache, originMs: 500 } }),
     });
     variables = await engines.prepare(deployed);
@@ -132,7 +132,7 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
 
   describe('a batch of orders', () => {
     test('of ten with three poisons gives back the three, and the others are carried out', async () => {
-      const [api, worker] = [await startEntry('api'), await startEntry('orders')];
+      const [api, worker] = [await startEntry('api'), await startEntry('sync-orders')];
       await api.invoke(urlEvent('PUT', '/v1/contexts/found', { body: { content: 'A heron stands in the reeds.' } }));
       const good = [order(), order('work'), order('synchronise'), order(), order(), order('work'), order()];
       const bodies = [...good.slice(0, 2), 'nonsense', ...good.slice(2, 4), { ...order(), also: 1 }, ...good.slice(4)];
@@ -146,20 +146,20 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
     });
 
     test('that is none is an error of the invocation', async () => {
-      const worker = await startEntry('orders');
+      const worker = await startEntry('sync-orders');
       for (const event of [{}, { Records: 'all' }, 'text'])
         expect((await worker.invoke(event)).error?.errorMessage).toContain('no batch of a queue');
     });
 
     test('whose engine hangs until the time is over is killed, and comes again to another instance', async () => {
-      const worker = await startEntry('orders');
+      const worker = await startEntry('sync-orders');
       const event = batchEvent([order()]);
       engines.postgres.fail('hang');
       const { error } = await worker.invoke(event, { seconds: 6 });
       engines.postgres.fail(undefined);
       expect(error?.errorMessage).toBe('Task timed out after 6.00 seconds');
       expect(worker.isAlive()).toBe(false);
-      const next = await startEntry('orders');
+      const next = await startEntry('sync-orders');
       expect((await next.invoke(event)).payload).toEqual({ batchItemFailures: [] });
     });
   });
@@ -196,7 +196,7 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
           expect(text).not.toMatch(/postgresql:|password|relation|permission|secret/i);
         }
         const worker = await startEntry(
-          'orders',
+          'sync-orders',
           await deployed.variables({ ...engines.secrets, DATABASE_URL: await databaseUrl(kind) }),
         );
         const event = batchEvent([order()]);

@@ -3,9 +3,9 @@ import type { Clock } from '../../lib/base/clock.ts';
 import { defaultSettings, type Settings, settingsSchema } from '../../lib/config/settings.ts';
 import type { SpaceRef } from '../../lib/contexts/request.ts';
 import { createApp } from '../../lib/http/app.ts';
-import { documentRoutes } from '../../lib/http/documents.ts';
 import { problemCodes } from '../../lib/http/openapi.ts';
-import { routes } from '../../lib/http/routes.ts';
+import { loadRoutes } from '../../lib/http/route.ts';
+import { routes, routesOf } from '../../lib/http/routes.ts';
 import { problemAnswer } from '../../lib/http/schemas.ts';
 import type { Database } from '../../lib/postgres/database.ts';
 import type { Bounds, Redis } from '../../lib/redis/redis.ts';
@@ -93,7 +93,7 @@ export async function openStore(
     clock,
   });
   const mounts = mcpMounts({ manager, telemetry: counted, publicUrl: undefined, isLocal: false });
-  const app = createApp({ manager, routes: [...routes, ...documentRoutes(settings)], telemetry: counted, mounts });
+  const app = createApp({ manager, routes: routesOf(settings), telemetry: counted, mounts });
   const space = `suite-${++spaces}-${process.pid}`;
 
   async function send(
@@ -143,10 +143,12 @@ export async function openStore(
   return Object.assign(store, { token, ref: { space, slot } });
 }
 
+const documented = await loadRoutes(routes);
+
 /** Holds every answer of every suite against what the OpenAPI document promises for its route. */
 function expectDocumented(method: string, path: string, status: number, json: unknown): void {
   const { pathname } = new URL(path, 'http://lamina.test');
-  const route = routes.find(
+  const route = documented.find(
     (one) =>
       one.method === method.toLowerCase() && new RegExp(`^${one.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname),
   );
