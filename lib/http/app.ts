@@ -1,5 +1,5 @@
 import { HonoBase as Hono } from 'hono/hono-base';
-import { RegExpRouter } from 'hono/router/reg-exp-router';
+import { TrieRouter } from 'hono/router/trie-router';
 import * as z from 'zod';
 import type { Principal } from '../access/credentials.ts';
 import { reaches } from '../access/scopes.ts';
@@ -39,8 +39,10 @@ export function createApp(deps: {
   telemetry: Telemetry;
   /** Other doors behind the same server. */
   mounts?: readonly Mount[];
+  /** Makes what finds the route of a path; by default the one of Hono's that starts fastest. */
+  toRouter?: () => Hono['router'];
 }): Hono {
-  const { manager, telemetry, mounts = [] } = deps;
+  const { manager, telemetry, mounts = [], toRouter = () => new TrieRouter() } = deps;
 
   const answering = (handle: (of: Handling) => Promise<Answer>) => {
     return async (request: Request, params: Record<string, string>, host?: Host): Promise<Response> => {
@@ -65,8 +67,7 @@ export function createApp(deps: {
 
   /** What answers at the paths of these routes, and refuses there what they do not take. */
   function doorOf(routes: readonly Route[]): Hono {
-    // The one router that looks a path up in one step; it takes no routes with a parameter beside a word.
-    const door = new Hono({ router: new RegExpRouter() });
+    const door = new Hono({ router: toRouter() });
     for (const route of routes) {
       const serve = answering((of) => serveRoute(manager, route, of));
       const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');

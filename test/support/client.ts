@@ -1,3 +1,4 @@
+import { RegExpRouter } from 'hono/router/reg-exp-router';
 import { mcpMounts } from '../../functions/mcp-mounts.ts';
 import type { Clock } from '../../lib/base/clock.ts';
 import { defaultSettings, type Settings, settingsSchema } from '../../lib/config/settings.ts';
@@ -93,7 +94,13 @@ export async function openStore(
     clock,
   });
   const mounts = mcpMounts({ manager, telemetry: counted, publicUrl: undefined, isLocal: false });
-  const app = createApp({ manager, routes: routesOf(settings), telemetry: counted, mounts });
+  const app = createApp({
+    manager,
+    routes: routesOf(settings),
+    telemetry: counted,
+    mounts,
+    toRouter: () => new RegExpRouter(),
+  });
   const space = `suite-${++spaces}-${process.pid}`;
 
   async function send(
