@@ -152,7 +152,8 @@ async function serveRoute(manager: UnifiedContextManager, route: Route, of: Hand
       telemetry: timing,
     },
   };
-  return route.handle(call);
+  // Awaited here: to return a promise takes two turns more.
+  return await route.handle(call);
 }
 
 /** @throws Problem `unauthenticated` without a valid token, `forbidden` without the scope. */
