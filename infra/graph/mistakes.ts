@@ -48,6 +48,10 @@ const add = (rule: string, name: string, resource: Partial<Resource> & Pick<Reso
 const policy = (statement: Inputs) => ({
   inlinePolicies: [{ name: 'inline', policy: JSON.stringify({ statements: [statement] }) }],
 });
+/** The policies of a role with something in them said otherwise. */
+const reworded = (from: string, to: string) => (inputs: Loose) => ({
+  inlinePolicies: JSON.parse(JSON.stringify(inputs['inlinePolicies']).replaceAll(from, to)) as Inputs[],
+});
 const retarget = (change: Inputs) => (inputs: Loose) => ({ target: { ...inputs['target'], ...change } });
 const bundle = (name: string, make: (graph: Changeable) => void): Mistake => ({ rule: 'bundles', name, make });
 const mapping = (graph: Changeable) =>
@@ -124,6 +128,25 @@ export const mistakes: readonly Mistake[] = [
   ),
   change('permissions', 'a right nobody has written down', 'MigrateRole', () =>
     policy({ actions: ['sqs:SendMessage'], resources: ['arn:aws:sqs:eu-central-1:123456789012:SyncQueueQueue'] }),
+  ),
+  change('permissions', 'a model without its version', 'ApiRole', reworded('embed-text-v2:0', 'embed-text-v2')),
+  change(
+    'permissions',
+    'a profile taken for a model',
+    'IndexWorkerRole',
+    reworded('inference-profile/eu.', 'foundation-model/eu.'),
+  ),
+  change(
+    'permissions',
+    'a model without its profile',
+    'ScheduleRole',
+    reworded('bedrock:InferenceProfileArn', 'other'),
+  ),
+  change(
+    'permissions',
+    'every model there is',
+    'ApiRole',
+    reworded('foundation-model/cohere.embed-v4:0', 'foundation-model/*'),
   ),
   change('permissions', "a policy of AWS's", 'SyncWorkerRole', () => ({
     managedPolicyArns: ['arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole'],
