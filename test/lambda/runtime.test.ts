@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { LambdaFunctionUrlSchema } from '@aws-lambda-powertools/parser/schemas/lambda';
 import { SqsSchema } from '@aws-lambda-powertools/parser/schemas/sqs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -218,6 +220,31 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
       const found = await api.invoke(urlEvent('POST', '/v1/search', { body: { query: 'heron', mode: 'keyword' } }));
       expect(jsonOf(found)['hits']).toMatchObject([{ id: 'found' }]);
       expect(worker.output()).not.toContain('nonsense');
+    });
+
+    test('with a run of a peer that does not answer ends the run before its time is over, and tells it as failed', async () => {
+      const silent = createServer(() => {});
+      await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+      try {
+        const [api, worker] = [await startEntry('api'), await startEntry('sync-orders')];
+        const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+        const body = { type: 'lamina', transport: { url }, strategy: 'three-way', direction: 'both' };
+        await api.invoke(urlEvent('PUT', '/v1/peers/silent', { body }));
+        const { runId } = jsonOf(await api.invoke(urlEvent('POST', '/v1/peers/silent/sync')));
+        const event = batchEvent([{ ...order('run'), peer: 'silent', runId, isForced: false }, order('work')]);
+        expect(await worker.invoke(event, { seconds: 9 })).toMatchObject({
+          error: undefined,
+          payload: { batchItemFailures: messageIds(event, 0) },
+        });
+        expect(worker.awake()).not.toContain('Timeout');
+        const told = jsonOf(await api.invoke(urlEvent('GET', '/v1/peers/silent/runs')));
+        expect(told).toMatchObject({ items: [{ id: runId, outcome: 'failed' }] });
+        // Delivered again, it has ended already.
+        expect((await worker.invoke(event, { seconds: 9 })).payload).toEqual({ batchItemFailures: [] });
+      } finally {
+        silent.closeAllConnections();
+        silent.close();
+      }
     });
 
     test('that is none is an error of the invocation', async () => {
