@@ -22,7 +22,7 @@ export async function deployLamina() {
   };
   const secrets = createEnvironment(createData(stage));
   const queues = createQueues();
-  const { made: migrate, defaultSlot } = await runMigration(stage, secrets);
+  const { made: migrate, defaultSlot } = runMigration(stage, secrets);
   const running = { secrets, queues, defaultSlot, embedder: stage.embedder };
   const { made: api, url } = createApi(stage, running);
   const { index, sync } = createWorkers(stage, running);

@@ -72,7 +72,7 @@ const provisioned = (name: string, inputs: Inputs) =>
 export const mistakes: readonly Mistake[] = [
   change('functions', 'a function for another processor', 'ApiFunction', () => ({ architectures: ['x86_64'] })),
   change('functions', 'an older Node', 'ApiFunction', () => ({ runtime: 'nodejs22.x' })),
-  change('functions', 'too little memory', 'IndexWorkerFunction', () => ({ memorySize: 128 })),
+  change('functions', 'too little memory', 'SyncWorkerFunction', () => ({ memorySize: 512 })),
   change('functions', 'a time that is too short', 'ScheduleFunction', () => ({ timeout: 3 })),
   add('functions', 'a function nobody has written down', {
     type: 'aws:lambda/function:Function',
@@ -148,6 +148,7 @@ export const mistakes: readonly Mistake[] = [
     'ApiRole',
     reworded('foundation-model/cohere.embed-v4:0', 'foundation-model/*'),
   ),
+  change('permissions', 'a right nobody uses', 'SyncWorkerRole', reworded('ReceiveMessage', 'ChangeMessageVisibility')),
   change('permissions', "a policy of AWS's", 'SyncWorkerRole', () => ({
     managedPolicyArns: ['arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole'],
   })),
@@ -162,6 +163,7 @@ export const mistakes: readonly Mistake[] = [
   change('queues', 'a message that comes back while it is worked', 'IndexQueueQueue', () => ({
     visibilityTimeoutSeconds: 719,
   })),
+  change('queues', 'a retry that raises an alarm', 'SyncQueueQueue', () => ({ visibilityTimeoutSeconds: 1440 })),
   change('queues', 'no dead-letter queue', 'SyncQueueQueue', () => ({ redrivePolicy: undefined })),
   change('queues', 'a message that is given up at once', 'SyncQueueQueue', ({ redrivePolicy }) => ({
     redrivePolicy: JSON.stringify({ ...JSON.parse(String(redrivePolicy)), maxReceiveCount: 1 }),
@@ -206,6 +208,9 @@ export const mistakes: readonly Mistake[] = [
   })),
   drop('migration', 'no migration', 'Migration'),
   change('migration', 'a new schema that nobody applies', 'Migration', () => ({ triggers: {} })),
+  change('migration', 'a restored database that nobody migrates', 'Migration', () => ({
+    triggers: { schema: '5f'.repeat(32), database: 'ep-given.eu-central-1.aws.neon.tech' },
+  })),
   {
     rule: 'migration',
     name: 'code before its schema',
