@@ -22,7 +22,7 @@ export function mcpMounts(deps: {
   });
   const metadata = async (request: Request) => (await endpoint()).metadata(request);
   return [
-    { path: '/mcp', fetch: async (request) => (await endpoint()).fetch(request) },
+    { path: '/mcp', fetch: async (request, leftMs) => (await endpoint()).fetch(request, leftMs) },
     { path: '/.well-known/oauth-protected-resource/mcp', fetch: metadata },
     { path: '/.well-known/oauth-protected-resource', fetch: metadata },
   ];

@@ -10,6 +10,7 @@ import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { createUpstashRedis } from '../lib/redis/upstash.ts';
+import { type EmbedderChoices, readEmbedders } from '../lib/search/embedders/choice.ts';
 import type { ProviderAccess } from '../lib/search/embedders/providers.ts';
 import { createLateEngine } from '../lib/search/engines/late.ts';
 import type { WeaviateAddress } from '../lib/search/engines/weaviate.ts';
@@ -17,7 +18,7 @@ import type { VectorEngine } from '../lib/search/vector-engine.ts';
 import { createMetrics, tellAll } from '../lib/telemetry/metrics.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
-import { type EmbedderChoices, openEmbedders, readEmbedders, readProviderAccess } from './embedders.ts';
+import { openEmbedders, readProviderAccess } from './embedders.ts';
 import { lockFolder } from './folder-lock.ts';
 import { withLinks } from './links.ts';
 

@@ -11,13 +11,16 @@ export interface Made {
   readonly logs: aws.cloudwatch.LogGroup;
 }
 
+/** What a function may do, and to what. */
+export type Permission = Parameters<typeof sst.aws.permission>[0];
+
 type Wanted = Pick<sst.aws.FunctionArgs, 'description' | 'url' | 'streaming' | 'retries'> & {
   readonly entry: Entry;
   readonly memory: `${number} MB`;
   readonly seconds: number;
   readonly secrets: SecretEnvironment;
   readonly variables?: Record<string, $util.Input<string>>;
-  readonly permissions?: { actions: string[]; resources: $util.Input<string>[] }[];
+  readonly permissions?: Permission[];
 };
 
 /** One function, as all of them are made: of our own bundle, on arm64, with a log of its own and no more rights than it needs. */
@@ -45,7 +48,6 @@ export function createFunction({ settings, embedder }: Stage, name: string, want
       // The log group is there already, and the streams are those of this one alone.
       { actions: ['logs:CreateLogStream', 'logs:PutLogEvents'], resources: [$interpolate`${logs.arn}:*`] },
       ...permissions,
-      ...bedrockPermissions(embedder),
     ],
     hook: {
       // `copyFiles` would put a file into the archive twice.
@@ -61,13 +63,4 @@ export function createFunction({ settings, embedder }: Stage, name: string, want
     },
   });
   return { name, fn, logs };
-}
-
-/** `bedrock:<model>[:<dimensions>]` is asked with the rights of the function. */
-function bedrockPermissions(embedder: string | undefined) {
-  const models = (embedder ?? '').split(',').flatMap((one) => /^bedrock:(.+?)(:\d+)?$/.exec(one.trim())?.[1] ?? []);
-  if (models.length === 0) return [];
-  const { region } = aws.getRegionOutput();
-  const resources = models.map((model) => $interpolate`arn:aws:bedrock:${region}::foundation-model/${model}`);
-  return [{ actions: ['bedrock:InvokeModel'], resources }];
 }

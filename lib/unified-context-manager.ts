@@ -53,6 +53,8 @@ export interface Caching {
 export interface TaskOptions {
   readonly only?: SpaceRef | undefined;
   readonly budgetMs: number;
+  /** After how long a step is stopped that has begun, where it can be: a run of a peer. Absent, it is carried out. */
+  readonly limitMs?: number | undefined;
 }
 
 /** A part that is the whole work of some processes; `database` is what asks PostgreSQL. */
@@ -394,7 +396,9 @@ export async function createUnifiedContextManager(deps: {
     },
 
     synchronise: ({ isNudged, ...options }) =>
-      inSpaces('synchronise', options, (space, budgetMs) => sync.runDue(space, budgetMs, isNudged)),
+      inSpaces('synchronise', options, (space, budgetMs) =>
+        sync.runDue(space, { budgetMs, isNudged, limitMs: options.limitMs }),
+      ),
 
     work: (options) => inSpaces('work', options, (space, budgetMs) => factory.work(space, budgetMs)),
 

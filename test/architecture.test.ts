@@ -95,8 +95,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'lib',
   ],
   'functions/lambda': ['lib/base', 'lib/contexts', 'lib/telemetry', 'lib/postgres', 'lib/http', 'lib', 'functions'],
-  infra: ['lib/config', 'lib/postgres'],
-  'infra/graph': ['lib/config', 'functions/lambda', 'functions', 'infra'],
+  infra: ['lib/config', 'lib/search/embedders'],
+  'infra/graph': ['lib/config', 'lib/search/embedders', 'functions/lambda', 'functions', 'infra'],
   tools: [
     'lib',
     'lib/contexts',

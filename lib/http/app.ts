@@ -25,6 +25,8 @@ interface Host {
     readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
     readonly rawHeaders: readonly string[];
   };
+  /** How long the process may still work on the request; absent where it may for ever. */
+  readonly leftMs?: number;
 }
 
 const noQuery = later(() => z.strictObject({}));
@@ -50,16 +52,17 @@ export function createApp(deps: {
       const requestId = readRequestId(headers) ?? manager.ids.sortable();
       const timing = createTiming();
       const acceptEncoding = manager.settings.features.compression ? headers.get('accept-encoding') : null;
-      const about = { requestId, timing, acceptEncoding };
+      const log = (error: unknown) => {
+        const { code, cause } = toProblem(error);
+        const facts = { requestId, method: request.method, path: new URL(request.url).pathname, code };
+        telemetry.log({ level: 'error', event: 'http.failed', facts, error: cause ?? error });
+      };
+      const about = { requestId, timing, acceptEncoding, onBroken: log };
       try {
         return await toResponse(await handle({ http: request, headers, timing, pathParams: params, host }), about);
       } catch (error) {
         const problem = toProblem(error);
-        if (problem.status >= 500) {
-          const { pathname } = new URL(request.url);
-          const facts = { requestId, method: request.method, path: pathname, code: problem.code };
-          telemetry.log({ level: 'error', event: 'http.failed', facts, error: problem.cause ?? error });
-        }
+        if (problem.status >= 500) log(problem);
         return toResponse(problemAnswer(problem, requestId), about);
       }
     };
@@ -102,7 +105,7 @@ export function createApp(deps: {
     const door = lazily(async () => doorOf(await load()));
     for (const path of paths) app.all(path, async (c) => (await door()).fetch(c.req.raw, c.env));
   }
-  for (const mount of mounts) app.all(mount.path, (c) => mount.fetch(c.req.raw));
+  for (const mount of mounts) app.all(mount.path, (c) => mount.fetch(c.req.raw, (c.env as Host | undefined)?.leftMs));
   return app;
 }
 

@@ -46,7 +46,8 @@ export interface TestStore {
   send(method: string, path: string, options?: SendOptions): Promise<Reply>;
   /** PostgreSQL requests made while `work` ran. */
   counting<Value>(work: () => Promise<Value>): Promise<{ value: Value; requests: number }>;
-  fetch(request: Request): Promise<Response>;
+  /** @param host what whoever runs the server lends the request. */
+  fetch(request: Request, host?: object): Promise<Response>;
 }
 
 const ownerToken = 'lam_test_owner_0123456789';
@@ -141,7 +142,7 @@ export async function openStore(
       const value = await work();
       return { value, requests: postgres() - before };
     },
-    fetch: async (request) => app.fetch(request),
+    fetch: async (request, host) => app.fetch(request, host),
   };
   if (options.isBare) return store;
   const made = await send('POST', '/v1/spaces', { body: { name: space }, token: ownerToken });
