@@ -9,6 +9,10 @@ const asText = Object.fromEntries(
     .filter((type) => typeof type === 'number')
     .map((oid) => [oid, (text: string) => text]),
 );
+// PGlite counts the bytes of a text one by one; those of these two types are the same in PostgreSQL's binary form, which it
+// takes as it is.
+const toBytes = (text: string) => Buffer.from(text);
+const serializers = { ...asText, [types.TEXT]: toBytes, [types.JSON]: toBytes };
 
 /** The database in the process, on PGlite: one session, so calls wait for one another. */
 export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?: Telemetry }): Database {
@@ -49,6 +53,6 @@ function unlessAborted<Value>(work: Promise<Value>, signal: AbortSignal | undefi
 
 async function query(transaction: Transaction, statement: Statement): Promise<Row[]> {
   const params = statement.params.map((param) => (param === null ? null : String(param)));
-  const result = await transaction.query<Row>(statement.text, params, { parsers: asText, serializers: asText });
+  const result = await transaction.query<Row>(statement.text, params, { parsers: asText, serializers });
   return result.rows;
 }

@@ -267,8 +267,7 @@ function changedIds(changes: readonly Change[]): string[] {
 function toNewChunk(space: string, { id, version, updatedMs }: Context, chunk: Chunk): NewChunk {
   const { key, header, text } = chunk;
   const { vector: lexemes, lexemes: each, length } = analyze(toIndexed(chunk));
-  // PostgreSQL sorts them for its index, and what is in order already it has soon sorted.
-  const terms = `{${new Int32Array(toTerms(space, each)).sort()}}`;
+  const terms = Int32Array.from(toTerms(space, each)).sort();
   return { id, version, updatedMs, key, header, text, lexemes, terms, words: length };
 }
 

@@ -73,10 +73,17 @@ $$;
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
 -- words} each. They are found once put_documents names them. What is of no head by now is left out: what an indexer has read
 -- may have been replaced, erased or even begun anew by the time it is stored. p_embedder is the one
--- whose vectors follow in the same transaction, null where they are still to come.
-create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql set work_mem = '64MB' as $$
+-- whose vectors follow in the same transaction, null where they are still to come. Of all p_count of them, p_held chunks have
+-- the p_terms each: whoever sends them has counted already; where not all are new, or nothing was counted, it is done here.
+drop function if exists put_chunks(json, text);
+create or replace function put_chunks(
+  p_chunks json, p_embedder text, p_count integer default null, p_terms integer[] default null, p_held integer[] default null
+) returns void language plpgsql set work_mem = '64MB' as $$
 declare
   v_space text := current_setting('lamina.space');
+  v_made record;
+  v_terms integer[] := p_terms;
+  v_held integer[] := p_held;
 begin
   perform lock_search();
   with made as (
@@ -85,18 +92,24 @@ begin
     from json_to_recordset(p_chunks) as s (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
       lexemes tsvector, terms integer[], words integer)
     join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
-    on conflict do nothing returning terms, words
-  ), held as (
-    select term, count(*)::integer as chunks from made cross join unnest(terms) term group by term
+    on conflict do nothing returning context_id, key, words
+  )
+  select count(*) as chunks, coalesce(sum(words), 0) as words, array_agg(context_id) as ids, array_agg(key) as keys into v_made from made;
+  if v_made.chunks is distinct from p_count then
+    select array_agg(h.term), array_agg(h.chunks) into v_terms, v_held from (
+      select term, count(*)::integer as chunks from unnest(v_made.ids, v_made.keys) as m (id, key)
+      join chunk c on c.space_id = v_space and c.context_id = m.id and c.key = m.key cross join unnest(c.terms) term group by term) h;
+  end if;
+  with held as (
+    select h.term, h.chunks from unnest(v_terms, v_held) as h (term, chunks)
   ), known as (
     update chunk_term t set chunks = t.chunks + h.chunks from held h where t.space_id = v_space and t.term = h.term returning t.term
-  ), unknown as (
-    insert into chunk_term (space_id, term, chunks)
-    select v_space, h.term, h.chunks from held h where not exists (select from known k where k.term = h.term)
   )
-  update search_state s set chunks = s.chunks + m.chunks, words = s.words + m.words,
+  insert into chunk_term (space_id, term, chunks)
+  select v_space, h.term, h.chunks from held h where not exists (select from known k where k.term = h.term);
+  update search_state s set chunks = s.chunks + v_made.chunks, words = s.words + v_made.words,
     vectors_of = case when s.chunks = 0 or s.vectors_of = p_embedder then p_embedder end
-  from (select count(*) as chunks, coalesce(sum(words), 0) as words from made) m where s.space_id = v_space;
+  where s.space_id = v_space;
   perform order_terms();
 end $$;
 
@@ -125,6 +138,8 @@ create or replace function put_documents(p_documents json) returns void language
 declare
   v_space text := current_setting('lamina.space');
   v_taken text[];
+  v_named bigint;
+  v_there bigint;
 begin
   perform lock_search();
   with sent as (
@@ -139,13 +154,16 @@ begin
     returning d.id
   )
   select array_agg(id) into v_taken from taken;
-  if exists (
-    select d.id, unnest(d.keys) from search_document d where d.space_id = v_space and d.id = any (v_taken)
-    except select c.context_id, c.key from chunk c where c.space_id = v_space and c.context_id = any (v_taken)
-  ) then
+  select count(*), count(c.key) into v_named, v_there
+  from (select d.id, unnest(d.keys) as key from search_document d where d.space_id = v_space and d.id = any (v_taken)) n
+  left join chunk c on c.space_id = v_space and c.context_id = n.id and c.key = n.key;
+  if v_there < v_named then
     raise exception 'a chunk was swept meanwhile' using errcode = 'serialization_failure';
   end if;
-  perform sweep_chunks(v_taken);
+  -- A document names no chunk twice, so there is none to let go of where there are no more than it names.
+  if v_there < (select count(*) from chunk where space_id = v_space and context_id = any (v_taken)) then
+    perform sweep_chunks(v_taken);
+  end if;
 end $$;
 
 -- Lets go of all that is indexed of contexts that are not live. Answers with how many chunks that were.
