@@ -9,9 +9,9 @@ const asText = Object.fromEntries(
     .filter((type) => typeof type === 'number')
     .map((oid) => [oid, (text: string) => text]),
 );
-// PGlite counts the bytes of a text one by one; those of these two types are the same in PostgreSQL's binary form, which it
-// takes as it is.
-const toBytes = (text: string) => Buffer.from(text);
+// PGlite counts the bytes of a text one by one. Those of these two types are the same in PostgreSQL's binary form, which it
+// takes as it is, whatever its declaration says.
+const toBytes = (text: string) => Buffer.from(text) as unknown as string;
 const serializers = { ...asText, [types.TEXT]: toBytes, [types.JSON]: toBytes };
 
 /** The database in the process, on PGlite: one session, so calls wait for one another. */

@@ -4,6 +4,7 @@ import { type HeadJson, jsonColumn, type PartsJson, toContext } from '../context
 import { isLiveNow } from '../contexts/snapshot.ts';
 import { type Database, type Row, runOne, type Statement } from '../postgres/database.ts';
 import { sql, toStatement } from '../postgres/sql.ts';
+import type { Run } from './analysis.ts';
 
 /** Under this name the search index follows the feed. */
 export const followerName = 'search';
@@ -70,6 +71,8 @@ export interface NewChunk extends ReadState {
   /** In order: PostgreSQL sorts them for its index, and what is in order already it has soon sorted. */
   readonly terms: Int32Array;
   readonly words: number;
+  /** Of the text as it is indexed. */
+  readonly runs: readonly Run[];
 }
 
 export interface NewDocument extends ReadState {
@@ -81,7 +84,7 @@ export interface NewDocument extends ReadState {
 
 /** @param embedder whose vectors follow in the same transaction; null where they are still to come. */
 export function putChunks(chunks: readonly NewChunk[], embedder: string | null): Statement {
-  const rows = JSON.stringify(chunks.map((chunk) => ({ ...chunk, terms: toArray(chunk.terms) })));
+  const rows = JSON.stringify(chunks.map(({ runs: _, terms, ...chunk }) => ({ ...chunk, terms: toArray(terms) })));
   const { terms, counts } = countTerms(chunks);
   return toStatement(
     sql`select put_chunks(${rows}::json, ${embedder}, ${chunks.length}, ${toArray(terms)}::integer[], ${toArray(counts)}::integer[])`,
@@ -102,8 +105,9 @@ function countTerms(chunks: readonly NewChunk[]): { terms: Int32Array; counts: I
   all.sort();
   const counts = new Int32Array(all.length);
   let count = 0;
-  for (const [at, term] of all.entries()) {
-    if (at === 0 || term !== all[count - 1]) all[count++] = term;
+  for (let at = 0; at < all.length; at++) {
+    const term = all[at] as number;
+    if (count === 0 || term !== all[count - 1]) all[count++] = term;
     counts[count - 1] = (counts[count - 1] as number) + 1;
   }
   return { terms: all.subarray(0, count), counts: counts.subarray(0, count) };

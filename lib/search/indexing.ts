@@ -4,7 +4,7 @@ import { createFollower } from '../contexts/follower.ts';
 import { type RequestContext, type SpaceRef, systemRequest } from '../contexts/request.ts';
 import { type Database, isDatabaseError, type Statement } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
-import { analyze, toTerms } from './analysis.ts';
+import { analyze, splitRuns, toTerms } from './analysis.ts';
 import { type Chunk, type Chunked, chunkContext, toIndexed } from './chunk.ts';
 import {
   beginRebuild,
@@ -266,9 +266,10 @@ function changedIds(changes: readonly Change[]): string[] {
 
 function toNewChunk(space: string, { id, version, updatedMs }: Context, chunk: Chunk): NewChunk {
   const { key, header, text } = chunk;
-  const { vector: lexemes, lexemes: each, length } = analyze(toIndexed(chunk));
-  const terms = Int32Array.from(toTerms(space, each)).sort();
-  return { id, version, updatedMs, key, header, text, lexemes, terms, words: length };
+  const runs = splitRuns(toIndexed(chunk));
+  const { vector: lexemes, lexemes: each, length } = analyze(runs);
+  const terms = new Int32Array(toTerms(space, each)).sort();
+  return { id, version, updatedMs, key, header, text, lexemes, terms, words: length, runs };
 }
 
 function toDocument({ id, version, updatedMs }: Context, { chunks, isTranscript }: Chunked): NewDocument {
