@@ -105,8 +105,9 @@ export function createIndexing(deps: {
       documents.push(toDocument(context, chunked));
       for (const chunk of chunked.chunks) {
         if (keys.get(context.id)?.has(chunk.key)) continue;
-        batch.push(toNewChunk(request.space, context, chunk));
-        bytes += 4 * (chunk.text.length + chunk.header.length) + 1500;
+        const made = toNewChunk(request.space, context, chunk);
+        batch.push(made);
+        bytes += sentBytes(made);
         if (bytes >= bytesMax) await flush();
       }
     }
@@ -271,6 +272,10 @@ function toNewChunk(space: string, { id, version, updatedMs }: Context, chunk: C
   const terms = new Int32Array(toTerms(space, each)).sort();
   return { id, version, updatedMs, key, header, text, lexemes, terms, words: length, runs };
 }
+
+/** About what is sent of a chunk: a text without spaces has twice as many words as characters, each a lexeme and a term. */
+const sentBytes = ({ header, text, lexemes, terms }: NewChunk) =>
+  Buffer.byteLength(header) + Buffer.byteLength(text) + Buffer.byteLength(lexemes) + 12 * terms.length + 1500;
 
 function toDocument({ id, version, updatedMs }: Context, { chunks, isTranscript }: Chunked): NewDocument {
   return {
