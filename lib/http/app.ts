@@ -72,7 +72,9 @@ export function createApp(deps: {
   function doorOf(routes: readonly Route[]): Hono {
     const door = new Hono({ router: toRouter() });
     for (const route of routes) {
-      const serve = answering((of) => serveRoute(manager, route, of));
+      const withoutQuery = later(() => Object.freeze(check(route.query ?? noQuery, {}, '') as object));
+      const served = { ...route, withoutQuery };
+      const serve = answering((of) => serveRoute(manager, served, of));
       const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
       door.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param(), c.env as Host | undefined));
     }
@@ -118,14 +120,19 @@ interface Handling {
   readonly host: Host | undefined;
 }
 
-async function serveRoute(manager: UnifiedContextManager, route: Route, of: Handling): Promise<Answer> {
+/** A route, and what it makes of a request without a query. */
+interface Served extends Route {
+  withoutQuery(): object;
+}
+
+async function serveRoute(manager: UnifiedContextManager, route: Served, of: Handling): Promise<Answer> {
   const { http, headers, timing, pathParams } = of;
   requireHeaders(http, of.host);
   const token = readBearer(headers);
   const admitted = route.scope === null ? anonymous : admit(manager, route, token);
   const principal = admitted instanceof Promise ? await admitted : admitted;
   const params = route.params === undefined ? noParams : check(route.params, pathParams, '');
-  const query = check(route.query ?? noQuery, readQuery(http.url), '');
+  const query = http.url.includes('?') ? check(route.query ?? noQuery, readQuery(http.url), '') : route.withoutQuery();
   const { bytes, contentType } =
     route.body === undefined ? noBody : await takeBody(route.body, http, manager.settings.limits);
   const schema = route.body?.schema;
@@ -151,7 +158,10 @@ async function serveRoute(manager: UnifiedContextManager, route: Route, of: Hand
       keyId: principal.keyId,
       unconfirmed: principal.unconfirmed,
       noCache: isNoCache(headers),
-      signal: route.method === 'get' ? http.signal : undefined,
+      // Made by whoever asks for it: a read that a cache answers does not.
+      get signal() {
+        return route.method === 'get' ? http.signal : undefined;
+      },
       telemetry: timing,
     },
   };
@@ -215,8 +225,6 @@ function check(schema: () => z.ZodType, value: unknown, root: string): unknown {
 
 function readQuery(url: string): Record<string, string> {
   const query: Record<string, string> = Object.create(null);
-  const start = url.indexOf('?');
-  if (start < 0) return query;
   for (const [key, value] of new URL(url).searchParams) {
     if (key in query) throw invalid(key, 'is given twice');
     if (`${key}${value}`.includes('\u0000')) throw invalid(key.replaceAll('\u0000', ''), 'holds U+0000');
