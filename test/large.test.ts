@@ -50,6 +50,16 @@ describe.each(engines)('contexts of 10 MiB on $name', (engine) => {
     expect((await get(id)).json.contentUrl).toBe(`/v1/contexts/${id}/content?version=3`);
   });
 
+  test('that have changed throughout differ by little more than the new one', async () => {
+    const id = newId();
+    const numbers = (step: number) =>
+      JSON.stringify(Array.from({ length: 1_200_000 }, (_, at) => (at * step) % 999983));
+    await putLarge(store, id, numbers(7), { contentType: 'application/json' });
+    await putLarge(store, id, numbers(11), { contentType: 'application/json' });
+    const { text } = await get(id, '/diff?from=1&to=2');
+    expect(text === `{"from":1,"to":2,"patch":[{"op":"replace","path":"","value":${numbers(11)}}]}`).toBe(true);
+  });
+
   test('are fetched part by part, as fast as the reader takes them', async () => {
     const id = newId();
     await putLarge(store, id, 'x'.repeat(wholeBytes));

@@ -64,6 +64,8 @@ export const versionRoutes: readonly Route[] = [
     operationId: 'diffVersions',
     tag,
     summary: 'Compare two versions',
+    description:
+      'What has changed so much that telling how would take more than itself is replaced in whole, so a JSON Patch is never much longer than the version it leads to. Contents too different to be compared in a moment are compared more coarsely.',
     scope: 'read',
     params: idParams,
     query: () => z.strictObject({ from: versionQuery(), to: versionQuery() }),

@@ -19,6 +19,22 @@ export interface Edit {
   readonly side: Span;
 }
 
+/**
+ * How much aligning may still cost, in steps: a token looked at is one. Where it is used up, what is not aligned yet counts
+ * as rewritten: a coarser answer, and still a right one. Counted, not timed, so that the same input is aligned the same way.
+ */
+export interface Work {
+  steps: number;
+}
+
+// Two contents of 10 MiB whose every element has moved are aligned with this, in less than a second; what asks for more
+// is made to.
+const stepsMax = 10_000_000;
+
+export function createWork(steps = stepsMax): Work {
+  return { steps };
+}
+
 // Beyond this many differences in a stretch without unique tokens the stretch counts as rewritten: the search costs the
 // square of the differences, and an alignment found that late would help nobody.
 const differencesMax = 1000;
@@ -26,27 +42,50 @@ const differencesMax = 1000;
 /**
  * Aligns two sequences: the equal runs that stay in order, ascending on both sides. Tokens that appear once on each side
  * are the anchors (patience diff, Bram Cohen), what lies between them is aligned by Myers' greedy algorithm ("An O(ND)
- * Difference Algorithm", 1986). Deterministic, and close to linear in the length for any input.
+ * Difference Algorithm", 1986). Deterministic, and linear in the length when `work` is used up.
  */
-export function align(left: readonly Token[], right: readonly Token[]): Match[] {
-  const intern = new Map<Token, number>();
-  const number = (token: Token) => {
-    const known = intern.get(token);
-    if (known !== undefined) return known;
-    intern.set(token, intern.size);
-    return intern.size - 1;
-  };
+export function align(left: readonly Token[], right: readonly Token[], work: Work = createWork()): Match[] {
   const matches: Match[] = [];
-  alignRange(Int32Array.from(left, number), Int32Array.from(right, number), matches);
+  const { start, end } = trim(wholeOf(left, right), (leftAt, rightAt) => left[leftAt] === right[rightAt]);
+  addMatch(matches, { leftAt: 0, rightAt: 0, length: start });
+  const [leftTo, rightTo] = [left.length - end, right.length - end];
+  if (leftTo > start && rightTo > start && isLeft(work, leftTo + rightTo - 2 * start)) {
+    const intern = new Map<Token, number>();
+    const number = (tokens: readonly Token[], to: number) => {
+      const numbers = new Int32Array(to - start);
+      for (let at = start; at < to; at++) {
+        const token = tokens[at] as Token;
+        let known = intern.get(token);
+        if (known === undefined) {
+          known = intern.size;
+          intern.set(token, known);
+        }
+        numbers[at - start] = known;
+      }
+      return numbers;
+    };
+    const sides = { left: number(left, leftTo), right: number(right, rightTo) };
+    for (const match of alignNumbers(sides, intern.size, work)) {
+      addMatch(matches, { leftAt: match.leftAt + start, rightAt: match.rightAt + start, length: match.length });
+    }
+  }
+  addMatch(matches, { leftAt: leftTo, rightAt: rightTo, length: end });
   return matches;
 }
 
+/** Takes the steps where they are left. */
+function isLeft(work: Work, steps: number): boolean {
+  if (work.steps < steps) return false;
+  work.steps -= steps;
+  return true;
+}
+
 /** What `side` changed in `base`, in order: the gaps of their alignment. */
-export function edits(base: readonly Token[], side: readonly Token[]): Edit[] {
+export function edits(base: readonly Token[], side: readonly Token[], work?: Work): Edit[] {
   const found: Edit[] = [];
   let baseAt = 0;
   let sideAt = 0;
-  for (const match of [...align(base, side), { leftAt: base.length, rightAt: side.length, length: 0 }]) {
+  for (const match of [...align(base, side, work), { leftAt: base.length, rightAt: side.length, length: 0 }]) {
     if (match.leftAt > baseAt || match.rightAt > sideAt) {
       found.push({ base: { from: baseAt, to: match.leftAt }, side: { from: sideAt, to: match.rightAt } });
     }
@@ -57,38 +96,57 @@ export function edits(base: readonly Token[], side: readonly Token[]): Edit[] {
 }
 
 interface Range {
-  leftFrom: number;
-  leftTo: number;
-  rightFrom: number;
-  rightTo: number;
+  readonly leftFrom: number;
+  readonly leftTo: number;
+  readonly rightFrom: number;
+  readonly rightTo: number;
 }
 
-function alignRange(left: Int32Array, right: Int32Array, matches: Match[]): void {
+export function wholeOf(left: ArrayLike<unknown>, right: ArrayLike<unknown>): Range {
+  return { leftFrom: 0, leftTo: left.length, rightFrom: 0, rightTo: right.length };
+}
+
+/** How many are the same at the start and, of the rest, at the end. */
+export function trim(
+  { leftFrom, leftTo, rightFrom, rightTo }: Range,
+  isSame: (leftAt: number, rightAt: number) => boolean,
+): { start: number; end: number } {
+  const shorter = Math.min(leftTo - leftFrom, rightTo - rightFrom);
+  let start = 0;
+  while (start < shorter && isSame(leftFrom + start, rightFrom + start)) start++;
+  let end = 0;
+  while (end < shorter - start && isSame(leftTo - 1 - end, rightTo - 1 - end)) end++;
+  return { start, end };
+}
+
+interface Sides {
+  readonly left: Int32Array;
+  readonly right: Int32Array;
+}
+
+function alignNumbers({ left, right }: Sides, tokens: number, work: Work): Match[] {
+  const findAnchors = createAnchors({ left, right }, tokens);
+  const isSame = (leftAt: number, rightAt: number) => left[leftAt] === right[rightAt];
+  const matches: Match[] = [];
   // A stack instead of recursion: stretches are finished from the left, so matches come out in order.
-  const stack: (Range | Match)[] = [{ leftFrom: 0, leftTo: left.length, rightFrom: 0, rightTo: right.length }];
+  const stack: (Range | Match)[] = [wholeOf(left, right)];
   for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
     if ('length' in next) {
       addMatch(matches, next);
       continue;
     }
-    let { leftFrom, leftTo, rightFrom, rightTo } = next;
-    const start = leftFrom;
-    while (leftFrom < leftTo && rightFrom < rightTo && left[leftFrom] === right[rightFrom]) {
-      leftFrom++;
-      rightFrom++;
-    }
-    addMatch(matches, { leftAt: start, rightAt: rightFrom - (leftFrom - start), length: leftFrom - start });
-    const end = leftTo;
-    while (leftFrom < leftTo && rightFrom < rightTo && left[leftTo - 1] === right[rightTo - 1]) {
-      leftTo--;
-      rightTo--;
-    }
-    if (end > leftTo) stack.push({ leftAt: leftTo, rightAt: rightTo, length: end - leftTo });
+    const { start, end } = trim(next, isSame);
+    addMatch(matches, { leftAt: next.leftFrom, rightAt: next.rightFrom, length: start });
+    const [leftFrom, leftTo] = [next.leftFrom + start, next.leftTo - end];
+    const [rightFrom, rightTo] = [next.rightFrom + start, next.rightTo - end];
+    if (end > 0) stack.push({ leftAt: leftTo, rightAt: rightTo, length: end });
     if (leftFrom === leftTo || rightFrom === rightTo) continue;
+    if (!isLeft(work, leftTo - leftFrom + rightTo - rightFrom)) continue;
     const range = { leftFrom, leftTo, rightFrom, rightTo };
-    const anchors = findAnchors(left, right, range);
+    const anchors = findAnchors(range);
+    if (anchors === undefined) continue;
     if (anchors.length === 0) {
-      for (const match of myers(left, right, range).reverse()) stack.push(match);
+      for (const match of myers({ left, right }, range, work).reverse()) stack.push(match);
       continue;
     }
     let leftEnd = leftTo;
@@ -101,6 +159,7 @@ function alignRange(left: Int32Array, right: Int32Array, matches: Match[]): void
     }
     stack.push({ leftFrom, leftTo: leftEnd, rightFrom, rightTo: rightEnd });
   }
+  return matches;
 }
 
 function addMatch(matches: Match[], match: Match): void {
@@ -111,42 +170,67 @@ function addMatch(matches: Match[], match: Match): void {
   } else matches.push({ ...match });
 }
 
-/** The longest ascending run of tokens that are unique on both sides. */
-function findAnchors(left: Int32Array, right: Int32Array, range: Range): Match[] {
-  const positions = new Map<number, { leftAt: number; rightAt: number }>();
-  for (let at = range.leftFrom; at < range.leftTo; at++) {
-    const token = left[at] as number;
-    positions.set(token, { leftAt: positions.has(token) ? -1 : at, rightAt: -1 });
-  }
-  for (let at = range.rightFrom; at < range.rightTo; at++) {
-    const seen = positions.get(right[at] as number);
-    if (seen === undefined) continue;
-    if (seen.rightAt >= 0) seen.leftAt = -1;
-    seen.rightAt = at;
-  }
-  const pairs = [...positions.values()].filter(({ leftAt, rightAt }) => leftAt >= 0 && rightAt >= 0);
-  // Patience sorting: each pile's top is the smallest end of an ascending run of that length.
+// Where a token is: nowhere, at one place (counted from 1), or at several.
+const nowhere = 0;
+const several = -1;
+
+/**
+ * Finds the longest ascending run of tokens that are unique on both sides of a range; undefined where the sides have no
+ * token in common.
+ */
+function createAnchors({ left, right }: Sides, tokens: number): (range: Range) => Match[] | undefined {
+  const places = { left: new Int32Array(tokens), right: new Int32Array(tokens) };
+  return ({ leftFrom, leftTo, rightFrom, rightTo }) => {
+    for (let at = leftFrom; at < leftTo; at++) note(places.left, left[at] as number, at);
+    let hasCommon = false;
+    for (let at = rightFrom; at < rightTo; at++) {
+      note(places.right, right[at] as number, at);
+      hasCommon ||= places.left[right[at] as number] !== nowhere;
+    }
+    const [lefts, rights]: [number[], number[]] = [[], []];
+    for (let at = leftFrom; at < leftTo; at++) {
+      const token = left[at] as number;
+      if ((places.left[token] as number) > 0 && (places.right[token] as number) > 0) {
+        lefts.push(at);
+        rights.push((places.right[token] as number) - 1);
+      }
+    }
+    for (let at = leftFrom; at < leftTo; at++) places.left[left[at] as number] = nowhere;
+    for (let at = rightFrom; at < rightTo; at++) places.right[right[at] as number] = nowhere;
+    if (!hasCommon) return undefined;
+    return longestAscending(rights).map((index) => ({
+      leftAt: lefts[index] as number,
+      rightAt: rights[index] as number,
+      length: 1,
+    }));
+  };
+}
+
+function note(places: Int32Array, token: number, at: number): void {
+  places[token] = places[token] === nowhere ? at + 1 : several;
+}
+
+/** The indices of a longest ascending run, by patience sorting: each pile's top is the smallest end of a run that long. */
+function longestAscending(values: readonly number[]): number[] {
   const tops: number[] = [];
-  const before = new Int32Array(pairs.length);
-  pairs.forEach((pair, index) => {
+  const before = new Int32Array(values.length);
+  values.forEach((value, index) => {
     let low = 0;
     let high = tops.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if ((pairs[tops[middle] as number]?.rightAt ?? 0) < pair.rightAt) low = middle + 1;
+      if ((values[tops[middle] as number] as number) < value) low = middle + 1;
       else high = middle;
     }
     before[index] = low > 0 ? (tops[low - 1] as number) : -1;
     tops[low] = index;
   });
-  const anchors: Match[] = [];
-  for (let at = tops.at(-1) ?? -1; at >= 0; at = before[at] as number) {
-    anchors.push({ ...(pairs[at] as { leftAt: number; rightAt: number }), length: 1 });
-  }
-  return anchors.reverse();
+  const run: number[] = [];
+  for (let at = tops.at(-1) ?? -1; at >= 0; at = before[at] as number) run.push(at);
+  return run.reverse();
 }
 
-function myers(left: Int32Array, right: Int32Array, range: Range): Match[] {
+function myers({ left, right }: Sides, range: Range, work: Work): Match[] {
   const width = range.leftTo - range.leftFrom;
   const height = range.rightTo - range.rightFrom;
   const bound = Math.min(width + height, differencesMax);
@@ -160,10 +244,12 @@ function myers(left: Int32Array, right: Int32Array, range: Range): Match[] {
         (diagonal !== differences && (reach[bound + diagonal - 1] as number) < (reach[bound + diagonal + 1] as number));
       let x = isDown ? (reach[bound + diagonal + 1] as number) : (reach[bound + diagonal - 1] as number) + 1;
       let y = x - diagonal;
+      const from = x;
       while (x < width && y < height && left[range.leftFrom + x] === right[range.rightFrom + y]) {
         x++;
         y++;
       }
+      if (!isLeft(work, x - from + 1)) return [];
       reach[bound + diagonal] = x;
       if (x >= width && y >= height) return walkBack(trace, range, width, height);
     }

@@ -1,4 +1,4 @@
-import { type Edit, edits, type Span, type Token } from './align.ts';
+import { createWork, type Edit, edits, type Span, type Token, type Work } from './align.ts';
 
 /** A stretch of a three-way comparison, as ranges into base, ours and theirs. */
 export interface Chunk {
@@ -9,13 +9,23 @@ export interface Chunk {
   readonly theirs: Span;
 }
 
+/** What a three-way comparison aligns. */
+export interface Sequences {
+  readonly base: readonly Token[];
+  readonly ours: readonly Token[];
+  readonly theirs: readonly Token[];
+}
+
 /**
  * Cuts three sequences into stretches (diff3: Khanna, Kunal, Pierce, "A Formal Investigation of Diff3", 2007). Edits
  * that overlap or touch in the base belong to one stretch, as in git.
  */
-export function diff3(base: readonly Token[], ours: readonly Token[], theirs: readonly Token[]): Chunk[] {
-  const left = edits(base, ours);
-  const right = edits(base, theirs);
+export function diff3({ base, ours, theirs }: Sequences, work: Work = createWork()): Chunk[] {
+  // Half of what is left for each side, so that neither is seen coarser for being the second.
+  const [forOurs, forTheirs] = [createWork(work.steps / 2), createWork(work.steps / 2)];
+  const left = edits(base, ours, forOurs);
+  const right = edits(base, theirs, forTheirs);
+  work.steps = forOurs.steps + forTheirs.steps;
   const chunks: Chunk[] = [];
   let baseAt = 0;
   let oursAt = 0;

@@ -37,6 +37,7 @@ function labelSide(
   side: readonly Json[],
   identify: Identify,
 ): number[] | undefined {
+  if (known.size === 0) return undefined;
   const taken = new Set<number>();
   const votes: Map<number, number>[] = side.map(() => new Map());
   for (const [identity, at] of identities(side)) {

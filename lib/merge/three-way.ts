@@ -1,5 +1,6 @@
 import { isJsonObject, type Json, type JsonObject, pointer } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
+import { createWork, type Work } from './align.ts';
 import { type Conflict, printConflicts } from './conflict.ts';
 import { type Chunk, diff3 } from './diff3.ts';
 import { type Document, fromJson, fromText, isSameDocument, toLines, toValue } from './document.ts';
@@ -14,6 +15,7 @@ interface Merging {
   /** Settles a collision: notes it and says which side the result takes. */
   readonly settle: (conflict: Omit<Conflict, 'chosen'>) => Side;
   readonly identify: Identify;
+  readonly work: Work;
 }
 
 /**
@@ -27,11 +29,13 @@ export function threeWay(
   ours: Document,
   theirs: Document,
   prefer: 'fail' | Side,
+  work: Work = createWork(),
 ): { document: Document; conflicts: Conflict[] } {
   const conflicts: Conflict[] = [];
   const chosen = prefer === 'fail' ? undefined : prefer;
   const merging: Merging = {
     identify: createIdentify(),
+    work,
     settle(conflict) {
       conflicts.push({ ...conflict, chosen });
       return chosen ?? 'ours';
@@ -112,8 +116,9 @@ function mergeArrays(base: Json[], ours: Json[], theirs: Json[], path: Path, mer
     return mergeById(toMap(base, baseIds), toMap(ours, ourIds), toMap(theirs, theirIds), path, merging);
   }
   const parts = { base, ours, theirs };
-  const { identify } = merging;
-  return diff3(base.map(identify), ours.map(identify), theirs.map(identify)).flatMap((chunk) => {
+  const { identify, work } = merging;
+  const numbers = { base: base.map(identify), ours: ours.map(identify), theirs: theirs.map(identify) };
+  return diff3(numbers, work).flatMap((chunk) => {
     const cut = cutAt(parts, chunk);
     if (chunk.changed !== 'both') return chunk.changed === 'theirs' ? cut.theirs : cut.ours;
     return mergeStretch(cut, path, chunk.ours.from, merging);
@@ -139,7 +144,7 @@ function mergeStretch(parts: Parts, path: Path, from: number, merging: Merging):
   const labels = labelElements(parts, merging.identify);
   if (labels === undefined) return mergeWhole(parts, path, from, merging);
   const isSame = (left: Json[], right: Json[]) => isSameAt(path.length, left, right, merging.identify);
-  return diff3(labels.base, labels.ours, labels.theirs).flatMap((chunk) => {
+  return diff3(labels, merging.work).flatMap((chunk) => {
     const cut = cutAt(parts, chunk);
     // Equal labels say "the same thing", not "the same value": a side counts as unchanged only by its values.
     if (chunk.changed === 'ours' && isSame(cut.base, cut.theirs)) return cut.ours;
@@ -213,7 +218,7 @@ function groupBehind(side: JsonObject, other: JsonObject): Map<string, string[]>
 
 function mergeText(base: string, ours: string, theirs: string, merging: Merging): string {
   const lines = { base: toLines(base), ours: toLines(ours), theirs: toLines(theirs) };
-  return diff3(lines.base, lines.ours, lines.theirs)
+  return diff3(lines, merging.work)
     .map((chunk) => {
       const parts = {
         base: lines.base.slice(chunk.base.from, chunk.base.to).join(''),

@@ -124,8 +124,8 @@ function unionLines(left: string, right: string): string {
   let leftAt = 0;
   let rightAt = 0;
   for (const match of [...align(ours, theirs), { leftAt: ours.length, rightAt: theirs.length, length: 0 }]) {
-    lines.push(...closed(ours.slice(leftAt, match.leftAt), theirs.slice(rightAt, match.rightAt)));
-    lines.push(...ours.slice(match.leftAt, match.leftAt + match.length));
+    for (const line of closed(ours.slice(leftAt, match.leftAt), theirs.slice(rightAt, match.rightAt))) lines.push(line);
+    for (let at = 0; at < match.length; at++) lines.push(ours[match.leftAt + at] as string);
     leftAt = match.leftAt + match.length;
     rightAt = match.rightAt + match.length;
   }

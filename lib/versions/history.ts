@@ -1,5 +1,6 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Ids } from '../base/id.ts';
-import { type Json, printJson } from '../base/json.ts';
+import { printJson } from '../base/json.ts';
 import { Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import type { VersionEntry } from '../contexts/context.ts';
@@ -11,7 +12,7 @@ import type { RequestContext, SpaceRef } from '../contexts/request.ts';
 import { toChange, toHead } from '../contexts/rows.ts';
 import { type Idempotency, idempotencyMismatch, type Written, writeOne } from '../contexts/written.ts';
 import { jsonPatch, unifiedDiff } from '../merge/diff.ts';
-import { jsonType, toDocument } from '../merge/document.ts';
+import { type Document, jsonType, toDocument } from '../merge/document.ts';
 import type { Database } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import { eraseContext, pinVersion, readVersions } from './history.sql.ts';
@@ -26,7 +27,8 @@ export interface History {
     page: { readonly id: string; readonly before?: number | undefined; readonly limit: number },
   ): Promise<{ items: VersionEntry[]; hasMore: boolean; seq: number }>;
   /**
-   * From one version to another: a JSON Patch as JSON text where both are JSON, else a unified diff.
+   * From one version to another: a JSON Patch as JSON text where both are JSON, never much longer than the new version;
+   * else a unified diff.
    *
    * @throws Problem `version_not_found`, or `gone` for a tombstone.
    */
@@ -93,17 +95,27 @@ export function createHistory(deps: {
         ],
         { inlineBytes: 2 * settings.limits.contextBytes },
       );
-      const [before, after] = value.map((context) => {
+      const contents = value.map((context) => {
         if (context === null) throw known.includes(true) ? versionNotFound(id) : contextNotFound(id);
         if (context.content === undefined) throw gone(context);
-        return toDocument(context.content, context.contentType ?? jsonType);
+        return { bytes: context.content, contentType: context.contentType ?? jsonType };
       });
-      if (before?.kind === 'json' && after?.kind === 'json') {
-        return { patch: { json: printJson(jsonPatch(before.value, after.value) as Json) }, seq };
+      // Of two contents of 10 MiB each step takes its time: others are served in between.
+      const documents: Document[] = [];
+      for (const { bytes, contentType } of contents) {
+        await setImmediate();
+        documents.push(toDocument(bytes, contentType));
       }
-      const texts = [before, after].map((document) => Buffer.from(document?.bytes ?? []).toString());
+      await setImmediate();
+      const [before, after] = documents;
+      if (before?.kind === 'json' && after?.kind === 'json') {
+        const patch = jsonPatch(before.value, after.value);
+        await setImmediate();
+        return { patch: { json: printJson(patch) }, seq };
+      }
+      const [earlier = '', later = ''] = contents.map(({ bytes }) => Buffer.from(bytes).toString());
       const labels = { from: `${id}@${from}`, to: `${id}@${to}` };
-      return { patch: { text: unifiedDiff(texts[0] ?? '', texts[1] ?? '', labels) }, seq };
+      return { patch: { text: unifiedDiff(earlier, later, labels) }, seq };
     },
 
     restore(request, restore, idempotency) {

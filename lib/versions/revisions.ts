@@ -226,7 +226,7 @@ function mergePut(
       { ...theirs, updatedMs: head.updatedMs, version: head.version },
     ];
     const merged = merge({ strategy, sources, base: from, prefer: 'ours' });
-    conflicts.push(...merged.conflicts.map((one) => ({ ...one, path: path + one.path })));
+    for (const one of merged.conflicts) conflicts.push({ ...one, path: path + one.path });
     return merged.document;
   };
   const contentOf = (context: Context) => toDocument(context.content as Uint8Array, context.contentType ?? jsonType);

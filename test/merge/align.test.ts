@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { align, edits } from '../../lib/merge/align.ts';
+import { align, createWork, edits } from '../../lib/merge/align.ts';
 
 const tokens = fc.array(fc.constantFrom('a', 'b', 'c', 'd', 'e'), { maxLength: 40 });
 
@@ -58,6 +58,41 @@ describe('an alignment', () => {
         expect([...result, ...base.slice(at)]).toEqual(side);
       }),
     );
+  });
+
+  test('is of equal tokens however little work is left for it', () => {
+    fc.assert(
+      fc.property(tokens, tokens, fc.nat({ max: 150 }), (left, right, steps) => {
+        const rebuilt: string[] = [];
+        let at = 0;
+        for (const edit of edits(left, right, createWork(steps))) {
+          rebuilt.push(...left.slice(at, edit.base.from), ...right.slice(edit.side.from, edit.side.to));
+          at = edit.base.to;
+        }
+        expect([...rebuilt, ...left.slice(at)]).toEqual(right);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('never takes more steps than it is given, also where each anchor makes only the next one unique', () => {
+    const stairs = (own: string) =>
+      Array.from({ length: 3000 }, (_, at) => [`${own}${at}`, `${at + 1}`, `${at}`]).flat();
+    const work = createWork(1_000_000);
+    const matched = align(stairs('left '), stairs('right '), work).reduce((sum, { length }) => sum + length, 0);
+    expect(work.steps).toBeGreaterThanOrEqual(0);
+    expect(work.steps).toBeLessThan(20_000);
+    expect(matched).toBeGreaterThan(10);
+    const few = (step: number) => Array.from({ length: 20_000 }, (_, at) => String(((at * at) >> step) % 3));
+    for (const steps of [100_000, 200_000, 400_000]) {
+      const little = createWork(steps);
+      align(few(3), few(4), little);
+      expect(little.steps).toBeGreaterThanOrEqual(0);
+      expect(steps - little.steps).toBeGreaterThan(80_000);
+    }
+    const plenty = createWork(1_000_000_000);
+    expect(align(stairs('left '), stairs('right '), plenty).length).toBeGreaterThan(1000);
+    expect(1_000_000_000 - plenty.steps).toBeGreaterThan(10_000_000);
   });
 
   test('of long sequences without anything in common is found quickly', () => {

@@ -1,9 +1,10 @@
 import { applyPatch } from 'diff';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { isSameJson, printJson } from '../../lib/base/json.ts';
+import { isSameJson, printJson, toPlain } from '../../lib/base/json.ts';
 import { parseJson } from '../../lib/base/json-parse.ts';
 import { Problem } from '../../lib/base/problem.ts';
+import { createWork } from '../../lib/merge/align.ts';
 import { jsonPatch, unifiedDiff } from '../../lib/merge/diff.ts';
 import { applyJsonPatch, applyMergePatch } from '../../lib/merge/patch.ts';
 import { container, json, text } from '../support/arbitrary.ts';
@@ -122,6 +123,49 @@ describe('JSON Patch', () => {
       { numRuns: 2000 },
     );
   });
+
+  test('and so it does wherever the work is used up', () => {
+    const values = fc.oneof(container, fc.array(json, { maxLength: 30 }));
+    fc.assert(
+      fc.property(values, values, fc.nat({ max: 300 }), (from, to, steps) => {
+        const patch = jsonPatch(from, to, createWork(steps));
+        expect(isSameJson(applyJsonPatch(from, patch), to)).toBe(true);
+      }),
+      { numRuns: 3000 },
+    );
+  });
+
+  // So long that a patch of each level by itself may pass what it spares.
+  const deepArray = fc.array(fc.nat({ max: 20 }), { minLength: 150, maxLength: 400 });
+  const large = fc
+    .array(fc.oneof(deepArray, fc.array(deepArray, { maxLength: 3 })), { maxLength: 4 })
+    .map((value) => parseJson(JSON.stringify(value)));
+  test('it is never much longer than the value it leads to', () => {
+    fc.assert(
+      fc.property(large, large, (from, to) => {
+        const patch = jsonPatch(from, to);
+        expect(isSameJson(applyJsonPatch(from, patch), to)).toBe(true);
+        expect(printJson(patch).length).toBeLessThanOrEqual(printJson(to).length + 4200);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test('what has changed throughout is replaced where it is, and what is beside it told as ever', () => {
+    const numbers = (step: number) => Array.from({ length: 5000 }, (_, at) => (at * step) % 4999);
+    const value = (step: number) => parseJson(JSON.stringify({ kept: numbers(1), all: numbers(step), one: [step] }));
+    const patch = jsonPatch(value(2), value(3));
+    expect(patch.map((operation) => toPlain(operation))).toMatchObject([
+      { op: 'replace', path: '/all', value: numbers(3) },
+      { op: 'replace', path: '/one/0', value: 3 },
+    ]);
+  });
+
+  test('an element put in at the front of a million is one operation', () => {
+    const many = Array.from({ length: 1_000_000 }, (_, at) => at % 977);
+    const patch = jsonPatch(parseJson(JSON.stringify(many)), parseJson(JSON.stringify([5, ...many])));
+    expect(printJson(patch)).toBe('[{"op":"add","path":"/0","value":5}]');
+  });
 });
 
 describe('a unified diff', () => {
@@ -131,6 +175,16 @@ describe('a unified diff', () => {
         const patch = unifiedDiff(from, to, { from: 'a', to: 'b' });
         if (from === to) expect(patch).toBe('');
         else expect(applyPatch(from, patch)).toBe(to);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test('and so it is wherever the work is used up', () => {
+    fc.assert(
+      fc.property(text, text, fc.nat({ max: 60 }), (from, to, steps) => {
+        const patch = unifiedDiff(from, to, { from: 'a', to: 'b' }, createWork(steps));
+        expect(from === to ? from : applyPatch(from, patch)).toBe(to);
       }),
       { numRuns: 2000 },
     );

@@ -3,7 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { canonicalJson, isSameJson, type Json, printJson } from '../../lib/base/json.ts';
 import { parseJson } from '../../lib/base/json-parse.ts';
 import { Problem } from '../../lib/base/problem.ts';
+import { createWork } from '../../lib/merge/align.ts';
+import { diff3 } from '../../lib/merge/diff3.ts';
 import { merge } from '../../lib/merge/merge.ts';
+import { threeWay } from '../../lib/merge/three-way.ts';
 import { container, entities, json, jsonSource, named, text, textSource } from '../support/arbitrary.ts';
 
 const three = (base: Json, ours: Json, theirs: Json, prefer: 'fail' | 'ours' | 'theirs' = 'fail') =>
@@ -149,6 +152,37 @@ describe('a three-way merge of JSON', () => {
           expect(sides('ours', two.conflicts)).toEqual(sides('theirs', one.conflicts));
         },
       ),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('law: with little work left, what one side alone changed is taken, and the sides still swap', () => {
+    const letters = fc.array(fc.constantFrom('a', 'b', 'c', 'd'), { maxLength: 30 });
+    const lists = fc.oneof(letters, container, named, fc.array(json, { maxLength: 20 }));
+    fc.assert(
+      fc.property(lists, lists, lists, fc.nat({ max: 400 }), (base, ours, theirs, steps) => {
+        const of = (left: Json, right: Json, prefer: 'ours' | 'theirs') =>
+          threeWay(jsonSource(base), jsonSource(left), jsonSource(right), prefer, createWork(steps)).document;
+        expect(isSameJson(value(of(ours, base, 'theirs')), ours)).toBe(true);
+        expect(isSameJson(value(of(base, theirs, 'ours')), theirs)).toBe(true);
+        expect(isSameJson(value(of(ours, ours, 'theirs')), ours)).toBe(true);
+        expect(isSameJson(value(of(ours, theirs, 'ours')), value(of(theirs, ours, 'theirs')))).toBe(true);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('neither side is seen coarser for being the second', () => {
+    const letters = fc.array(fc.constantFrom('a', 'b', 'c'), { maxLength: 40 });
+    fc.assert(
+      fc.property(letters, letters, letters, fc.nat({ max: 500 }), (base, ours, theirs, steps) => {
+        const one = diff3({ base, ours, theirs }, createWork(steps));
+        const two = diff3({ base, ours: theirs, theirs: ours }, createWork(steps));
+        const swapped = { none: 'none', both: 'both', ours: 'theirs', theirs: 'ours' } as const;
+        expect(
+          two.map((chunk) => ({ ...chunk, changed: swapped[chunk.changed], ours: chunk.theirs, theirs: chunk.ours })),
+        ).toEqual(one);
+      }),
       { numRuns: 1000 },
     );
   });

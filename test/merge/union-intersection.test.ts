@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { canonicalJson, isSameJson, type Json } from '../../lib/base/json.ts';
 import { parseJson } from '../../lib/base/json-parse.ts';
 import { Problem } from '../../lib/base/problem.ts';
+import type { Source } from '../../lib/merge/document.ts';
 import { type Merged, merge, type Strategy } from '../../lib/merge/merge.ts';
 import { container, entities, json, jsonSource, text, textSource } from '../support/arbitrary.ts';
 
@@ -58,6 +59,13 @@ describe('a union', () => {
       sources: [textSource('a\nb\nd\n'), textSource('a\nc\nd\ne\n')],
     });
     expect(printed(folded)).toBe('a\nb\nc\nd\ne\n');
+  });
+
+  test('of texts of half a million lines each has the lines of both', () => {
+    const lines = (own: string) => Array.from({ length: 500_000 }, (_, at) => `${own} ${at}\n`).join('');
+    const sources: Source[] = [textSource(lines('left')), textSource(lines('right'))];
+    const { document } = merge({ strategy: 'union', sources, prefer: 'fail' });
+    expect(Buffer.from(document.bytes).toString() === lines('left') + lines('right')).toBe(true);
   });
 });
 
