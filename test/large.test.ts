@@ -60,6 +60,23 @@ describe.each(engines)('contexts of 10 MiB on $name', (engine) => {
     expect(text === `{"from":1,"to":2,"patch":[{"op":"replace","path":"","value":${numbers(11)}}]}`).toBe(true);
   });
 
+  test('are told of by HEAD as a whole, whatever range it names', async () => {
+    const id = newId();
+    await putLarge(store, id, 'x'.repeat(5_000_000));
+    const ask = (method: string, range: string) =>
+      store.fetch(
+        new Request(`http://lamina.test/v1/contexts/${id}/content`, {
+          method,
+          headers: { authorization: `Bearer ${store.token}`, range },
+        }),
+      );
+    for (const range of ['bytes=0-9', 'bytes=5000000-']) {
+      const { status, headers } = await ask('HEAD', range);
+      expect([status, headers.get('content-range'), headers.get('accept-ranges')]).toEqual([200, null, 'bytes']);
+    }
+    expect((await ask('GET', 'bytes=0-9')).status).toBe(206);
+  });
+
   test('are fetched part by part, as fast as the reader takes them', async () => {
     const id = newId();
     await putLarge(store, id, 'x'.repeat(wholeBytes));

@@ -1,6 +1,6 @@
 import { invalid, Problem } from '../base/problem.ts';
 import type { ContextHead } from './context.ts';
-import type { Outcome } from './write.sql.ts';
+import type { Outcome, UsedBy } from './write.sql.ts';
 
 /** What a refusal needs to be told to a caller. */
 export interface Refusal {
@@ -8,6 +8,8 @@ export interface Refusal {
   readonly outcome: Outcome;
   readonly head?: ContextHead | null | undefined;
   readonly children?: readonly string[] | undefined;
+  readonly upload?: string | undefined;
+  readonly usedBy?: UsedBy | null | undefined;
 }
 
 export const contextNotFound = (id: string) => new Problem('context_not_found', `There is no context ${id}.`, { id });
@@ -23,13 +25,12 @@ export const gone = (context: ContextHead) =>
     version: context.version,
   });
 
-/** Without its id, as a write tells it. */
-export const uploadUnknown = (upload?: string) =>
-  new Problem('not_found', `There is no such upload; it never was, was given up, has expired or is used up.`, {
-    ...(upload === undefined ? {} : { upload }),
+export const uploadUnknown = (upload: string | undefined) =>
+  new Problem('not_found', 'There is no such upload; it never was, was given up, has expired or is used up.', {
+    upload,
   });
 
-export const uploadUsed = (upload: string, usedBy: { readonly id: string; readonly version: number }) =>
+export const uploadUsed = (upload: string, usedBy: UsedBy) =>
   new Problem('not_found', `Upload ${upload} was used up by version ${usedBy.version} of context ${usedBy.id}.`, {
     upload,
     usedBy,
@@ -48,7 +49,7 @@ export function versionConflict(id: string, head: ContextHead | null | undefined
 
 /** The problem a refused operation amounts to. */
 export function toProblem(refusal: Refusal): Problem {
-  const { id, outcome, head, children } = refusal;
+  const { id, outcome, head, children, upload, usedBy } = refusal;
   switch (outcome) {
     case 'exists':
       return new Problem('already_exists', `Context ${id} exists already, at version ${head?.version}.`, {
@@ -62,7 +63,7 @@ export function toProblem(refusal: Refusal): Problem {
       return invalid('/content', `is required, since there is no context ${id} whose content could be kept`);
     case 'upload_unknown':
     case 'upload_used':
-      return uploadUnknown();
+      return upload !== undefined && usedBy ? uploadUsed(upload, usedBy) : uploadUnknown(upload);
     case 'upload_changed':
       return uploadChanged();
     case 'not_found':

@@ -22,7 +22,7 @@ export interface UploadJson {
 export interface UploadsOpen {
   readonly uploads: number;
   readonly bytes: number;
-  /** Until the first of them expires. */
+  /** Until the first of them expires, or may have to give way. */
   readonly seconds: number;
 }
 
@@ -95,6 +95,24 @@ export async function readUpload(
   );
   const row = spaceRow(rows, request);
   return { seq: Number(row['clock']), upload: jsonColumn(row, 'upload'), recorded: jsonColumn(row, 'recorded') };
+}
+
+/** The open uploads by id, which is the order they were begun in. */
+export async function listUploads(
+  database: Database,
+  request: RequestContext,
+  page: { readonly after?: string | undefined; readonly limit: number },
+): Promise<{ seq: number; uploads: UploadJson[] }> {
+  const rows = await runOne(
+    database.in(request),
+    toStatement(sql`select s.clock, coalesce((select jsonb_agg(to_upload(open.u) order by (open.u).id) from (
+        select u from upload u where space_id = ${request.space} and used_by is null and expires_at > clock_timestamp()
+          and id > ${page.after ?? ''} order by id limit ${page.limit}) open), '[]')::text as uploads
+      from space s where s.id = ${request.space}`),
+    request,
+  );
+  const row = spaceRow(rows, request);
+  return { seq: Number(row['clock']), uploads: jsonColumn<UploadJson[]>(row, 'uploads') ?? [] };
 }
 
 /** The bytes of a part as `content_parts` gives them, if they still have this hash; null otherwise. */

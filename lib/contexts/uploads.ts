@@ -15,6 +15,7 @@ import type { RequestContext } from './request.ts';
 import {
   beginUpload,
   dropUpload,
+  listUploads,
   putPart,
   readUpload,
   readUploadPart,
@@ -50,6 +51,8 @@ export interface UploadPart {
 /** Contents too large for one request: they come in parts, and a put names them in the place of a content. */
 export interface Uploads {
   /**
+   * Where there is no room, uploads of which no part has come in ten minutes give way to it.
+   *
    * @throws Problem `context_too_large`, or `rate_limited` where the space has too many open already.
    */
   begin(
@@ -69,6 +72,11 @@ export interface Uploads {
     part: { readonly part: number; readonly bytes: Uint8Array },
     idempotency?: Idempotency,
   ): Promise<{ part: UploadPart; seq: number }>;
+  /** Those that no write has named and whose time is not over, the oldest first. */
+  list(
+    request: RequestContext,
+    page: { readonly after?: string | undefined; readonly limit: number },
+  ): Promise<{ items: Upload[]; seq: number }>;
   /** @throws Problem `not_found`. */
   read(request: RequestContext, id: string): Promise<{ upload: Upload; seq: number }>;
   /**
@@ -102,8 +110,9 @@ export function createUploads(deps: { database: Database; contexts: Contexts; id
   const { database, contexts, ids, settings } = deps;
   const { contextBytes, uploads, uploadsBytes, uploadHours } = settings.limits;
 
-  /** Hashes and checks the parts one by one; null where the upload is none any more. */
+  /** Hashes and checks the parts one by one; null where one is not any more what it was. */
   async function look(request: RequestContext, upload: UploadJson): Promise<string | null> {
+    requireWhole(upload);
     const whole = createHash('sha256');
     const check = createCheck(upload.contentType);
     for (const listed of upload.parts) {
@@ -130,7 +139,7 @@ export function createUploads(deps: { database: Database; contexts: Contexts; id
       if (done.refused) {
         throw new Problem(
           'rate_limited',
-          `The space has ${done.refused.uploads} uploads of ${done.refused.bytes} bytes open; it may have ${uploads} of ${uploadsBytes}. Finish some or give them up.`,
+          `The space has ${done.refused.uploads} uploads of ${done.refused.bytes} bytes open; it may have ${uploads} of ${uploadsBytes}. GET /v1/uploads lists them: finish some, or give them up by DELETE.`,
           { uploads, uploadsBytes, retryAfterSeconds: done.refused.seconds },
         );
       }
@@ -143,6 +152,11 @@ export function createUploads(deps: { database: Database; contexts: Contexts; id
       const answer = await retryLost(() => putPart(database, request, id, sent, idempotency));
       requireDone(id, answer.recorded === undefined ? answer : answer.recorded, { part, sizeBytes });
       return { part: { part, sizeBytes, hash }, seq: answer.clock };
+    },
+
+    async list(request, page) {
+      const { uploads: open, seq } = await listUploads(database, request, page);
+      return { items: open.map(toUpload), seq };
     },
 
     async read(request, id) {
@@ -158,27 +172,17 @@ export function createUploads(deps: { database: Database; contexts: Contexts; id
     },
 
     async using(request, id, idempotency, write) {
-      for (let isAgain = false; ; isAgain = true) {
+      // Twice, since a part may go while it is looked at: it was replaced, or another write has taken the upload.
+      for (let attempt = 1; attempt <= 2; attempt++) {
         const { upload, recorded } = await readUpload(database, request, id, idempotency?.key);
         if (recorded !== null && idempotency) return replay(contexts, request, recorded, idempotency.fingerprint);
         if (upload === null) throw uploadUnknown(id);
-        const { usedBy } = toUpload(upload);
-        if (usedBy === null) requireWhole(upload);
+        const { sizeBytes, contentType, parts } = upload;
         // What was used up has no parts: the write itself decides whether it has what was in them.
-        const hash = usedBy === null ? await look(request, upload) : upload.hash;
-        if (hash !== null) {
-          const { sizeBytes, contentType, parts } = upload;
-          const content = { id, hash, sizeBytes, contentType, parts: parts.map(([, of]) => of) };
-          try {
-            return await write(content);
-          } catch (error) {
-            if (!(error instanceof Problem) || error.code !== 'not_found') throw error;
-            if (usedBy !== null) throw uploadUsed(id, usedBy);
-          }
-        }
-        // A part or the whole has gone meanwhile: it was replaced, or the upload is now what it will stay.
-        if (isAgain) throw uploadChanged();
+        const hash = upload.usedBy === null ? await look(request, upload) : upload.hash;
+        if (hash !== null) return write({ id, hash, sizeBytes, contentType, parts: parts.map(([, of]) => of) });
       }
+      throw uploadChanged();
     },
 
     async readBytes(request, { id, parts }) {

@@ -36,6 +36,15 @@ export interface OperationResult {
   readonly head: Context | null;
   /** Up to ten children that stood in the way. */
   readonly children?: readonly string[] | undefined;
+  /** The upload that could not be taken, and the version that has taken it, if one has. */
+  readonly upload?: string | undefined;
+  readonly usedBy?: UsedBy | null | undefined;
+}
+
+/** The version that an upload has become. */
+export interface UsedBy {
+  readonly id: string;
+  readonly version: number;
 }
 
 /** What the idempotency key remembers of the first answer. */
@@ -50,6 +59,8 @@ export interface RecordedAnswer {
     readonly version?: number;
     readonly head?: HeadJson | null;
     readonly children?: string[];
+    readonly upload?: string;
+    readonly usedBy?: UsedBy | null;
   }[];
 }
 
@@ -86,6 +97,8 @@ interface ResultJson {
   head: HeadJson | null;
   content?: PartsJson;
   children?: string[];
+  upload?: string;
+  usedBy?: UsedBy | null;
 }
 
 interface AnswerJson {
@@ -159,8 +172,8 @@ function toAnswer(json: AnswerJson): WriteAnswer {
 }
 
 function toResult(json: ResultJson): OperationResult {
-  const { index, id, outcome, head, content, children } = json;
-  return { index, id, outcome, head: head ? toContext(head, content) : null, children };
+  const { content, head, ...rest } = json;
+  return { ...rest, head: head ? toContext(head, content) : null };
 }
 
 function touchesTree(operation: Operation): boolean {

@@ -149,6 +149,7 @@ async function serveRoute(manager: UnifiedContextManager, route: Served, of: Han
     body,
     contentType,
     headers,
+    isHead: http.method === 'HEAD',
     idempotency: route.method === 'get' ? undefined : readIdempotency(route, http, contentType, bytes, principal),
     request: {
       space: principal.space,

@@ -355,7 +355,7 @@ export const contextRoutes: readonly Route[] = [
       304: { description: 'The version is the one named.' },
     },
     problems: ['context_not_found', 'version_not_found', 'gone', 'range_not_satisfiable'],
-    async handle({ manager, request, params, query, headers }) {
+    async handle({ manager, request, params, query, headers, isHead }) {
       const { value, seq } = await manager.contexts.read(
         request,
         params.id,
@@ -365,7 +365,8 @@ export const contextRoutes: readonly Route[] = [
       const known = knownTag(headers, versionTag);
       if (known !== undefined) return { status: 304, seq, headers: { etag: known } };
       const { sizeBytes } = value;
-      const range = readRange(headers, sizeBytes, versionTag);
+      // RFC 9110, 14.2: a Range with any method but GET is ignored.
+      const range = isHead ? undefined : readRange(headers, sizeBytes, versionTag);
       if (range === null) {
         throw new Problem('range_not_satisfiable', `The content has ${sizeBytes} bytes.`, { rangeOf: sizeBytes });
       }

@@ -21,6 +21,8 @@ export interface Call<Params, Query, Body> {
   /** The media type of the body without parameters, in lower case; empty without a body. */
   readonly contentType: string;
   readonly headers: HeaderReader;
+  /** Whether it is a HEAD of a route for GET: nobody will see the body. */
+  readonly isHead: boolean;
   readonly idempotency: Idempotency | undefined;
 }
 

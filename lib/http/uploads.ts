@@ -3,9 +3,11 @@ import { printPlain } from '../base/json.ts';
 import { partBytes } from '../contexts/content.ts';
 import type { Upload, UploadPart } from '../contexts/uploads.ts';
 import { toHash, toTime } from './context-json.ts';
+import { readCursor, writeCursor } from './cursor.ts';
 import { later } from './later.ts';
+import { pageAnswer } from './pages.ts';
 import { type Route, route } from './route.ts';
-import { uploadAnswer, uploadBody, uploadId, uploadPartAnswer } from './schemas.ts';
+import { pageOf, pageQuery, uploadAnswer, uploadBody, uploadId, uploadPartAnswer } from './schemas.ts';
 
 const tag = 'Uploads';
 const params = later(() => z.object({ uploadId: uploadId() }));
@@ -40,7 +42,7 @@ export const uploadRoutes: readonly Route[] = [
     tag,
     summary: 'Begin an upload',
     description:
-      'For a content that is too large for one request. Send its parts, in any order and as often as you like; then put the context with `upload` in the place of `content`. Nothing is written before, and an upload that no write has named in time is gone. A space may have so many open (`limits.uploads`, `limits.uploadsBytes`): beyond it 429.',
+      'For a content that is too large for one request. Send its parts, in any order and as often as you like; then put the context with `upload` in the place of `content`. Nothing is written before, and an upload that no write has named in time is gone. A space may have so many open (`limits.uploads`, `limits.uploadsBytes`): beyond it one gives way of which no part has come in ten minutes, or else it is 429.',
     scope: 'write',
     body: {
       kind: 'json',
@@ -59,7 +61,37 @@ export const uploadRoutes: readonly Route[] = [
     async handle({ manager, request, body, idempotency }) {
       const content = { ...body, hash: body.hash?.replace('sha256:', '') };
       const { upload, seq } = await manager.uploads.begin(request, content, idempotency);
-      return { status: 201, seq, headers: { location: `/v1/uploads/${upload.id}` }, body: uploadJson(upload) };
+      return {
+        status: 201,
+        seq,
+        headers: { location: `/v1/uploads/${upload.id}` },
+        body: printPlain(uploadMembers(upload)),
+      };
+    },
+  }),
+
+  route({
+    method: 'get',
+    path: '/v1/uploads',
+    operationId: 'listUploads',
+    tag,
+    summary: 'List the open uploads',
+    description:
+      'Those of the space that no write has named yet, the oldest first: to go on with one, or to give it up.',
+    scope: 'write',
+    query: () => z.strictObject(pageQuery()),
+    answers: {
+      200: {
+        description: 'One page.',
+        schema: () => pageOf(uploadAnswer()),
+        example: { items: [example], nextCursor: null },
+      },
+    },
+    problems: [],
+    async handle({ manager, request, query }) {
+      const [after] = readCursor('uploads', query.cursor, ['id']) ?? [];
+      const found = await manager.uploads.list(request, { after, limit: query.limit + 1 });
+      return pageAnswer(found, query.limit, uploadMembers, ({ id }) => writeCursor('uploads', [id]));
     },
   }),
 
@@ -76,7 +108,7 @@ export const uploadRoutes: readonly Route[] = [
     problems: ['not_found'],
     async handle({ manager, request, params: { uploadId: id } }) {
       const { upload, seq } = await manager.uploads.read(request, id);
-      return { seq, body: uploadJson(upload) };
+      return { seq, body: printPlain(uploadMembers(upload)) };
     },
   }),
 
@@ -126,11 +158,11 @@ export const uploadRoutes: readonly Route[] = [
   }),
 ];
 
-function uploadJson(upload: Upload): string {
+function uploadMembers(upload: Upload) {
   const { id, parts, received } = upload;
   const there = new Set(received.map(({ part }) => part));
   const missing = Array.from({ length: parts }, (_, at) => at + 1).filter((part) => !there.has(part));
-  return printPlain({
+  return {
     uploadId: id,
     partBytes: upload.partBytes,
     parts,
@@ -142,7 +174,7 @@ function uploadJson(upload: Upload): string {
     createdAt: toTime(upload.createdMs),
     expiresAt: toTime(upload.expiresMs),
     usedBy: upload.usedBy,
-  });
+  };
 }
 
 const partMembers = (part: UploadPart) => ({ ...part, hash: toHash(part.hash) });

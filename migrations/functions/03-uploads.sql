@@ -13,6 +13,40 @@ create or replace function to_upload(p_upload upload) returns jsonb language sql
       where space_id = current_setting('lamina.space') and upload_id = p_upload.id), '[]')) end;
 $$;
 
+-- What the space has open; `next` is when there may be room again: the first expires, or has waited long enough to give way.
+create or replace function count_uploads(out uploads bigint, out bytes bigint, out next timestamptz) language sql as $$
+  select count(*), coalesce(sum(size_bytes), 0), least(min(expires_at), min(created_at + interval '10 minutes') filter (
+      where created_at > clock_timestamp() - interval '10 minutes' and not exists (
+        select from upload_part p where p.space_id = u.space_id and p.upload_id = u.id)))
+    from upload u where space_id = current_setting('lamina.space') and used_by is null and expires_at > clock_timestamp();
+$$;
+
+-- Whether an upload of that size may be open beside the others.
+create or replace function has_room(p_uploads bigint, p_bytes bigint, p_limits jsonb) returns boolean language sql immutable as $$
+  select p_uploads < (p_limits ->> 'uploads')::integer and p_bytes <= (p_limits ->> 'bytes')::bigint;
+$$;
+
+-- Has uploads give way of which no part has come in ten minutes, the oldest first, and no more than it takes; none where all of
+-- them were too few. p_bytes: of all that are open, and the one there shall be room for.
+create or replace function make_room(p_uploads bigint, p_bytes bigint, p_limits jsonb) returns void language plpgsql as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_old text[];
+begin
+  -- Held before their parts are looked at, so that none comes meanwhile; who sends one holds the upload.
+  v_old := array(select id from upload where space_id = v_space and used_by is null and expires_at > clock_timestamp()
+    and created_at <= clock_timestamp() - interval '10 minutes' for update skip locked);
+  with idle as (
+    select id, p_uploads - row_number() over oldest as uploads, p_bytes - sum(size_bytes) over oldest as bytes, size_bytes
+      from upload u where space_id = v_space and id = any (v_old)
+        and not exists (select from upload_part p where p.space_id = v_space and p.upload_id = u.id)
+      window oldest as (order by created_at, id)
+  )
+  delete from upload u using idle where u.space_id = v_space and u.id = idle.id
+    and not has_room(idle.uploads + 1, idle.bytes + idle.size_bytes, p_limits)
+    and exists (select from idle where has_room(uploads, bytes, p_limits));
+end $$;
+
 -- Begins an upload. p_upload: {id, sizeBytes, contentType, hash?}; p_limits: {hours, uploads, bytes}. Answers
 -- {clock, upload}, or {clock, refused: {uploads, bytes, seconds}} where the space has too many open already.
 create or replace function begin_upload(p_upload jsonb, p_limits jsonb, p_options jsonb) returns jsonb language plpgsql as $$
@@ -27,12 +61,15 @@ begin
   v_recorded := take_key(p_options, array[]::text[]);
   if v_recorded is not null then return v_recorded; end if;
   perform lock_uploads();
-  select count(*) as uploads, coalesce(sum(size_bytes), 0) as bytes, min(expires_at) as first into v_open from upload
-    where space_id = v_space and used_by is null and expires_at > clock_timestamp();
-  if v_open.uploads >= (p_limits ->> 'uploads')::integer or v_open.bytes + v_size > (p_limits ->> 'bytes')::bigint then
+  select * into v_open from count_uploads();
+  if not has_room(v_open.uploads, v_open.bytes + v_size, p_limits) then
+    perform make_room(v_open.uploads, v_open.bytes + v_size, p_limits);
+    select * into v_open from count_uploads();
+  end if;
+  if not has_room(v_open.uploads, v_open.bytes + v_size, p_limits) then
     perform release_key(p_options);
     return jsonb_build_object('clock', space_clock(), 'refused', jsonb_build_object('uploads', v_open.uploads, 'bytes', v_open.bytes,
-      'seconds', greatest(ceil(extract(epoch from v_open.first - clock_timestamp())), 1)));
+      'seconds', greatest(ceil(extract(epoch from v_open.next - clock_timestamp())), 1)));
   end if;
   insert into upload (space_id, id, size_bytes, content_type, hash, expires_at)
     values (v_space, p_upload ->> 'id', v_size, p_upload ->> 'contentType', decode(p_upload ->> 'hash', 'hex'),
@@ -105,7 +142,8 @@ begin
 end $$;
 
 -- Locks the upload of a put for the write that takes it. p_wanted: {id, parts: hashes of the parts that were looked at}. Whoever
--- sends an acknowledged write again finds its content in the head; anyone else finds the upload used up.
+-- sends an acknowledged write again finds its content in the head, and may have it once more as long as it changes nothing;
+-- anyone else finds the upload used up.
 create or replace function lock_upload(p_wanted jsonb, p_id text, p_head context, out outcome text, out taken upload) language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');

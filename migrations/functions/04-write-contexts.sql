@@ -83,6 +83,7 @@ begin
   elsif v_next.parent_id is not null and v_next.parent_id is distinct from (case when v_is_live then p_head.parent_id end) then
     outcome := refuse_parent(v_id, v_next.parent_id, (p_options ->> 'depth')::integer);
   end if;
+  if v_upload.used_by is not null and coalesce(outcome, '') not in ('unchanged', 'upload_unknown') then outcome := 'upload_used'; end if;
   if outcome = 'unchanged' and v_upload.id is not null and v_upload.used_by is null then perform use_upload(v_upload, p_head); end if;
   if outcome is not null then return; end if;
 
@@ -200,6 +201,11 @@ begin
     if v_done.outcome in ('created', 'updated', 'deleted') then v_head := v_done.next; end if;
     v_facts := jsonb_strip_nulls(jsonb_build_object('children', to_jsonb(v_done.children)))
       || jsonb_build_object('index', v_index, 'id', v_op -> 'id', 'outcome', v_done.outcome, 'head', to_head(v_head));
+    if v_done.outcome in ('upload_unknown', 'upload_used') then
+      v_facts := v_facts || jsonb_build_object('upload', v_op -> 'upload' -> 'id', 'usedBy', (
+        select jsonb_build_object('id', used_by, 'version', used_version) from upload
+          where v_done.outcome = 'upload_used' and space_id = current_setting('lamina.space') and id = v_op -> 'upload' ->> 'id'));
+    end if;
     if v_done.outcome in ('created', 'updated', 'unchanged') and v_op ? 'withContent'
       and v_contents_bytes + v_head.size_bytes <= 4194304 then
       v_contents_bytes := v_contents_bytes + v_head.size_bytes;
