@@ -10,10 +10,28 @@ import { median, type Report } from './report.ts';
 
 const runs = 30;
 const ownFirst = 'without an engine, first';
-const entries: readonly Entry[] = ['api', 'orders', 'schedule', 'migrate'];
+const entries: readonly Entry[] = ['api', 'index-orders', 'sync-orders', 'schedule', 'migrate'];
 /** What a start may take beyond that of an empty handler. */
-const beyondMs: Readonly<Record<string, number>> = { api: 75, orders: 50, schedule: 50, migrate: 50 };
+const beyondMs: Readonly<Record<string, number>> = {
+  api: 75,
+  'index-orders': 50,
+  'sync-orders': 50,
+  schedule: 50,
+  migrate: 50,
+};
 const firstMs = 10;
+/** What instances of the API are asked first, one after another of these: no engine, layer 2, PostgreSQL. */
+const asked = [
+  [[ownFirst, '/healthz']],
+  [
+    ['a context from Redis, first', '/v1/contexts/cold'],
+    ['a context from Redis, second', '/v1/contexts/colder'],
+  ],
+  [
+    ['a version from PostgreSQL, first', '/v1/contexts/cold?version=1'],
+    ['a version from PostgreSQL, second', '/v1/contexts/colder?version=1'],
+  ],
+] as const;
 const emptyHandler = 'export const handler = async () => {};\n';
 
 /**
@@ -35,17 +53,14 @@ export async function* benchCold(): AsyncGenerator<Report> {
   };
 
   for (let run = 0; run < runs; run++) {
-    // Every other API begins with a request that asks no engine.
-    const isRead = run % 2 === 0;
     for (const name of ['empty', ...entries]) {
       const folder = name === 'empty' ? empty : deployed.folderOf(name as Entry);
       const instance = await startInstance({ folder, variables });
       inits[name] = [...(inits[name] ?? []), instance.initMs];
       cpus[name] = [...(cpus[name] ?? []), instance.initCpuMs];
       if (name === 'empty') await time('the empty handler, first', instance, {});
-      if (name === 'api' && !isRead) await time(ownFirst, instance, urlEvent('GET', '/healthz'));
-      if (name === 'api' && isRead) await time('a context, first', instance, urlEvent('GET', '/v1/contexts/cold'));
-      if (name === 'api' && isRead) await time('a context, second', instance, urlEvent('GET', '/v1/contexts/colder'));
+      if (name === 'api')
+        for (const [what, path] of asked[run % asked.length] ?? []) await time(what, instance, urlEvent('GET', path));
       await instance.stop();
     }
   }

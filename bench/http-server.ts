@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { parentPort } from 'node:worker_threads';
 import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
+import { RegExpRouter } from 'hono/router/reg-exp-router';
 import { openEmbedded } from '../functions/embedded.ts';
 import { migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
 import { defaultSettings } from '../lib/config/settings.ts';
@@ -21,15 +22,15 @@ const { database } = await openEmbedded({
   telemetry: noTelemetry,
 });
 const manager = await createUnifiedContextManager({ database, settings: defaultSettings, ownerToken: token });
-const store = createApp({ manager, routes, telemetry: noTelemetry });
+const store = createApp({ manager, routes, telemetry: noTelemetry, toRouter: () => new RegExpRouter() });
 const bodies = new Map<string, Uint8Array<ArrayBuffer>>();
 const bare = new Hono();
 bare.get('/v1/contexts/:id', (c) =>
   c.body(bodies.get(c.req.param('id')) ?? '', 200, { 'content-type': 'application/json' }),
 );
 
-async function listen(app: Hono): Promise<string> {
-  const server = createServer(getRequestListener(app.fetch));
+async function listen({ fetch }: { fetch: Parameters<typeof getRequestListener>[0] }): Promise<string> {
+  const server = createServer(getRequestListener(fetch));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

@@ -19,12 +19,14 @@ export function createConsoleTelemetry(
   };
 }
 
-// A driver's error may carry the statement and its values: the name, the code and where it arose are enough.
+// A driver's error may carry the statement and its values, and what a server has answered it: the name, the code and where it
+// arose are enough.
 function describe(error: unknown): Record<string, unknown> {
   if (!(error instanceof Error)) return { error: typeof error };
   const { name, stack } = error;
   const sqlState = 'sqlState' in error ? error.sqlState : undefined;
-  const message = 'sqlState' in error ? undefined : error.message.slice(0, 300);
+  const told = name === 'NeonDbError' ? /HTTP status \d{3}/.exec(error.message)?.[0] : error.message.slice(0, 300);
+  const message = 'sqlState' in error ? undefined : told;
   const frames = stack?.split('\n').filter((line) => line.startsWith('    at '));
   return { error: { name, message, sqlState, stack: frames?.slice(0, 6).map((line) => line.trim()) } };
 }

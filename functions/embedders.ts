@@ -1,21 +1,9 @@
 import type { Settings } from '../lib/config/settings.ts';
 import type { Embedder } from '../lib/search/embedder.ts';
-import { type Choice, readChoice } from '../lib/search/embedders/choice.ts';
+import type { EmbedderChoices } from '../lib/search/embedders/choice.ts';
 import type { ProviderAccess } from '../lib/search/embedders/providers.ts';
 import { createStaticEmbedder } from '../lib/search/embedders/static.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
-
-/** The embedders in use, the current one first; `static` is built in. */
-export type EmbedderChoices = readonly ('static' | Choice)[];
-
-/**
- * Reads `LAMINA_EMBEDDER`: an embedder, behind it, with commas between, those whose vectors are still to be searched.
- *
- * @throws Error in one sentence for what is none.
- */
-export function readEmbedders(text: string | undefined): EmbedderChoices | undefined {
-  return text?.split(',').map((one) => (one.trim() === 'static' ? 'static' : readChoice(one.trim())));
-}
 
 /** Who may ask the providers, by the variables that their own clients read. */
 export function readProviderAccess(text: (name: string) => string | undefined): ProviderAccess {

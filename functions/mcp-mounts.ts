@@ -1,3 +1,4 @@
+import { lazily } from '../lib/base/lazily.ts';
 import type { Mount } from '../lib/http/mount.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import type { UnifiedContextManager } from '../lib/unified-context-manager.ts';
@@ -15,18 +16,13 @@ export function mcpMounts(deps: {
   /** The address it listens on. */
   host?: string;
 }): readonly Mount[] {
-  let loading: ReturnType<typeof load> | undefined;
-  async function load() {
+  const endpoint = lazily(async () => {
     const { createMcpEndpoint } = await import('../lib/mcp/endpoint.ts');
     return createMcpEndpoint({ ...deps, version: release });
-  }
-  const endpoint = () => {
-    loading ??= load();
-    return loading;
-  };
+  });
   const metadata = async (request: Request) => (await endpoint()).metadata(request);
   return [
-    { path: '/mcp', fetch: async (request) => (await endpoint()).fetch(request) },
+    { path: '/mcp', fetch: async (request, leftMs) => (await endpoint()).fetch(request, leftMs) },
     { path: '/.well-known/oauth-protected-resource/mcp', fetch: metadata },
     { path: '/.well-known/oauth-protected-resource', fetch: metadata },
   ];

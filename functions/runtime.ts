@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +10,7 @@ import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { createUpstashRedis } from '../lib/redis/upstash.ts';
+import { type EmbedderChoices, readEmbedders } from '../lib/search/embedders/choice.ts';
 import type { ProviderAccess } from '../lib/search/embedders/providers.ts';
 import { createLateEngine } from '../lib/search/engines/late.ts';
 import type { WeaviateAddress } from '../lib/search/engines/weaviate.ts';
@@ -16,7 +18,7 @@ import type { VectorEngine } from '../lib/search/vector-engine.ts';
 import { createMetrics, tellAll } from '../lib/telemetry/metrics.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
 import { createUnifiedContextManager, type UnifiedContextManager } from '../lib/unified-context-manager.ts';
-import { type EmbedderChoices, openEmbedders, readEmbedders, readProviderAccess } from './embedders.ts';
+import { openEmbedders, readProviderAccess } from './embedders.ts';
 import { lockFolder } from './folder-lock.ts';
 import { withLinks } from './links.ts';
 
@@ -220,7 +222,7 @@ export async function openRuntime(
 }
 
 async function readSettings({ settingsPath, checkedSettingsPath }: Environment): Promise<Settings> {
-  if (checkedSettingsPath !== undefined) return JSON.parse(await readFile(checkedSettingsPath, 'utf8')) as Settings;
+  if (checkedSettingsPath !== undefined) return JSON.parse(readFileSync(checkedSettingsPath, 'utf8')) as Settings;
   // A schema of every setting and a parser of YAML take as long to load as all the rest of a function.
   const { loadSettings } = await import('../lib/config/load.ts');
   return loadSettings(settingsPath);

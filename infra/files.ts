@@ -3,14 +3,15 @@ import { join } from 'node:path';
 import type { Settings } from '../lib/config/settings.ts';
 
 /** An entry of `functions/lambda/`. */
-export type Entry = 'api' | 'migrate' | 'orders' | 'schedule';
+export type Entry = 'api' | 'index-orders' | 'migrate' | 'schedule' | 'sync-orders';
 
 const everywhere = { 'lib/search/embedders/words.bin': 'words.bin' };
 const filesOf: Readonly<Record<Entry, Readonly<Record<string, string>>>> = {
   api: { ...everywhere, 'lib/http/openapi.json': 'openapi.json', 'lib/http/docs.html': 'docs.html' },
+  'index-orders': everywhere,
   migrate: { ...everywhere, migrations: 'migrations' },
-  orders: everywhere,
   schedule: everywhere,
+  'sync-orders': everywhere,
 };
 
 /**

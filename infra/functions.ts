@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+import { bundleFunction } from './bundle.ts';
 import { type Entry, layFiles } from './files.ts';
 import type { SecretEnvironment } from './secrets.ts';
 import type { Stage } from './stage.ts';
@@ -9,13 +11,16 @@ export interface Made {
   readonly logs: aws.cloudwatch.LogGroup;
 }
 
+/** What a function may do, and to what. */
+export type Permission = Parameters<typeof sst.aws.permission>[0];
+
 type Wanted = Pick<sst.aws.FunctionArgs, 'description' | 'url' | 'streaming' | 'retries'> & {
   readonly entry: Entry;
   readonly memory: `${number} MB`;
   readonly seconds: number;
   readonly secrets: SecretEnvironment;
   readonly variables?: Record<string, $util.Input<string>>;
-  readonly permissions?: { actions: string[]; resources: $util.Input<string>[] }[];
+  readonly permissions?: Permission[];
 };
 
 /** One function, as all of them are made: of our own bundle, on arm64, with a log of its own and no more rights than it needs. */
@@ -25,9 +30,14 @@ export function createFunction({ settings, embedder }: Stage, name: string, want
     name: `/aws/lambda/${$app.name}-${$app.stage}-${name}`,
     retentionInDays: settings.alarms.logDays,
   });
+  const { root, work } = $cli.paths;
+  const out = join(work, 'functions', name);
+  const built = bundleFunction({ root, entry: `functions/lambda/${entry}.ts`, out });
   const fn = new sst.aws.Function(name, {
     ...rest,
-    handler: `functions/lambda/${entry}.handler`,
+    // Bundled by ourselves, so that a start reads few files and what is deployed is what is measured.
+    bundle: built.then(() => out),
+    handler: 'bundle.handler',
     runtime: 'nodejs24.x',
     architecture: 'arm64',
     memory,
@@ -38,15 +48,12 @@ export function createFunction({ settings, embedder }: Stage, name: string, want
       // The log group is there already, and the streams are those of this one alone.
       { actions: ['logs:CreateLogStream', 'logs:PutLogEvents'], resources: [$interpolate`${logs.arn}:*`] },
       ...permissions,
-      ...bedrockPermissions(embedder),
     ],
     hook: {
       // `copyFiles` would put a file into the archive twice.
-      postbuild: (folder) => layFiles({ root: $cli.paths.root, folder, entry, settings }),
+      postbuild: (folder) => layFiles({ root, folder, entry, settings }),
     },
     logging: { logGroup: logs.name, format: 'json' },
-    // What is loaded late stays out of what is read at the start only where the bundle is split.
-    nodejs: { minify: true, splitting: true },
     transform: {
       role(args) {
         // AWS's own policy for logs is one for all log groups, and SST lets the whole account take the role.
@@ -56,13 +63,4 @@ export function createFunction({ settings, embedder }: Stage, name: string, want
     },
   });
   return { name, fn, logs };
-}
-
-/** `bedrock:<model>[:<dimensions>]` is asked with the rights of the function. */
-function bedrockPermissions(embedder: string | undefined) {
-  const models = (embedder ?? '').split(',').flatMap((one) => /^bedrock:(.+?)(:\d+)?$/.exec(one.trim())?.[1] ?? []);
-  if (models.length === 0) return [];
-  const { region } = aws.getRegionOutput();
-  const resources = models.map((model) => $interpolate`arn:aws:bedrock:${region}::foundation-model/${model}`);
-  return [{ actions: ['bedrock:InvokeModel'], resources }];
 }

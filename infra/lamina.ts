@@ -16,14 +16,14 @@ export async function deployLamina() {
     isProduction: $app.stage === 'production',
     settings: await loadSettings('config/context.yaml'),
     domain: env['LAMINA_DOMAIN'],
-    embedder: env['LAMINA_EMBEDDER'],
+    embedder: env['LAMINA_EMBEDDER'] || undefined,
     isProvisioned: env['LAMINA_ENGINES'] === 'provisioned',
     neonOrganisation: env['NEON_ORG_ID'],
   };
   const secrets = createEnvironment(createData(stage));
   const queues = createQueues();
-  const { made: migrate, defaultSlot } = await runMigration(stage, secrets);
-  const running = { secrets, queues, defaultSlot };
+  const { made: migrate, defaultSlot } = runMigration(stage, secrets);
+  const running = { secrets, queues, defaultSlot, embedder: stage.embedder };
   const { made: api, url } = createApi(stage, running);
   const { index, sync } = createWorkers(stage, running);
   const schedule = createSchedules(stage, running);

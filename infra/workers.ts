@@ -8,18 +8,20 @@ const concurrency = 10;
 
 /** Those who take orders from the queues. */
 export function createWorkers(stage: Stage, running: Running): { index: Made; sync: Made } {
-  const create = (name: string, queue: sst.aws.Queue, memory: `${number} MB`) => {
+  const create = (name: 'IndexWorker' | 'SyncWorker', queue: sst.aws.Queue) => {
     const { permissions, ...rest } = ordering(running);
     const made = createFunction(stage, name, {
       ...rest,
-      entry: 'orders',
+      entry: name === 'IndexWorker' ? 'index-orders' : 'sync-orders',
       description: `Takes orders from ${name === 'IndexWorker' ? 'the queue of the search index' : 'the queue of peers and hook events'}`,
-      memory,
+      // What joins two contents of 10 MiB holds some 800 MB for a moment.
+      memory: '1024 MB',
       seconds: workerSeconds,
       permissions: [
         ...permissions,
         {
-          actions: ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:ChangeMessageVisibility', 'sqs:GetQueueAttributes'],
+          // As Lambda takes for itself: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html#events-sqs-permissions
+          actions: ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:GetQueueAttributes'],
           resources: [queue.arn],
         },
       ],
@@ -31,5 +33,5 @@ export function createWorkers(stage: Stage, running: Running): { index: Made; sy
     return made;
   };
   const { index, sync } = running.queues;
-  return { index: create('IndexWorker', index, '1024 MB'), sync: create('SyncWorker', sync, '512 MB') };
+  return { index: create('IndexWorker', index), sync: create('SyncWorker', sync) };
 }

@@ -2,47 +2,41 @@ import { type Access, createAccess } from './access/access.ts';
 import { createKeyKind } from './access/key-kind.ts';
 import { type Clock, systemClock } from './base/clock.ts';
 import { createIds, type Ids } from './base/id.ts';
+import { type Lazy, lazily, opensLazily } from './base/lazily.ts';
 import { within } from './base/within.ts';
 import { createCache } from './cache/cache.ts';
 import type { Settings } from './config/settings.ts';
 import { type CachedReads, createCachedReads } from './contexts/cached-reads.ts';
 import { type Contexts, createContexts } from './contexts/contexts.ts';
-import { createFeed, type Feed } from './contexts/feed.ts';
-import { type Invalidation, invalidateContexts } from './contexts/invalidation.ts';
+import type { Feed } from './contexts/feed.ts';
+import type { Invalidation } from './contexts/invalidation.ts';
 import { createContextKinds } from './contexts/kinds.ts';
 import { createNudges, type Nudges } from './contexts/nudges.ts';
-import { runOnce } from './contexts/once.ts';
-import { createReconciling } from './contexts/reconciling.ts';
 import { createReports } from './contexts/reports.ts';
 import { type RequestContext, type SpaceRef, slotOf } from './contexts/request.ts';
-import { type CachingReport, readStatistics, reportCaching, type Statistics } from './contexts/statistics.ts';
-import { createUploads, type Uploads } from './contexts/uploads.ts';
-import { createWarming, type Warming, type WarmReport } from './contexts/warming.ts';
+import type { CachingReport, Statistics } from './contexts/statistics.ts';
+import type { Uploads } from './contexts/uploads.ts';
+import type { Warming, WarmReport } from './contexts/warming.ts';
 import type { Idempotency } from './contexts/written.ts';
-import { createFactory, type Factory, type WorkReport } from './factory/factory.ts';
-import { checkHealth, type Health } from './health.ts';
-import { createMemory, type Memory } from './memory/memory.ts';
-import { graphLens } from './memory/peer-lens.ts';
+import type { Factory, WorkReport } from './factory/factory.ts';
+import type { Health } from './health.ts';
+import type { Memory } from './memory/memory.ts';
 import type { Orders } from './orders.ts';
 import type { Database } from './postgres/database.ts';
 import { createInProcessRedis } from './redis/in-process.ts';
 import type { Bounds, Redis } from './redis/redis.ts';
 import type { Embedder } from './search/embedder.ts';
 import { createStaticEmbedder } from './search/embedders/static.ts';
-import { createIndexer } from './search/indexer.ts';
 import type { IndexReport } from './search/indexing.ts';
-import { createSearch, type Search } from './search/search.ts';
+import type { Search } from './search/search.ts';
 import type { VectorEngine } from './search/vector-engine.ts';
 import type { DueReport } from './sync/following.ts';
-import { openLaminaPeer } from './sync/lamina-peer.ts';
-import type { Connectors } from './sync/peer.ts';
-import { createSync, type Sync } from './sync/sync.ts';
-import { createWholeLens } from './sync/value.ts';
+import type { Sync } from './sync/sync.ts';
 import { createMetrics, type Metrics, tellAll } from './telemetry/metrics.ts';
 import { noTelemetry, type Telemetry } from './telemetry/telemetry.ts';
-import { createHistory, type History } from './versions/history.ts';
-import { type CleanupReport, cleanSpace } from './versions/maintenance.ts';
-import { createRevisions, type Revisions } from './versions/revisions.ts';
+import type { History } from './versions/history.ts';
+import type { CleanupReport } from './versions/maintenance.ts';
+import type { Revisions } from './versions/revisions.ts';
 
 /** The caches, for whoever operates them. */
 export interface Caching {
@@ -59,7 +53,12 @@ export interface Caching {
 export interface TaskOptions {
   readonly only?: SpaceRef | undefined;
   readonly budgetMs: number;
+  /** After how long a step is stopped that has begun, where it can be: a run of a peer. Absent, it is carried out. */
+  readonly limitMs?: number | undefined;
 }
+
+/** A part that is the whole work of some processes; `database` is what asks PostgreSQL. */
+export type LoadedPart = 'database' | 'index' | 'sync' | 'factory';
 
 /**
  * The one authority over contexts. Every door (HTTP, MCP, schedules, synchronisation) goes through these verbs, and
@@ -114,6 +113,8 @@ export interface UnifiedContextManager {
   work(options: TaskOptions): Promise<Record<string, WorkReport>>;
   /** Makes the search index of one space, or of all of them, anew, beside live traffic. */
   reindex(options: TaskOptions): Promise<Record<string, IndexReport>>;
+  /** Loads parts before they are asked for, for a process whose work they are; elsewhere the first use does. Asks nothing. */
+  load(parts: readonly LoadedPart[]): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -156,7 +157,7 @@ export async function createUnifiedContextManager(deps: {
       .catch((error) => telemetry.log({ level: 'warn', event: 'order.failed', facts: { space }, error }));
   const onChanged = (of: SpaceRef) => {
     nudges.nudge(of.space);
-    indexing.wake(of);
+    search.indexing.wake(of);
     sync.wake(of);
     void orderIndexing(of);
   };
@@ -166,67 +167,147 @@ export async function createUnifiedContextManager(deps: {
   const redis = deps.redis?.(bounds) ?? createInProcessRedis({ bounds, clock });
   const onFailure = (error: unknown) => telemetry.log({ level: 'warn', event: 'cache.layer2', error });
   const breaker = { failures: limits.breakerFailures, withinMs: limits.breakerWithinMs, openMs: limits.breakerOpenMs };
-  const indexer = createIndexer({
-    database,
-    embedders: deps.embedders ?? [createStaticEmbedder()],
-    isNamed: deps.embedders !== undefined || deps.engine !== undefined,
-    engine: deps.engine,
-    streamContent: (request, context) => contexts.streamContent(request, context, 0, context.sizeBytes),
-    settings,
-    telemetry,
-    clock,
-    ids,
-  });
-  const { indexing, vectors } = indexer;
   const cache = createCache({ redis, limits: { ...limits, breaker }, clock, nonce: () => ids.random(16), onFailure });
   const kinds = createContextKinds(settings);
   const keyKind = createKeyKind(settings);
   const reads = createCachedReads({ database, cache, kinds, settings });
   const reports = createReports({ database, cache, ids, everyMs: limits.reportSeconds * 1000 });
   const contexts = createContexts({ database, cache, reads, kinds, reports, clock, settings, onChanges: onChanged });
-  const reconciling = createReconciling({ database, cache, kinds, reads, derivedKinds: ['graph', 'search', 'pack'] });
-  const warming = createWarming({ database, reads, clock, settings });
-  const history = createHistory({
-    database,
-    contexts,
-    reconciling,
-    forgetVectors: (space, ids) => within(erasedMs, vectors.forget(space, ids)),
-    ids,
-    settings,
+
+  // What follows is loaded by whoever uses it first: an ordinary read or write needs none of it (decision 12).
+  const reconciling = lazily(async () => {
+    const { createReconciling } = await import('./contexts/reconciling.ts');
+    return createReconciling({ database, cache, kinds, reads, derivedKinds: ['graph', 'search', 'pack'] });
   });
+  const warming = lazily(async () => {
+    const { createWarming } = await import('./contexts/warming.ts');
+    return createWarming({ database, reads, clock, settings });
+  });
+  const embedders = deps.embedders ?? ([createStaticEmbedder()] as const);
+  const startedMs = clock();
+  const indexer = lazily(async () => {
+    const { createIndexer } = await import('./search/indexer.ts');
+    return createIndexer({
+      database,
+      embedders,
+      isNamed: deps.embedders !== undefined || deps.engine !== undefined,
+      startedMs,
+      engine: deps.engine,
+      streamContent: (request, context) => contexts.streamContent(request, context, 0, context.sizeBytes),
+      settings,
+      telemetry,
+      clock,
+      ids,
+    });
+  });
+  const indexing = lazily(async () => (await indexer()).indexing);
+  const search = opensLazily<Search>(
+    lazily(async () => {
+      const { createSearch } = await import('./search/search.ts');
+      return createSearch({ ...(await indexer()), database, cache, contexts, settings });
+    }),
+    {
+      engine: deps.engine?.name ?? 'pgvector',
+      embedder: embedders[0].id,
+      indexing: opensLazily(indexing, follows(indexing)),
+    },
+  );
+  const uploads = opensLazily<Uploads>(
+    lazily(async () => {
+      const { createUploads } = await import('./contexts/uploads.ts');
+      return createUploads({ database, contexts, ids, settings });
+    }),
+    {},
+  );
+  const history = opensLazily<History>(
+    lazily(async () => {
+      const { createHistory } = await import('./versions/history.ts');
+      return createHistory({
+        database,
+        contexts,
+        removeErased: async (space, changes) => (await reconciling()).removeErased(space, changes),
+        forgetVectors: async (space, of) => within(erasedMs, (await indexer()).vectors.forget(space, of)),
+        ids,
+        settings,
+      });
+    }),
+    {},
+  );
+  const revisions = opensLazily<Revisions>(
+    lazily(async () => {
+      const { createRevisions } = await import('./versions/revisions.ts');
+      return createRevisions({ contexts, uploads, settings });
+    }),
+    {},
+  );
+  const feed = opensLazily<Feed>(
+    lazily(async () => {
+      const { createFeed } = await import('./contexts/feed.ts');
+      return createFeed({ database, nudges });
+    }),
+    {},
+  );
   const caching: Caching = {
-    report: (request) => reportCaching({ reports, settings }, request, cache.stats()),
+    report: async (request) => {
+      const { reportCaching } = await import('./contexts/statistics.ts');
+      return reportCaching({ reports, settings }, request, cache.stats());
+    },
     explain: (request, id, kind) => reads.explain(request, id, kind),
-    warm: (space, wanted) => warming.warm(space, wanted),
-    invalidate: (request, what, idempotency) => invalidateContexts({ database, contexts }, request, what, idempotency),
+    warm: async (space, wanted) => (await warming()).warm(space, wanted),
+    invalidate: async (request, what, idempotency) => {
+      const { invalidateContexts } = await import('./contexts/invalidation.ts');
+      return invalidateContexts({ database, contexts }, request, what, idempotency);
+    },
   };
-  const uploads = createUploads({ database, contexts, ids, settings });
-  const revisions = createRevisions({ contexts, uploads, settings });
-  const memory = createMemory({ database, cache, contexts, settings });
-  const search = createSearch({ ...indexer, database, cache, contexts, settings });
-  const feed = createFeed({ database, nudges });
-  const sync = createSync({
-    database,
-    contexts,
-    feed,
-    connectors,
-    mayStartCommands: deps.mayStartCommands ?? false,
-    runElsewhere: orders && (({ space, slot }, run) => orders.send({ space, slot, task: 'run', ...run })),
-    settings,
-    telemetry: tellAll(telemetry, metrics),
-    clock,
-    ids,
+  const openMemory = lazily(async () => {
+    const { createMemory } = await import('./memory/memory.ts');
+    return createMemory({ database, cache, contexts, settings });
   });
-  const factory = createFactory({
-    database,
-    cache,
-    contexts,
-    memory,
-    search,
-    ids,
-    settings,
-    telemetry: tellAll(telemetry, metrics),
-    queue: orders && { send: ({ space, slot }) => orders.send({ space, slot, task: 'work' }) },
+  const memory = opensLazily<Memory>(openMemory, {
+    async *listNodes(request) {
+      yield* (await openMemory()).listNodes(request);
+    },
+  });
+  const openSync = lazily(async () => {
+    const [{ createSync }, { connectors }] = await Promise.all([import('./sync/sync.ts'), import('./connectors.ts')]);
+    return createSync({
+      database,
+      contexts,
+      feed,
+      connectors,
+      mayStartCommands: deps.mayStartCommands ?? false,
+      runElsewhere: orders && (({ space, slot }, run) => orders.send({ space, slot, task: 'run', ...run })),
+      settings,
+      telemetry: tellAll(telemetry, metrics),
+      clock,
+      ids,
+    });
+  });
+  const sync = opensLazily<Sync>(openSync, {
+    ...follows(openSync),
+    conflicts: opensLazily(
+      lazily(async () => (await openSync()).conflicts),
+      {},
+    ),
+    close: async () => (await openSync.begun())?.close(),
+  });
+  const openFactory = lazily(async () => {
+    const { createFactory } = await import('./factory/factory.ts');
+    return createFactory({
+      database,
+      cache,
+      contexts,
+      memory,
+      search,
+      ids,
+      settings,
+      telemetry: tellAll(telemetry, metrics),
+      queue: orders && { send: ({ space, slot }) => orders.send({ space, slot, task: 'work' }) },
+    });
+  });
+  const factory = opensLazily<Factory>(openFactory, {
+    follow: follows(openFactory).follow,
+    settled: async () => (await openFactory.begun())?.settled(),
   });
   const { ownerToken } = deps;
   const access = createAccess({
@@ -237,7 +318,7 @@ export async function createUnifiedContextManager(deps: {
     cache,
     keyKind,
     committing: contexts.committing,
-    forgetVectors: vectors.forgetSpace,
+    forgetVectors: async (space) => (await indexer()).vectors.forgetSpace(space),
   });
   if (deps.defaultSlot === undefined) await access.prepare();
   else access.credentials.openedDefault(deps.defaultSlot);
@@ -259,52 +340,74 @@ export async function createUnifiedContextManager(deps: {
     ids,
     settings,
 
-    statistics: (request) =>
-      readStatistics({ database, reports, settings }, request, {
+    async statistics(request) {
+      const { readStatistics } = await import('./contexts/statistics.ts');
+      return readStatistics({ database, reports, settings }, request, {
         stats: cache.stats(),
         engines: metrics.engines(),
         search: { engine: search.engine, embedder: search.embedder },
-      }),
+      });
+    },
 
     async printMetrics() {
       return { text: await metrics.print(cache.stats()), contentType: metrics.contentType };
     },
 
-    health: () =>
-      checkHealth({
+    async health() {
+      const { checkHealth } = await import('./health.ts');
+      return checkHealth({
         database,
         redis,
         isRedisOwn: deps.redis === undefined,
         engine: deps.engine,
-        embedder: indexer.embedding.embedders[0],
+        embedder: embedders[0],
         settings,
         telemetry,
-      }),
+      });
+    },
 
-    once: (request, idempotency, work) => runOnce(database, request, idempotency, work),
+    async once(request, idempotency, work) {
+      const { runOnce } = await import('./contexts/once.ts');
+      return runOnce(database, request, idempotency, work);
+    },
 
-    cleanup: (options) =>
-      inSpaces('cleanup', options, (space, budgetMs) => cleanSpace({ database, contexts, settings }, space, budgetMs)),
+    async cleanup(options) {
+      const { cleanSpace } = await import('./versions/maintenance.ts');
+      return inSpaces('cleanup', options, (space, budgetMs) =>
+        cleanSpace({ database, contexts, settings }, space, budgetMs),
+      );
+    },
 
     warm: (options) =>
       inSpaces('warm', options, async (space, budgetMs) => {
         await reports.flush(space);
-        return warming.warm(space, { budgetMs: Math.min(budgetMs, limits.warm.budgetMs) });
+        return caching.warm(space, { budgetMs: Math.min(budgetMs, limits.warm.budgetMs) });
       }),
 
-    reconcile: (options) => inSpaces('reconcile', options, (space, budgetMs) => reconciling.reconcile(space, budgetMs)),
+    reconcile: (options) =>
+      inSpaces('reconcile', options, async (space, budgetMs) => (await reconciling()).reconcile(space, budgetMs)),
 
     async index(options) {
-      if (options.only === undefined) await vectors.forgetDropped().catch((error) => indexer.onFailure(error, ''));
-      return inSpaces('index', options, (space, budgetMs) => indexing.index(space, budgetMs));
+      if (options.only === undefined) {
+        const { vectors, onFailure: onIndexFailure } = await indexer();
+        await vectors.forgetDropped().catch((error) => onIndexFailure(error, ''));
+      }
+      return inSpaces('index', options, (space, budgetMs) => search.indexing.index(space, budgetMs));
     },
 
     synchronise: ({ isNudged, ...options }) =>
-      inSpaces('synchronise', options, (space, budgetMs) => sync.runDue(space, budgetMs, isNudged)),
+      inSpaces('synchronise', options, (space, budgetMs) =>
+        sync.runDue(space, { budgetMs, isNudged, limitMs: options.limitMs }),
+      ),
 
     work: (options) => inSpaces('work', options, (space, budgetMs) => factory.work(space, budgetMs)),
 
-    reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => indexing.rebuild(space, budgetMs)),
+    reindex: (options) => inSpaces('reindex', options, (space, budgetMs) => search.indexing.rebuild(space, budgetMs)),
+
+    async load(parts) {
+      const loads = { database: database.load, index: indexing, sync: openSync, factory: openFactory };
+      await Promise.all(parts.map((part) => loads[part]()));
+    },
 
     async close() {
       await sync.close();
@@ -349,14 +452,21 @@ export async function createUnifiedContextManager(deps: {
   }
 }
 
-// The types of peers. What speaks MCP is loaded by the first run of a memory server.
-const connectors: Connectors = {
-  lamina: { lensOf: createWholeLens, open: openLaminaPeer },
-  'mcp-memory': {
-    lensOf: () => graphLens,
-    open: async (definition, options) => (await import('./memory/peer.ts')).openMemoryPeer(definition, options),
-  },
-};
+/** A part as something that follows what is written: to do so loads it, and what it is told before that is none of its business. */
+function follows<Part extends { follow(): () => Promise<void>; wake?(of: SpaceRef): void }>(part: Lazy<Part>) {
+  return {
+    follow() {
+      const following = part().then((loaded) => loaded.follow());
+      return async () => (await following)();
+    },
+    wake(of: SpaceRef) {
+      part.begun()?.then(
+        (loaded) => loaded.wake?.(of),
+        () => {},
+      );
+    },
+  };
+}
 
 // How long an erase waits for the engine beside PostgreSQL.
 const erasedMs = 5000;

@@ -2,9 +2,12 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { home } from '../functions/runtime.ts';
-import { routes } from '../lib/http/routes.ts';
+import { loadRoutes } from '../lib/http/route.ts';
+import { routes as every } from '../lib/http/routes.ts';
 import { openStore, type TestStore } from './support/client.ts';
 import { pgliteEngine } from './support/engines.ts';
+
+const routes = await loadRoutes(every);
 
 interface Document {
   paths: Record<

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { home } from '../functions/runtime.ts';
 import { loadSettings } from '../lib/config/load.ts';
 import { buildOpenApi } from '../lib/http/openapi.ts';
+import { loadRoutes } from '../lib/http/route.ts';
 import { routes } from '../lib/http/routes.ts';
 import { configurationPage } from './configuration-page.ts';
 import { costTables, fillTables } from './cost.ts';
@@ -12,7 +13,7 @@ import { prices } from './prices.ts';
 import { schemaPage } from './schema-page.ts';
 
 const { version } = JSON.parse(await readFile(join(home, 'package.json'), 'utf8')) as { version: string };
-const openapi = buildOpenApi(routes, version);
+const openapi = buildOpenApi(await loadRoutes(routes), version);
 const read = (path: string) => readFile(join(home, path), 'utf8');
 const settings = await loadSettings(join(home, 'config/context.yaml'));
 const files: Record<string, string> = {

@@ -3,8 +3,8 @@ import type { Order } from '../../lib/orders.ts';
 import type { Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { readOrder } from './messages.ts';
 
-// What is left for the answer, and for a step that was begun before the budget was over.
-const answerMs = 5000;
+/** What is left for the answer, and for a step that was begun before the budget was over. */
+export const answerMs = 5000;
 
 /**
  * Carries out the orders of a batch one after another, equal ones once, and tells SQS of those messages alone that failed: they

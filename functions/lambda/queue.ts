@@ -1,5 +1,5 @@
-import { AwsClient } from 'aws4fetch';
 import type { Clock } from '../../lib/base/clock.ts';
+import { lazily } from '../../lib/base/lazily.ts';
 import type { Order, Orders } from '../../lib/orders.ts';
 import type { QueueAccess } from '../runtime.ts';
 
@@ -21,13 +21,17 @@ const rememberedMax = 1000;
 /** @param deps.access the queues, and who may send there. */
 export function createOrderQueue(deps: { access: QueueAccess; clock: Clock }): OrderQueue {
   const { access, clock } = deps;
-  const client = new AwsClient({ ...access, sessionToken: access.sessionToken ?? '', service: 'sqs', retries: 0 });
+  const client = lazily(async () => {
+    const { AwsClient } = await import('aws4fetch');
+    return new AwsClient({ ...access, sessionToken: access.sessionToken ?? '', service: 'sqs', retries: 0 });
+  });
   const sentAtMs = new Map<string, number>();
   const onTheirWay = new Set<Promise<void>>();
 
   async function post(order: Order): Promise<void> {
     const url = order.task === 'index' ? access.indexUrl : access.syncUrl;
-    const answer = await client.fetch(new URL('/', url).href, {
+    const signed = await client();
+    const answer = await signed.fetch(new URL('/', url).href, {
       method: 'POST',
       headers: { 'content-type': 'application/x-amz-json-1.0', 'x-amz-target': 'AmazonSQS.SendMessage' },
       body: JSON.stringify({ QueueUrl: url, MessageBody: JSON.stringify(order) }),

@@ -1,7 +1,6 @@
-import { Problem } from '../../lib/base/problem.ts';
+import { Problem, problemTable } from '../../lib/base/problem.ts';
 import { systemRequest } from '../../lib/contexts/request.ts';
 import type { Order, Orders } from '../../lib/orders.ts';
-import { isDatabaseError } from '../../lib/postgres/database.ts';
 import type { UnifiedContextManager } from '../../lib/unified-context-manager.ts';
 
 /**
@@ -20,7 +19,8 @@ export async function carryOut(
   try {
     if (order.task === 'run') {
       const { peer, runId, isForced } = order;
-      await manager.sync.run(systemRequest(only, 'sync'), peer, { trigger: 'request', runId, isForced });
+      const wanted = { trigger: 'request', runId, isForced, limitMs: budgetMs };
+      await again((await manager.sync.run(systemRequest(only, 'sync'), peer, wanted)).isUnfinished);
     } else if (order.task === 'index') {
       const { [space]: report } = await manager.index({ only, budgetMs });
       // Where nothing moves, such as with the embedder away, the schedule tries again.
@@ -31,7 +31,7 @@ export async function carryOut(
       const reports =
         order.task === 'work'
           ? manager.work({ only, budgetMs })
-          : manager.synchronise({ only, budgetMs, isNudged: true });
+          : manager.synchronise({ only, budgetMs, limitMs: budgetMs, isNudged: true });
       await again((await reports)[space]?.nextMs === 0);
     }
   } catch (error) {
@@ -39,11 +39,8 @@ export async function carryOut(
   }
 }
 
-/** Whether to try again would change nothing: the space is gone, or the run has begun before and tells itself how it ended. */
+/** Whether to try again would change nothing: the space is gone, or the run has ended or been refused. */
 function isSettled(error: unknown, { task }: Order): boolean {
-  if (error instanceof Problem)
-    return error.code === 'unauthenticated' || (task === 'run' && error.code !== 'unavailable');
-  return task === 'run' && isDatabaseError(error) && error.sqlState === uniqueViolation;
+  if (!(error instanceof Problem)) return false;
+  return error.code === 'unauthenticated' || (task === 'run' && !problemTable[error.code].retry);
 }
-
-const uniqueViolation = '23505';

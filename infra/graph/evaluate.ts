@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { home } from '../../functions/runtime.ts';
-import { type BundleOptions, bundleFunction } from './bundle.ts';
+import type { Eager } from '../bundle.ts';
 import { platformFolder } from './platform.ts';
 import type { Graph, Inputs, Packed, Resource } from './resources.ts';
 
@@ -128,22 +128,14 @@ function answerCall({ token, inputs }: { token: string; inputs: Inputs }): Input
   return inputs;
 }
 
-/** Builds a function, and seals its links, as SST's program does when it is asked to. */
+/** Seals the links of a function beside its bundle, as SST's program does where it is given one. */
 async function build(input: Inputs): Promise<Inputs> {
-  const name = String(input['functionID']);
-  const out = join(workFolder, 'artifacts', `${name}-src`);
-  const options = (input['properties'] ?? {}) as BundleOptions;
-  const { eagerBytes, eagerPackages, ...bundle } = await bundleFunction({
-    handler: String(input['handler']),
-    out,
-    options,
-  });
+  const [name, out] = [String(input['functionID']), String(input['bundle'])];
   const cipher = createCipheriv('aes-256-gcm', Buffer.from(String(input['encryptionKey']), 'base64'), Buffer.alloc(12));
   const sealed = [cipher.update(JSON.stringify(input['links'])), cipher.final()];
-  await mkdir(out, { recursive: true });
   await writeFile(join(out, 'resource.enc'), Buffer.concat([...sealed, cipher.getAuthTag()]));
-  bundles[name] = { eagerBytes, eagerPackages, zipBytes: 0, files: [] };
-  return { ...bundle, out };
+  bundles[name] = { ...(JSON.parse(await readFile(`${out}.json`, 'utf8')) as Eager), zipBytes: 0, files: [] };
+  return { handler: input['handler'], errors: [], sourcemaps: [], out };
 }
 
 async function answerRpc(method: string, params: Inputs): Promise<unknown> {
@@ -302,7 +294,7 @@ try {
 }
 for (const [name, bundle] of Object.entries(bundles)) {
   const { size } = await stat(join(workFolder, 'artifacts', name, 'code.zip'));
-  const files = (await readdir(join(workFolder, 'artifacts', `${name}-src`), { recursive: true })).sort();
+  const files = (await readdir(join(workFolder, 'functions', name), { recursive: true })).sort();
   bundles[name] = { ...bundle, zipBytes: size, files };
 }
 /** Which variables the source of the functions asks for. */

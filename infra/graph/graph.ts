@@ -15,11 +15,16 @@ const database = 'postgresql://owner:database-secret@ep-given.eu-central-1.aws.n
 const given = { SST_SECRET_LaminaToken: 'lam_default_owner_graph-secret' };
 /** Between them every choice that a stage has. */
 const stages: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  production: { ...given, LAMINA_ENGINES: 'provisioned', LAMINA_DOMAIN: 'lamina.example.com' },
+  production: {
+    ...given,
+    LAMINA_ENGINES: 'provisioned',
+    LAMINA_DOMAIN: 'lamina.example.com',
+    LAMINA_EMBEDDER: 'bedrock:eu.cohere.embed-v4:0:512,bedrock:amazon.titan-embed-text-v2:0',
+  },
   ci: {
     ...given,
     LAMINA_ENGINES: 'secrets',
-    LAMINA_EMBEDDER: 'bedrock:amazon.titan-embed-text-v2:0:512',
+    LAMINA_EMBEDDER: 'bedrock:amazon.titan-embed-text-v2:0',
     SST_SECRET_DatabaseUrl: database,
     SST_SECRET_UpstashRedisRestUrl: 'https://given.upstash.io',
     SST_SECRET_UpstashRedisRestToken: 'given-secret',

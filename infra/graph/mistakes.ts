@@ -48,6 +48,10 @@ const add = (rule: string, name: string, resource: Partial<Resource> & Pick<Reso
 const policy = (statement: Inputs) => ({
   inlinePolicies: [{ name: 'inline', policy: JSON.stringify({ statements: [statement] }) }],
 });
+/** The policies of a role with something in them said otherwise. */
+const reworded = (from: string, to: string) => (inputs: Loose) => ({
+  inlinePolicies: JSON.parse(JSON.stringify(inputs['inlinePolicies']).replaceAll(from, to)) as Inputs[],
+});
 const retarget = (change: Inputs) => (inputs: Loose) => ({ target: { ...inputs['target'], ...change } });
 const bundle = (name: string, make: (graph: Changeable) => void): Mistake => ({ rule: 'bundles', name, make });
 const mapping = (graph: Changeable) =>
@@ -68,14 +72,21 @@ const provisioned = (name: string, inputs: Inputs) =>
 export const mistakes: readonly Mistake[] = [
   change('functions', 'a function for another processor', 'ApiFunction', () => ({ architectures: ['x86_64'] })),
   change('functions', 'an older Node', 'ApiFunction', () => ({ runtime: 'nodejs22.x' })),
-  change('functions', 'too little memory', 'IndexWorkerFunction', () => ({ memorySize: 128 })),
+  change('functions', 'too little memory', 'SyncWorkerFunction', () => ({ memorySize: 512 })),
   change('functions', 'a time that is too short', 'ScheduleFunction', () => ({ timeout: 3 })),
   add('functions', 'a function nobody has written down', {
     type: 'aws:lambda/function:Function',
     name: 'SpareFunction',
   }),
   bundle('something heavy loaded at the start', (graph) => {
-    Object.assign(graph.bundles['Api'] ?? {}, { eagerBytes: 2_800_000 });
+    Object.assign(graph.bundles['Api'] ?? {}, { eagerBytes: 460_000 });
+  }),
+  bundle('a start in many files', (graph) => {
+    Object.assign(graph.bundles['Api'] ?? {}, { eagerFiles: 39 });
+  }),
+  bundle('a driver that some requests need loaded for all of them', (graph) => {
+    const { eagerPackages = [] } = graph.bundles['Api'] ?? {};
+    Object.assign(graph.bundles['Api'] ?? {}, { eagerPackages: [...eagerPackages, '@neondatabase/serverless'] });
   }),
   bundle('a client that is loaded although nobody may ask it', (graph) => {
     const { eagerPackages = [] } = graph.bundles['Api'] ?? {};
@@ -118,6 +129,26 @@ export const mistakes: readonly Mistake[] = [
   change('permissions', 'a right nobody has written down', 'MigrateRole', () =>
     policy({ actions: ['sqs:SendMessage'], resources: ['arn:aws:sqs:eu-central-1:123456789012:SyncQueueQueue'] }),
   ),
+  change('permissions', 'a model without its version', 'ApiRole', reworded('embed-text-v2:0', 'embed-text-v2')),
+  change(
+    'permissions',
+    'a profile taken for a model',
+    'IndexWorkerRole',
+    reworded('inference-profile/eu.', 'foundation-model/eu.'),
+  ),
+  change(
+    'permissions',
+    'a model without its profile',
+    'ScheduleRole',
+    reworded('bedrock:InferenceProfileArn', 'other'),
+  ),
+  change(
+    'permissions',
+    'every model there is',
+    'ApiRole',
+    reworded('foundation-model/cohere.embed-v4:0', 'foundation-model/*'),
+  ),
+  change('permissions', 'a right nobody uses', 'SyncWorkerRole', reworded('ReceiveMessage', 'ChangeMessageVisibility')),
   change('permissions', "a policy of AWS's", 'SyncWorkerRole', () => ({
     managedPolicyArns: ['arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole'],
   })),
@@ -132,6 +163,7 @@ export const mistakes: readonly Mistake[] = [
   change('queues', 'a message that comes back while it is worked', 'IndexQueueQueue', () => ({
     visibilityTimeoutSeconds: 719,
   })),
+  change('queues', 'a retry that raises an alarm', 'SyncQueueQueue', () => ({ visibilityTimeoutSeconds: 1440 })),
   change('queues', 'no dead-letter queue', 'SyncQueueQueue', () => ({ redrivePolicy: undefined })),
   change('queues', 'a message that is given up at once', 'SyncQueueQueue', ({ redrivePolicy }) => ({
     redrivePolicy: JSON.stringify({ ...JSON.parse(String(redrivePolicy)), maxReceiveCount: 1 }),
@@ -176,6 +208,9 @@ export const mistakes: readonly Mistake[] = [
   })),
   drop('migration', 'no migration', 'Migration'),
   change('migration', 'a new schema that nobody applies', 'Migration', () => ({ triggers: {} })),
+  change('migration', 'a restored database that nobody migrates', 'Migration', () => ({
+    triggers: { schema: '5f'.repeat(32), database: 'ep-given.eu-central-1.aws.neon.tech' },
+  })),
   {
     rule: 'migration',
     name: 'code before its schema',

@@ -1,3 +1,5 @@
+import type { Eager } from '../bundle.ts';
+
 /** A resource as SST's components ask for it. */
 export interface Resource {
   /** Such as `aws:lambda/function:Function`. */
@@ -17,9 +19,7 @@ export interface Resource {
 export type Inputs = Readonly<Record<string, any>>;
 
 /** A bundle of a function, and what lies beside it. */
-export interface Packed {
-  readonly eagerBytes: number;
-  readonly eagerPackages: readonly string[];
+export interface Packed extends Eager {
   readonly zipBytes: number;
   /** Paths in the archive. */
   readonly files: readonly string[];

@@ -10,7 +10,7 @@ const describers: Readonly<Record<string, (inputs: Inputs, resource: Resource, g
   'aws:lambda/functionUrl:FunctionUrl': (inputs) => `${inputs['invokeMode']}, ${inputs['authorizationType']}`,
   'aws:lambda/eventSourceMapping:EventSourceMapping': (inputs) =>
     `batches of ${inputs['batchSize']} in ${inputs['maximumBatchingWindowInSeconds']} s, ${inputs['functionResponseTypes']}, ${inputs['scalingConfig']?.maximumConcurrency} at once`,
-  'aws:lambda/invocation:Invocation': (inputs) => `on schema ${String(inputs['triggers']?.schema).slice(0, 12)}`,
+  'aws:lambda/invocation:Invocation': () => 'with every deployment',
   'aws:sqs/queue:Queue': (inputs) =>
     inputs['redrivePolicy'] === undefined
       ? `keeps ${Number(inputs['messageRetentionSeconds']) / 86_400} days`

@@ -64,8 +64,9 @@ export function createCredentials(deps: {
   const { database, cache, keyKind, clock, ownerToken } = deps;
   let owner: Principal = { space: defaultSpace, slot: defaultSpace, id: 'owner', scopes: ['admin'], isOwner: true };
   const slots = new LRUCache<string, string>({ max: 10_000 });
-  // Of a key that layer 1 holds, the secret that has proved it: hashing it for each request would cost more than the read.
-  const proved = new WeakMap<NonNullable<CachedKey>, string>();
+  // Of a key that layer 1 holds, the secret that has proved it, and whom it stands for: hashing it for each request would
+  // cost more than the read.
+  const proved = new WeakMap<NonNullable<CachedKey>, { readonly secret: Buffer; readonly principal: Principal }>();
 
   /** The key as the caches have it, or as the space's own database has it now. */
   async function read(space: string, slot: string, id: string): Promise<CachedKey> {
@@ -101,24 +102,22 @@ export function createCredentials(deps: {
   }
 
   /** @throws Problem `unauthenticated` unless the secret is the key's, and the key good now. */
-  function prove(key: CachedKey, secret: string): NonNullable<CachedKey> {
+  function admit(space: string, key: CachedKey, secret: string): Principal {
+    const known = key === null ? undefined : proved.get(key);
     // The comparison is made for an unknown key too, so that its time tells nothing.
-    const before = key === null ? undefined : proved.get(key);
     const isProved =
-      before === undefined
+      known === undefined
         ? isSameSecret(sha256(secret), key?.secretHash ?? sha256('no such key'))
-        : isSameSecret(secret, before);
+        : isSameSecret(secret, known.secret);
     const isOver = key?.expiresMs !== null && clock() >= (key?.expiresMs ?? 0);
     if (key === null || !isProved || key.revokedMs !== null || isOver) throw tokenInvalid();
-    proved.set(key, secret);
-    return key;
-  }
-
-  function toPrincipal(space: string, key: NonNullable<CachedKey>, unconfirmed?: ReliedOn): Principal {
     const slot = slots.get(space);
     // Forgotten meanwhile, with its space.
     if (slot === undefined) throw tokenInvalid();
-    return { space, slot, id: `key_${key.id}`, keyId: key.id, scopes: key.scopes, isOwner: false, unconfirmed };
+    if (known?.principal.slot === slot) return known.principal;
+    const principal = { space, slot, id: `key_${key.id}`, keyId: key.id, scopes: key.scopes, isOwner: false };
+    proved.set(key, { secret: Buffer.from(secret), principal });
+    return principal;
   }
 
   return {
@@ -128,11 +127,11 @@ export function createCredentials(deps: {
       if (!space || !id || !secret) throw tokenInvalid();
       const remembered = slots.get(space);
       const current = remembered === undefined ? undefined : cache.get(remembered, keyKind, id);
-      if (current !== undefined) return toPrincipal(space, prove(current.value, secret));
+      if (current !== undefined) return admit(space, current.value, secret);
       const held = remembered === undefined || !isConfirming ? undefined : cache.peek(remembered, keyKind, id);
-      if (held === undefined) return look(space, id).then((key) => toPrincipal(space, prove(key, secret)));
-      const key = prove(held.value, secret);
-      return toPrincipal(space, key, { kind: keyKind.name, id, value: key });
+      if (held === undefined) return look(space, id).then((key) => admit(space, key, secret));
+      const unconfirmed = { kind: keyKind.name, id, value: held.value };
+      return { ...admit(space, held.value, secret), unconfirmed };
     },
 
     openedDefault(slot) {

@@ -653,8 +653,10 @@ export const settingsSchema = z
           .int()
           .min(1)
           .max(1_209_600)
-          .default(300)
-          .describe('How long the oldest message of a queue has waited, in seconds.'),
+          .default(900)
+          .describe(
+            'How long the oldest message of a queue has waited, in seconds; what failed once comes again after 720, and `npm run graph` refuses less than it takes then.',
+          ),
         deadLetters: z.int().min(1).default(1).describe('Messages that were given up and lie in a dead-letter queue.'),
         logDays: z
           .literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653])

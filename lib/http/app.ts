@@ -1,9 +1,10 @@
-import { Hono } from 'hono';
-import { RegExpRouter } from 'hono/router/reg-exp-router';
+import { HonoBase as Hono } from 'hono/hono-base';
+import { TrieRouter } from 'hono/router/trie-router';
 import * as z from 'zod';
 import type { Principal } from '../access/credentials.ts';
 import { reaches } from '../access/scopes.ts';
 import { sha256 } from '../base/hash.ts';
+import { lazily } from '../base/lazily.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Idempotency } from '../contexts/written.ts';
@@ -13,7 +14,7 @@ import { parseBody, readBody, requireType } from './body.ts';
 import { later } from './later.ts';
 import { type HeaderReader, type Mount, readBearer } from './mount.ts';
 import { createTiming, problemAnswer, type Timing, toProblem, toResponse } from './respond.ts';
-import type { Answer, Call, Route } from './route.ts';
+import type { Answer, Call, Route, RouteGroup } from './route.ts';
 
 const headerBytesMax = 10_240;
 // Whoever sends more mistakes than this needs no list of all.
@@ -24,6 +25,8 @@ interface Host {
     readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
     readonly rawHeaders: readonly string[];
   };
+  /** How long the process may still work on the request; absent where it may for ever. */
+  readonly leftMs?: number;
 }
 
 const noQuery = later(() => z.strictObject({}));
@@ -34,14 +37,14 @@ const anonymous: Principal = { space: '', slot: '', id: 'anonymous', scopes: [],
 /** The HTTP door: every route behind the same checks, every error a problem. */
 export function createApp(deps: {
   manager: UnifiedContextManager;
-  routes: readonly Route[];
+  routes: readonly (Route | RouteGroup)[];
   telemetry: Telemetry;
   /** Other doors behind the same server. */
   mounts?: readonly Mount[];
+  /** Makes what finds the route of a path; by default the one of Hono's that starts fastest. */
+  toRouter?: () => Hono['router'];
 }): Hono {
-  const { manager, routes, telemetry, mounts = [] } = deps;
-  // The one router that looks a path up in one step; it takes no routes with a parameter beside a word.
-  const app = new Hono({ router: new RegExpRouter() });
+  const { manager, telemetry, mounts = [], toRouter = () => new TrieRouter() } = deps;
 
   const answering = (handle: (of: Handling) => Promise<Answer>) => {
     return async (request: Request, params: Record<string, string>, host?: Host): Promise<Response> => {
@@ -49,43 +52,62 @@ export function createApp(deps: {
       const requestId = readRequestId(headers) ?? manager.ids.sortable();
       const timing = createTiming();
       const acceptEncoding = manager.settings.features.compression ? headers.get('accept-encoding') : null;
-      const about = { requestId, timing, acceptEncoding };
+      const log = (error: unknown) => {
+        const { code, cause } = toProblem(error);
+        const facts = { requestId, method: request.method, path: new URL(request.url).pathname, code };
+        telemetry.log({ level: 'error', event: 'http.failed', facts, error: cause ?? error });
+      };
+      const about = { requestId, timing, acceptEncoding, onBroken: log };
       try {
         return await toResponse(await handle({ http: request, headers, timing, pathParams: params, host }), about);
       } catch (error) {
         const problem = toProblem(error);
-        if (problem.status >= 500) {
-          const { pathname } = new URL(request.url);
-          const facts = { requestId, method: request.method, path: pathname, code: problem.code };
-          telemetry.log({ level: 'error', event: 'http.failed', facts, error: problem.cause ?? error });
-        }
+        if (problem.status >= 500) log(problem);
         return toResponse(problemAnswer(problem, requestId), about);
       }
     };
   };
 
-  for (const route of routes) {
-    const serve = answering((of) => serveRoute(manager, route, of));
-    const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
-    app.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param(), c.env as Host | undefined));
+  /** What answers at the paths of these routes, and refuses there what they do not take. */
+  function doorOf(routes: readonly Route[]): Hono {
+    const door = new Hono({ router: toRouter() });
+    for (const route of routes) {
+      const withoutQuery = later(() => Object.freeze(check(route.query ?? noQuery, {}, '') as object));
+      const served = { ...route, withoutQuery };
+      const serve = answering((of) => serveRoute(manager, served, of));
+      const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
+      door.on(route.method.toUpperCase(), path, (c) => serve(c.req.raw, c.req.param(), c.env as Host | undefined));
+    }
+    // One handler a route, and none for the rest: Hono calls a single one at once.
+    const shapes = later(() =>
+      routes.map(({ method, path }) => ({
+        method: method.toUpperCase(),
+        shape: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
+      })),
+    );
+    const missing = answering(async ({ http }) => {
+      const { pathname } = new URL(http.url);
+      const methods = shapes()
+        .filter(({ shape }) => shape.test(pathname))
+        .map(({ method }) => method);
+      if (methods.length === 0)
+        throw new Problem('not_found', `There is nothing at ${pathname}; /docs shows what there is.`);
+      const allow = (methods.includes('GET') ? [...methods, 'HEAD'] : methods).join(', ');
+      throw new Problem('method_not_allowed', `${http.method} is not allowed here; ${allow} are.`, { allow });
+    });
+    door.notFound((c) => missing(c.req.raw, {}));
+    // Hono itself may refuse a request before any route does, such as one with a malformed escape in its path.
+    door.onError((error, c) => answering(async () => Promise.reject(error))(c.req.raw, {}));
+    return door;
   }
-  for (const mount of mounts) app.all(mount.path, (c) => mount.fetch(c.req.raw));
-  // One handler a route, and none for the rest: Hono calls a single one at once.
-  const shapes = routes.map(({ method, path }) => ({
-    method: method.toUpperCase(),
-    shape: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
-  }));
-  const missing = answering(async ({ http }) => {
-    const { pathname } = new URL(http.url);
-    const methods = shapes.filter(({ shape }) => shape.test(pathname)).map(({ method }) => method);
-    if (methods.length === 0)
-      throw new Problem('not_found', `There is nothing at ${pathname}; /docs shows what there is.`);
-    const allow = (methods.includes('GET') ? [...methods, 'HEAD'] : methods).join(', ');
-    throw new Problem('method_not_allowed', `${http.method} is not allowed here; ${allow} are.`, { allow });
-  });
-  app.notFound((c) => missing(c.req.raw, {}));
-  // Hono itself may refuse a request before any route does, such as one with a malformed escape in its path.
-  app.onError((error, c) => answering(async () => Promise.reject(error))(c.req.raw, {}));
+
+  const isGroup = (one: Route | RouteGroup): one is RouteGroup => 'load' in one;
+  const app = doorOf(deps.routes.filter((one): one is Route => !isGroup(one)));
+  for (const { paths, load } of deps.routes.filter(isGroup)) {
+    const door = lazily(async () => doorOf(await load()));
+    for (const path of paths) app.all(path, async (c) => (await door()).fetch(c.req.raw, c.env));
+  }
+  for (const mount of mounts) app.all(mount.path, (c) => mount.fetch(c.req.raw, (c.env as Host | undefined)?.leftMs));
   return app;
 }
 
@@ -98,14 +120,19 @@ interface Handling {
   readonly host: Host | undefined;
 }
 
-async function serveRoute(manager: UnifiedContextManager, route: Route, of: Handling): Promise<Answer> {
+/** A route, and what it makes of a request without a query. */
+interface Served extends Route {
+  withoutQuery(): object;
+}
+
+async function serveRoute(manager: UnifiedContextManager, route: Served, of: Handling): Promise<Answer> {
   const { http, headers, timing, pathParams } = of;
   requireHeaders(http, of.host);
   const token = readBearer(headers);
   const admitted = route.scope === null ? anonymous : admit(manager, route, token);
   const principal = admitted instanceof Promise ? await admitted : admitted;
   const params = route.params === undefined ? noParams : check(route.params, pathParams, '');
-  const query = check(route.query ?? noQuery, readQuery(http.url), '');
+  const query = http.url.includes('?') ? check(route.query ?? noQuery, readQuery(http.url), '') : route.withoutQuery();
   const { bytes, contentType } =
     route.body === undefined ? noBody : await takeBody(route.body, http, manager.settings.limits);
   const schema = route.body?.schema;
@@ -132,11 +159,15 @@ async function serveRoute(manager: UnifiedContextManager, route: Route, of: Hand
       keyId: principal.keyId,
       unconfirmed: principal.unconfirmed,
       noCache: isNoCache(headers),
-      signal: route.method === 'get' ? http.signal : undefined,
+      // Made by whoever asks for it: a read that a cache answers does not.
+      get signal() {
+        return route.method === 'get' ? http.signal : undefined;
+      },
       telemetry: timing,
     },
   };
-  return route.handle(call);
+  // Awaited here: to return a promise takes two turns more.
+  return await route.handle(call);
 }
 
 /** @throws Problem `unauthenticated` without a valid token, `forbidden` without the scope. */
@@ -195,8 +226,6 @@ function check(schema: () => z.ZodType, value: unknown, root: string): unknown {
 
 function readQuery(url: string): Record<string, string> {
   const query: Record<string, string> = Object.create(null);
-  const start = url.indexOf('?');
-  if (start < 0) return query;
   for (const [key, value] of new URL(url).searchParams) {
     if (key in query) throw invalid(key, 'is given twice');
     if (`${key}${value}`.includes('\u0000')) throw invalid(key.replaceAll('\u0000', ''), 'holds U+0000');

@@ -64,11 +64,17 @@ export function createTiming(): Timing {
   };
 }
 
+/** The request that is answered. */
+export interface Asked {
+  readonly requestId: string;
+  readonly timing: Timing;
+  readonly acceptEncoding: string | null;
+  /** Hears why a body broke off that was being sent; whoever reads it sees no more than that it has. */
+  readonly onBroken?: (error: unknown) => void;
+}
+
 /** Makes the one Response of an answer, compressed where the caller takes it and it pays. */
-export function toResponse(
-  answer: Answer,
-  about: { readonly requestId: string; readonly timing: Timing; readonly acceptEncoding: string | null },
-): Response | Promise<Response> {
+export function toResponse(answer: Answer, about: Asked): Response | Promise<Response> {
   const { status = 200, body, lengthBytes } = answer;
   const headers = toHeaders(answer, about);
   if (status === 304) headers['vary'] = 'accept-encoding';
@@ -77,7 +83,7 @@ export function toResponse(
   const isStream = typeof body === 'object' && Symbol.asyncIterator in body;
   if (isStream) {
     if (lengthBytes !== undefined) headers['content-length'] = String(lengthBytes);
-    return new Response(ReadableStream.from(body), { status, headers });
+    return new Response(ReadableStream.from(breaking(body, about)), { status, headers });
   }
   const isReady = typeof body === 'object' && 'plain' in body;
   const plain = isReady ? body.plain : (body as string | Uint8Array<ArrayBuffer>);
@@ -95,7 +101,17 @@ export function toResponse(
   return encoded.then((bytes) => new Response(bytes, { status, headers }));
 }
 
-function toHeaders({ seq, headers: own }: Answer, about: { readonly requestId: string; readonly timing: Timing }) {
+async function* breaking(body: AsyncIterable<Uint8Array>, { requestId, onBroken }: Asked): AsyncIterable<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    onBroken?.(error);
+    // Servers print what breaks a stream, and a driver's error may hold anything.
+    throw new Error(`The answer to request ${requestId} broke off.`);
+  }
+}
+
+function toHeaders({ seq, headers: own }: Answer, about: Asked) {
   const headers: Record<string, string> = {
     'x-request-id': about.requestId,
     'x-content-type-options': 'nosniff',

@@ -101,6 +101,18 @@ export interface Route {
   handle(call: Call<unknown, unknown, unknown>): Promise<Answer> | Answer;
 }
 
+/** Routes that are loaded by the first request of one of their paths. */
+export interface RouteGroup {
+  /** The paths of its routes as Hono writes them; with `/*` behind it, whatever lies below as well. No other route is at one. */
+  readonly paths: readonly string[];
+  load(): Promise<readonly Route[]>;
+}
+
+/** All routes of a list, those of its groups in their place. */
+export async function loadRoutes(routes: readonly (Route | RouteGroup)[]): Promise<readonly Route[]> {
+  return (await Promise.all(routes.map((one) => ('load' in one ? one.load() : [one])))).flat();
+}
+
 type Output<Schema> = Schema extends () => z.ZodType ? z.output<ReturnType<Schema>> : Record<string, never>;
 
 /** Ties the types of a route's schemas to its handler, and has each of them made once. */

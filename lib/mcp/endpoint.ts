@@ -28,10 +28,13 @@ export const metadataPath = `/.well-known/oauth-protected-resource${mcpPath}`;
 
 // Spaces whose handlers are kept; a handler holds nothing between requests but open subscriptions.
 const spacesMax = 1000;
+// What a subscription leaves of the time of its process, for its end to be sent.
+const endingMs = 5000;
 
 /** MCP over Streamable HTTP, stateless: the 2026-07-28 revision and those of 2025, one server a request. */
 export interface McpEndpoint {
-  fetch(request: Request): Promise<Response>;
+  /** @param leftMs how long the process may still work on it: a subscription is ended before. Absent where it may for ever. */
+  fetch(request: Request, leftMs?: number): Promise<Response>;
   /** The metadata of RFC 9728: https://www.rfc-editor.org/rfc/rfc9728 */
   metadata(request: Request): Promise<Response>;
 }
@@ -70,7 +73,13 @@ export function createMcpEndpoint(deps: {
     if (known !== undefined) return known;
     const { keyId: _keyId, unconfirmed: _unconfirmed, ...request } = session.request;
     const bus = createBus({ manager, request });
-    const handler = createMcpHandler(
+    const serving = { handler: createHandler(bus), bus };
+    handlers.set(slot, serving);
+    return serving;
+  }
+
+  function createHandler(bus: Bus): McpHttpHandler {
+    return createMcpHandler(
       ({ era, authInfo }) =>
         createServer?.() ??
         createMcpServer({
@@ -80,9 +89,6 @@ export function createMcpEndpoint(deps: {
         }),
       { bus, onerror: (error) => telemetry.log({ level: 'warn', event: 'mcp.refused', error }) },
     );
-    const serving = { handler, bus };
-    handlers.set(slot, serving);
-    return serving;
   }
 
   const originOf = (request: Request) => publicUrl ?? new URL(request.url).origin;
@@ -119,7 +125,7 @@ export function createMcpEndpoint(deps: {
   }
 
   return {
-    async fetch(request) {
+    async fetch(request, leftMs) {
       const refused = refuseForeign(request);
       if (refused !== undefined) return refused;
       try {
@@ -133,7 +139,13 @@ export function createMcpEndpoint(deps: {
           return await handler.fetch(request, { authInfo, parsedBody });
         }
         await bus.look();
-        return guard(await handler.fetch(request, { authInfo, parsedBody }), () => authenticate(token));
+        const admit = () => authenticate(token);
+        if (leftMs === undefined) return guard(await handler.fetch(request, { authInfo, parsedBody }), admit);
+        // A handler of its own can be closed: its subscriber is told that it has ended, and may listen again.
+        const own = createHandler(bus);
+        const listening = await own.fetch(request, { authInfo, parsedBody });
+        const timer = setTimeout(() => void own.close(), leftMs - endingMs);
+        return guard(listening, admit, () => clearTimeout(timer));
       } catch (error) {
         return answerProblem(request, error);
       }
@@ -154,8 +166,8 @@ export function createMcpEndpoint(deps: {
 
 const toUrl = (host: string) => `http://${host.includes(':') ? `[${host}]` : host}`;
 
-/** A stream whose every piece is let through by `admit`, and which ends with the first that is not. */
-function guard(response: Response, admit: () => Promise<unknown> | unknown): Response {
+/** A stream whose every piece is let through by `admit`, and which ends with the first that is not; `onEnd` hears of any end. */
+function guard(response: Response, admit: () => Promise<unknown> | unknown, onEnd = () => {}): Response {
   const gate = new TransformStream<Uint8Array, Uint8Array>({
     async transform(piece, controller) {
       try {
@@ -163,8 +175,12 @@ function guard(response: Response, admit: () => Promise<unknown> | unknown): Res
         controller.enqueue(piece);
       } catch {
         controller.terminate();
+        onEnd();
       }
     },
+    flush: onEnd,
+    cancel: onEnd,
   });
+  if (response.body === null) onEnd();
   return new Response(response.body?.pipeThrough(gate) ?? null, response);
 }

@@ -53,6 +53,8 @@ export interface Database {
   readonly isEmbedded: boolean;
   /** The owner's door, for spaces, the look-up of keys, and migrations alone. */
   readonly owner: Door;
+  /** Loads what the first call needs, and asks nothing. */
+  load(): Promise<void>;
   close(): Promise<void>;
 }
 

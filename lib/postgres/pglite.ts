@@ -9,6 +9,10 @@ const asText = Object.fromEntries(
     .filter((type) => typeof type === 'number')
     .map((oid) => [oid, (text: string) => text]),
 );
+// PGlite counts the bytes of a text one by one. Those of these two types are the same in PostgreSQL's binary form, which it
+// takes as it is, whatever its declaration says.
+const toBytes = (text: string) => Buffer.from(text) as unknown as string;
+const serializers = { ...asText, [types.TEXT]: toBytes, [types.JSON]: toBytes };
 
 /** The database in the process, on PGlite: one session, so calls wait for one another. */
 export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?: Telemetry }): Database {
@@ -32,6 +36,7 @@ export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?
     in: (visitor) => door(enterSpace(visitor)),
     owner: door(undefined),
     isEmbedded: true,
+    load: async () => {},
     close: () => pglite.close(),
   };
 }
@@ -49,6 +54,6 @@ function unlessAborted<Value>(work: Promise<Value>, signal: AbortSignal | undefi
 
 async function query(transaction: Transaction, statement: Statement): Promise<Row[]> {
   const params = statement.params.map((param) => (param === null ? null : String(param)));
-  const result = await transaction.query<Row>(statement.text, params, { parsers: asText, serializers: asText });
+  const result = await transaction.query<Row>(statement.text, params, { parsers: asText, serializers });
   return result.rows;
 }

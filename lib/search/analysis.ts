@@ -2,16 +2,32 @@ import { stemmer } from '@orama/stemmers/english';
 import { cutText } from '../base/text.ts';
 import { stopWords } from './stop-words.ts';
 
-/** A word of a text, folded: lower case, without diacritics, in one Unicode form. */
+/** A word of a text. */
 export interface Word extends Folded {
   /** Counted from 1; stop words take one, too, so that phrases keep their distances. */
   readonly position: number;
 }
 
-/** A word, and what it is indexed by: its stem where it is English (Porter2, https://snowballstem.org), else itself. */
+/** A word, folded: lower case, without diacritics, in one Unicode form. */
 interface Folded {
   readonly text: string;
+  /** What it is indexed by: its stem where it is English (Porter2, https://snowballstem.org), else itself. */
   readonly lexeme: string;
+}
+
+/** A run of letters and digits, which has been looked at: texts have the same ones again and again. */
+export interface Run {
+  /** Its words but for stop words, in order. */
+  readonly words: readonly RunWord[];
+  /** How many places it takes. */
+  readonly places: number;
+}
+
+interface RunWord extends Folded {
+  /** In the run, counted from 1. */
+  readonly place: number;
+  /** Whether a query that has the run does not look for it. */
+  readonly isIndexOnly: boolean;
 }
 
 // Scripts written without spaces between words.
@@ -26,105 +42,83 @@ const camelBreak = /(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/;
 const ascii = /^[\x00-\x7f]*$/;
 const wordLengthMax = 64;
 
-/** The words of a text but for stop words, see {@link visitWords}. */
+/**
+ * The words of a text but for stop words, in order. Names in camel case are found whole and by their parts; texts written
+ * without spaces by pairs of neighbouring characters (as Lucene's CJKAnalyzer has it), in an index by single ones, too.
+ */
 export function splitWords(text: string, use: 'index' | 'query'): Word[] {
   const words: Word[] = [];
-  visitWords(text, use, ({ text: own, lexeme }, position) => words.push({ text: own, lexeme, position }));
+  visitWords(splitRuns(text), use, ({ text: own, lexeme }, position) => words.push({ text: own, lexeme, position }));
   return words;
 }
 
-/**
- * Tells the words of a text but for stop words, in order. Names in camel case are found whole and by their parts; texts
- * written without spaces by pairs of neighbouring characters (as Lucene's CJKAnalyzer has it), in an index by single ones, too.
- */
-export function visitWords(
-  text: string,
+function visitWords(
+  runs: readonly Run[],
   use: 'index' | 'query',
   visit: (word: Folded, position: number) => void,
 ): void {
   let position = 0;
-  const visitSpaced = (own: string) => {
-    const run = foldRun(own);
-    if (!run.isStopWord) visit(run, position + 1);
-    for (const part of run.parts) if (!part.isStopWord) visit(part, position + part.place);
-    position += run.places;
-  };
-  const visitUnspaced = (run: string) => {
-    const characters = [...run];
-    characters.forEach((character, at) => {
-      position++;
-      const next = characters[at + 1];
-      if (use === 'index' || characters.length === 1) visit({ text: character, lexeme: character }, position);
-      if (next !== undefined) visit({ text: character + next, lexeme: character + next }, position);
-    });
-  };
-
-  const { runs, isAscii } = splitRuns(text);
-  if (isAscii) {
-    for (const run of runs) visitSpaced(run);
-    return;
-  }
-  for (const run of runs) {
-    let from = 0;
-    for (const match of run.matchAll(unspaced)) {
-      if (match.index > from) visitSpaced(run.slice(from, match.index));
-      visitUnspaced(match[0]);
-      from = match.index + match[0].length;
-    }
-    if (from < run.length) visitSpaced(run.slice(from));
+  for (const { words, places } of runs) {
+    for (const word of words) if (use === 'index' || !word.isIndexOnly) visit(word, position + word.place);
+    position += places;
   }
 }
 
-/** The runs of letters and digits of a text, in order: what words there are in one, it says by itself. */
-export function splitRuns(text: string): { readonly runs: readonly string[]; readonly isAscii: boolean } {
-  if (ascii.test(text)) return { runs: text.match(asciiRun) ?? [], isAscii: true };
+/** The runs of letters and digits of a text, in order. */
+export function splitRuns(text: string): Run[] {
+  if (ascii.test(text)) return (text.match(asciiRun) ?? []).map(knownRun);
   const folded = text.normalize('NFKD').replace(marked, '').normalize('NFKC');
-  return { runs: folded.match(anyRun) ?? [], isAscii: false };
+  return (folded.match(anyRun) ?? []).map(knownRun);
 }
 
 const runsMax = 50_000;
+const knownRuns = new Map<string, Run>();
 
-/** Keeps what is made of a run: texts have the same ones again and again, and to look one up takes less time. */
-export function rememberRuns<Value>(make: (run: string) => Value): (run: string) => Value {
-  const known = new Map<string, Value>();
-  return (run) => {
-    const before = known.get(run);
-    if (before !== undefined) return before;
-    // Long ones are hardly ever met again.
-    if (run.length > wordLengthMax) return make(run);
-    // A copy: a piece of a string keeps all of it in memory.
-    const own = Buffer.from(run).toString();
-    const made = make(own);
-    if (known.size >= runsMax) known.clear();
-    known.set(own, made);
-    return made;
+/** To look a run up takes less time than to look at it. */
+function knownRun(run: string): Run {
+  const before = knownRuns.get(run);
+  if (before !== undefined) return before;
+  // Long ones are hardly ever met again.
+  if (run.length > wordLengthMax) return toRun(run);
+  // A copy: a piece of a string keeps all of it in memory.
+  const own = Buffer.from(run).toString();
+  const made = toRun(own);
+  if (knownRuns.size >= runsMax) knownRuns.clear();
+  knownRuns.set(own, made);
+  return made;
+}
+
+function toRun(run: string): Run {
+  const words: RunWord[] = [];
+  let places = 0;
+  const addSpaced = (own: string) => {
+    if (own === '') return;
+    const isName = own.length <= wordLengthMax && camelBreak.test(own);
+    const parts = isName ? own.split(camelBreak) : [];
+    // The first part stands where the whole does.
+    for (const [word, place] of [[own, 1] as const, ...parts.map((part, at) => [part, at + 1] as const)]) {
+      const text = cutText(word.toLowerCase(), wordLengthMax);
+      if (!stopWords.has(text)) words.push({ text, lexeme: stem(text), place: places + place, isIndexOnly: false });
+    }
+    places += Math.max(parts.length, 1);
   };
-}
-
-/** A run of letters and digits: a word, or a name whose parts are words, too. */
-interface Run extends Part {
-  readonly parts: readonly Part[];
-  /** How many places it takes. */
-  readonly places: number;
-}
-
-interface Part extends Folded {
-  readonly isStopWord: boolean;
-  /** In the run, counted from 1: the first part stands where the whole does. */
-  readonly place: number;
-}
-
-const noParts: readonly Part[] = [];
-
-const foldRun = rememberRuns((run): Run => {
-  const isName = run.length <= wordLengthMax && camelBreak.test(run);
-  const parts = isName ? run.split(camelBreak).map((part, at) => toPart(part, at + 1)) : noParts;
-  return { ...toPart(run, 1), parts, places: Math.max(parts.length, 1) };
-});
-
-function toPart(own: string, place: number): Part {
-  const text = cutText(own.toLowerCase(), wordLengthMax);
-  return { text, lexeme: stem(text), isStopWord: stopWords.has(text), place };
+  const addUnspaced = (own: string) => {
+    const characters = [...own];
+    for (const [at, text] of characters.entries()) {
+      places++;
+      const pair = `${text}${characters[at + 1] ?? ''}`;
+      words.push({ text, lexeme: text, place: places, isIndexOnly: characters.length > 1 });
+      if (pair !== text) words.push({ text: pair, lexeme: pair, place: places, isIndexOnly: false });
+    }
+  };
+  let from = 0;
+  for (const match of run.matchAll(unspaced)) {
+    addSpaced(run.slice(from, match.index));
+    addUnspaced(match[0]);
+    from = match.index + match[0].length;
+  }
+  addSpaced(run.slice(from));
+  return { words, places };
 }
 
 const stem = (word: string) => (/^[a-z]{3,}$/.test(word) ? stemmer(word) : word);
@@ -139,10 +133,10 @@ export interface Analysis {
   readonly length: number;
 }
 
-export function analyze(text: string): Analysis {
+export function analyze(runs: readonly Run[]): Analysis {
   const positions = new Map<string, string>();
   let length = 0;
-  visitWords(text, 'index', ({ lexeme }, position) => {
+  visitWords(runs, 'index', ({ lexeme }, position) => {
     const before = positions.get(lexeme);
     positions.set(lexeme, before === undefined ? `${position}` : `${before},${position}`);
     length++;

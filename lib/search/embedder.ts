@@ -1,3 +1,5 @@
+import type { Run } from './analysis.ts';
+
 /** Turns texts into vectors. Implementations: `embedders/`. */
 export interface Embedder {
   /** Names model, dimensions and revision: vectors of different ids are never compared. */
@@ -14,11 +16,16 @@ export interface Embedder {
    * A vector of length 1 for each text, in order; null for a text that it has nothing to say about.
    *
    * @param options.purpose whether the texts are searched or search.
+   * @param options.runs those of each text, where they are known: what looks at words has no need to split them again.
    * @throws Problem `unavailable` where the provider does not answer as it should, in time.
    */
   embed(
     texts: readonly string[],
-    options: { readonly purpose: 'document' | 'query'; readonly signal?: AbortSignal | undefined },
+    options: {
+      readonly purpose: 'document' | 'query';
+      readonly signal?: AbortSignal | undefined;
+      readonly runs?: readonly (readonly Run[])[] | undefined;
+    },
   ): Promise<(Float32Array | null)[]>;
 }
 

@@ -1,12 +1,21 @@
 import { Problem } from '../base/problem.ts';
 import { createBreaker } from '../cache/breaker.ts';
+import type { Run } from './analysis.ts';
 import type { Embedder } from './embedder.ts';
 
 /** The embedders in use: the first makes the vectors of what is new; those after it are on their way out. */
 export interface Embedding {
   readonly embedders: readonly [Embedder, ...Embedder[]];
-  /** Vectors of texts that are searched, as the first embedder makes them. @throws Problem `unavailable` */
-  documents(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]>;
+  /**
+   * Vectors of texts that are searched, as the first embedder makes them.
+   *
+   * @param options.runs those of each text, where they are known.
+   * @throws Problem `unavailable`
+   */
+  documents(
+    texts: readonly string[],
+    options?: { readonly signal?: AbortSignal; readonly runs?: readonly (readonly Run[])[] },
+  ): Promise<(Float32Array | null)[]>;
   /** A query's vector by one of them: null where it has nothing to say, undefined where it is away. */
   query(embedder: Embedder, text: string): Promise<Float32Array | null | undefined>;
 }
@@ -28,12 +37,13 @@ export function createEmbedding(deps: {
 
   return {
     embedders,
-    async documents(texts, signal) {
+    async documents(texts, { signal, runs } = {}) {
       const vectors: (Float32Array | null)[] = [];
       const { batchMax } = first;
       for (let at = 0; at < texts.length; at += batchMax) {
         const batch = texts.slice(at, at + batchMax);
-        const made = await guards.documents.get(first)?.call(() => first.embed(batch, { purpose: 'document', signal }));
+        const options = { purpose: 'document', signal, runs: runs?.slice(at, at + batchMax) } as const;
+        const made = await guards.documents.get(first)?.call(() => first.embed(batch, options));
         if (!made) throw new Problem('unavailable', 'The embedder does not answer.');
         vectors.push(...made);
       }

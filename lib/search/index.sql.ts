@@ -4,6 +4,7 @@ import { type HeadJson, jsonColumn, type PartsJson, toContext } from '../context
 import { isLiveNow } from '../contexts/snapshot.ts';
 import { type Database, type Row, runOne, type Statement } from '../postgres/database.ts';
 import { sql, toStatement } from '../postgres/sql.ts';
+import type { Run } from './analysis.ts';
 
 /** Under this name the search index follows the feed. */
 export const followerName = 'search';
@@ -35,8 +36,11 @@ export async function readToIndex(
         select c as node, position, sum(c.size_bytes) over (order by position) - c.size_bytes as before
         from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id and ${isLiveNow}
       )
-      select (select jsonb_agg(jsonb_build_object('head', to_head(node), 'content', case when (node).size_bytes <= ${bytesMax} then content_parts((node).hash) end) order by position)
-          from live where before = 0 or before + (node).size_bytes <= ${bytesMax})::text as items,
+      select (select json_agg(json_build_object('head', to_head(node), 'content', parts) order by position)
+          from live left join lateral (
+            select json_agg(json_build_array(encoding, encode(bytes, 'base64')) order by part) as parts
+            from content k where k.space_id = ${request.space} and k.hash = (node).hash and (node).size_bytes <= ${bytesMax}) k on true
+          where before = 0 or before + (node).size_bytes <= ${bytesMax})::text as items,
         (select jsonb_agg((node).id order by position) from live where before > 0 and before + (node).size_bytes > ${bytesMax})::text as rest,
         (select jsonb_object_agg(h.context_id, h.keys) from (
           select context_id, jsonb_agg(replace(key::text, '-', '')) as keys from chunk
@@ -64,9 +68,11 @@ export interface NewChunk extends ReadState {
   readonly header: string;
   readonly text: string;
   readonly lexemes: string;
-  /** As an array of PostgreSQL. */
-  readonly terms: string;
+  /** In order: PostgreSQL sorts them for its index, and what is in order already it has soon sorted. */
+  readonly terms: Int32Array;
   readonly words: number;
+  /** Of the text as it is indexed. */
+  readonly runs: readonly Run[];
 }
 
 export interface NewDocument extends ReadState {
@@ -77,8 +83,35 @@ export interface NewDocument extends ReadState {
 }
 
 /** @param embedder whose vectors follow in the same transaction; null where they are still to come. */
-export const putChunks = (chunks: readonly NewChunk[], embedder: string | null): Statement =>
-  toStatement(sql`select put_chunks(${JSON.stringify(chunks)}::json, ${embedder})`);
+export function putChunks(chunks: readonly NewChunk[], embedder: string | null): Statement {
+  const rows = JSON.stringify(chunks.map(({ runs: _, terms, ...chunk }) => ({ ...chunk, terms: toArray(terms) })));
+  const { terms, counts } = countTerms(chunks);
+  return toStatement(
+    sql`select put_chunks(${rows}::json, ${embedder}, ${chunks.length}, ${toArray(terms)}::integer[], ${toArray(counts)}::integer[])`,
+  );
+}
+
+/** As PostgreSQL reads an array. */
+const toArray = (numbers: Int32Array) => `{${numbers}}`;
+
+/** Each term, in order, and how many of the chunks hold it. */
+function countTerms(chunks: readonly NewChunk[]): { terms: Int32Array; counts: Int32Array } {
+  const all = new Int32Array(chunks.reduce((sum, { terms }) => sum + terms.length, 0));
+  let end = 0;
+  for (const { terms } of chunks) {
+    all.set(terms, end);
+    end += terms.length;
+  }
+  all.sort();
+  const counts = new Int32Array(all.length);
+  let count = 0;
+  for (let at = 0; at < all.length; at++) {
+    const term = all[at] as number;
+    if (count === 0 || term !== all[count - 1]) all[count++] = term;
+    counts[count - 1] = (counts[count - 1] as number) + 1;
+  }
+  return { terms: all.subarray(0, count), counts: counts.subarray(0, count) };
+}
 
 export const putDocuments = (documents: readonly NewDocument[]): Statement =>
   toStatement(sql`select put_documents(${JSON.stringify(documents)}::json)`);

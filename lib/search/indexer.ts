@@ -24,11 +24,15 @@ export interface Indexer {
   readonly onFailure: (error: unknown, space: string) => void;
 }
 
-/** @param deps.isNamed whether someone has chosen the first of the embedders, or the engine. */
+/**
+ * @param deps.isNamed whether someone has chosen the first of the embedders, or the engine.
+ * @param deps.startedMs when this process began: of two that make vectors otherwise, the later one has its way.
+ */
 export function createIndexer(deps: {
   database: Database;
   embedders: readonly [Embedder, ...Embedder[]];
   isNamed: boolean;
+  startedMs: number;
   engine: VectorEngine | undefined;
   /** A content that is too large to be read along with others, piece by piece. */
   streamContent: (request: RequestContext, context: Context) => AsyncIterable<Uint8Array>;
@@ -37,7 +41,7 @@ export function createIndexer(deps: {
   clock: () => number;
   ids: Ids;
 }): Indexer {
-  const { database, embedders, isNamed, engine, streamContent, settings, telemetry, clock, ids } = deps;
+  const { database, embedders, isNamed, startedMs, engine, streamContent, settings, telemetry, clock, ids } = deps;
   const { breakerFailures: failures, breakerWithinMs, breakerOpenMs: openMs } = settings.cache;
   const { embedderMs, engineMs, hnswChunks, delayMs } = settings.search;
   const onFailure = (error: unknown, space: string) =>
@@ -60,7 +64,7 @@ export function createIndexer(deps: {
     ...breakerOf(engineMs),
     onFailure: (error) => telemetry.log({ level: 'warn', event: 'search.engine', error }),
   });
-  const claim = { startedMs: clock(), isNamed };
+  const claim = { startedMs, isNamed };
   const vectors =
     engine === undefined
       ? createStoredVectors({ database, embedding, isIndexed: hnswChunks !== null, claim, onFailure })

@@ -4,7 +4,7 @@ import { createFollower } from '../contexts/follower.ts';
 import { type RequestContext, type SpaceRef, systemRequest } from '../contexts/request.ts';
 import { type Database, isDatabaseError, type Statement } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
-import { analyze, toTerms } from './analysis.ts';
+import { analyze, splitRuns, toTerms } from './analysis.ts';
 import { type Chunk, type Chunked, chunkContext, toIndexed } from './chunk.ts';
 import {
   beginRebuild,
@@ -105,8 +105,9 @@ export function createIndexing(deps: {
       documents.push(toDocument(context, chunked));
       for (const chunk of chunked.chunks) {
         if (keys.get(context.id)?.has(chunk.key)) continue;
-        batch.push(toNewChunk(request.space, context, chunk));
-        bytes += 4 * (chunk.text.length + chunk.header.length) + 1500;
+        const made = toNewChunk(request.space, context, chunk);
+        batch.push(made);
+        bytes += sentBytes(made);
         if (bytes >= bytesMax) await flush();
       }
     }
@@ -266,11 +267,15 @@ function changedIds(changes: readonly Change[]): string[] {
 
 function toNewChunk(space: string, { id, version, updatedMs }: Context, chunk: Chunk): NewChunk {
   const { key, header, text } = chunk;
-  const { vector: lexemes, lexemes: each, length } = analyze(toIndexed(chunk));
-  // PostgreSQL sorts them for its index, and what is in order already it has soon sorted.
-  const terms = `{${new Int32Array(toTerms(space, each)).sort()}}`;
-  return { id, version, updatedMs, key, header, text, lexemes, terms, words: length };
+  const runs = splitRuns(toIndexed(chunk));
+  const { vector: lexemes, lexemes: each, length } = analyze(runs);
+  const terms = new Int32Array(toTerms(space, each)).sort();
+  return { id, version, updatedMs, key, header, text, lexemes, terms, words: length, runs };
 }
+
+/** About what is sent of a chunk: a text without spaces has twice as many words as characters, each a lexeme and a term. */
+const sentBytes = ({ header, text, lexemes, terms }: NewChunk) =>
+  Buffer.byteLength(header) + Buffer.byteLength(text) + Buffer.byteLength(lexemes) + 12 * terms.length + 1500;
 
 function toDocument({ id, version, updatedMs }: Context, { chunks, isTranscript }: Chunked): NewDocument {
   return {

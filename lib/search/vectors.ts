@@ -83,7 +83,8 @@ export function createStoredVectors(deps: {
       // A provider takes its time: what is many is found by words first.
       if (!(await vectorsEnabled()) || (embedder.isRemote && chunks.length > inlineMax)) return words;
       const texts = chunks.map(toIndexed);
-      const vectors = await embedding.documents(texts, AbortSignal.timeout(embedderMs)).catch((error) => {
+      const options = { signal: AbortSignal.timeout(embedderMs), runs: chunks.map(({ runs }) => runs) };
+      const vectors = await embedding.documents(texts, options).catch((error) => {
         onFailure(error, space);
         return undefined;
       });

@@ -48,9 +48,13 @@ export interface Engine {
    *
    * @param options.run null changes nothing on either side, and only says what would be done.
    * @param options.isForced goes on although much is gone at once.
+   * @param options.counts is added to on the way, for whoever has to tell what a run did that was stopped.
    * @throws Problem `unavailable` where the peer or PostgreSQL does not answer.
    */
-  pass(passing: Passing, options: { readonly run: RunRef | null; readonly isForced: boolean }): Promise<Passage>;
+  pass(
+    passing: Passing,
+    options: { readonly run: RunRef | null; readonly isForced: boolean; readonly counts: Counting },
+  ): Promise<Passage>;
 }
 
 // Items looked at together, with a request for each thing that is read or written of them.
@@ -61,6 +65,7 @@ const notedMax = 1000;
 const shownMax = 100;
 
 type Counting = { -readonly [Name in keyof Counts]: number };
+export const createCounts = (): Counting => ({ pulled: 0, pushed: 0, merged: 0, conflicts: 0, skipped: 0 });
 
 /** What a run keeps in mind from one item to the next. */
 interface Course extends Passing {
@@ -324,9 +329,8 @@ export function createEngine(deps: {
   }
 
   return {
-    async pass(passing, { run, isForced }) {
+    async pass(passing, { run, isForced, counts }) {
       const { wanted, gone, refused, isFollowed, ...cursors } = await survey(deps, passing);
-      const counts: Counting = { pulled: 0, pushed: 0, merged: 0, conflicts: 0, skipped: 0 };
       const halted = isForced ? undefined : await brake(deps, passing, gone);
       if (halted !== undefined) return { counts, halted, left: [] };
       const refusedIds = new Set(refused.map(({ id }) => id));

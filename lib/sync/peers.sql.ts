@@ -125,19 +125,22 @@ export interface RunStart {
   readonly due: ReadonlySet<string>;
 }
 
-/** Takes a peer for a run; null where there is none, or the run that has it. */
+/** Takes a peer for a run; null where there is none, or the run that has it, or how this very run has ended before. */
 export async function beginRun(
   database: Database,
   request: RequestContext,
   run: { readonly peer: string; readonly runId: string; readonly leaseMs: number; readonly trigger: string },
-): Promise<RunStart | { readonly running: string } | null> {
+): Promise<RunStart | { readonly running: string } | { readonly ended: RunEntry['outcome'] } | null> {
   const rows = await runOne(
     database.in(request),
     toStatement(sql`select begin_run(${run.peer}, ${run.runId}, ${run.leaseMs}, ${run.trigger})::text as answer`),
     request,
   );
-  const answer = jsonColumn<RunJson | { running: string }>(spaceRow(rows, request), 'answer');
-  return answer === null || 'running' in answer ? answer : toStart(answer);
+  const answer = jsonColumn<RunJson | { running: string } | { ended: RunEntry['outcome'] }>(
+    spaceRow(rows, request),
+    'answer',
+  );
+  return answer !== null && 'peer' in answer ? toStart(answer) : answer;
 }
 
 type RunJson = Omit<RunStart, 'due'> & { due: string[] };
@@ -160,7 +163,8 @@ export async function holdRun(
 }
 
 export interface RunEnd {
-  readonly outcome: 'done' | 'halted' | 'failed';
+  /** `running` is one that goes on in another process. */
+  readonly outcome: 'done' | 'halted' | 'failed' | 'running';
   readonly reason?: string | undefined;
   readonly counts: object;
   readonly cursor?: number | undefined;

@@ -1,3 +1,4 @@
+import { Problem } from '../base/problem.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type Database, isDatabaseError } from '../postgres/database.ts';
 import type { RunRef } from './bases.sql.ts';
@@ -10,16 +11,21 @@ export interface Running {
    * taken over the peer.
    *
    * @param work tells `hold` when it holds its peer; from then on, as long as it goes on, its lease is renewed.
+   * @param limitMs after how long it is aborted with {@link outOfTime}; absent, never.
    */
   go<Done>(
     request: RequestContext,
     work: (signal: AbortSignal, hold: (run: RunRef) => void) => Promise<Done>,
+    limitMs?: number,
   ): Promise<Done>;
   /** @throws what they were stopped with, where they were. */
   check(): void;
   /** Aborts all with this error, those to come as well, and waits for the end of those that go on. */
   stop(error: Error): Promise<void>;
 }
+
+/** What a run is aborted with that has used up its time. */
+export const outOfTime = new Problem('unavailable', 'The time of the run was over; the next run goes on.');
 
 // How often a lease is renewed while it lasts.
 const renewals = 3;
@@ -50,8 +56,9 @@ export function createRunning({ database }: { database: Database }): Running {
   }
 
   return {
-    async go(request, work) {
+    async go(request, work, limitMs) {
       const controller = new AbortController();
+      const timer = limitMs === undefined ? undefined : setTimeout(() => controller.abort(outOfTime), limitMs);
       const signal = AbortSignal.any([controller.signal, stopping.signal]);
       let end = async () => {};
       const done = work(signal, (run) => {
@@ -61,6 +68,7 @@ export function createRunning({ database }: { database: Database }): Running {
       try {
         return await done;
       } finally {
+        clearTimeout(timer);
         running.delete(done);
         await end();
       }

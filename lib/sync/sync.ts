@@ -9,8 +9,9 @@ import { type Idempotency, idempotencyMismatch } from '../contexts/written.ts';
 import { type Database, isDatabaseError } from '../postgres/database.ts';
 import { retryLost } from '../postgres/retry.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
+import type { RunRef } from './bases.sql.ts';
 import { type Conflicts, createConflicts } from './conflicts.ts';
-import { type Counts, createEngine, type Passage } from './engine.ts';
+import { type Counts, createCounts, createEngine, type Passage } from './engine.ts';
 import { createFollowing, type DueReport, type Following } from './following.ts';
 import type { Left } from './inspect.ts';
 import type { Connectors, PeerDefinition } from './peer.ts';
@@ -28,7 +29,7 @@ import {
   removePeer,
   type StoredPeer,
 } from './peers.sql.ts';
-import { createRunning } from './running.ts';
+import { createRunning, outOfTime } from './running.ts';
 import { createSessions } from './sessions.ts';
 
 /** A peer without its secrets. */
@@ -55,7 +56,9 @@ export interface RunReport extends Counts {
   readonly runId: string;
   /** Why it stopped before it changed anything; absent where it did not. */
   readonly halted?: string;
-  /** Up to which tick it has seen our side; null where it was halted. */
+  /** Whether its time was over before it had come to its end, so that it has to be run on under the same id. */
+  readonly isUnfinished?: true;
+  /** Up to which tick it has seen our side; null where it was halted or is unfinished. */
   readonly cursor: number | null;
   /** Up to a hundred items that could not be synchronised, and why. */
   readonly left: readonly Left[];
@@ -67,6 +70,12 @@ export interface RunOrder {
   readonly peer: string;
   readonly runId: string;
   readonly isForced: boolean;
+}
+
+export interface DueOptions {
+  readonly budgetMs: number;
+  readonly isNudged?: boolean | undefined;
+  readonly limitMs?: number | undefined;
 }
 
 /** Synchronisation with peers: stores of other programs that hold some of the same. */
@@ -96,7 +105,10 @@ export interface Sync {
    *
    * @param options.isDry says what would be done, and does nothing.
    * @param options.isForced goes on although much is gone on one side.
-   * @throws Problem `not_found`, `sync_running`, or `unavailable` where the peer does not answer.
+   * @param options.runId of a run that was asked for: it goes on where it was interrupted, however often it is begun, until it has ended.
+   * @param options.limitMs after how long it is stopped; absent, never. One that was asked for and has moved something is unfinished then.
+   * @throws Problem `not_found`, `sync_running`, `already_exists` for a run that has ended, or `unavailable` where the peer does
+   *   not answer, or nothing was moved in time.
    */
   run(
     request: RequestContext,
@@ -106,6 +118,7 @@ export interface Sync {
       readonly isForced?: boolean;
       readonly trigger: string;
       readonly runId?: string;
+      readonly limitMs?: number | undefined;
     },
   ): Promise<RunReport>;
   /** Newest first. @throws Problem `not_found`. */
@@ -120,8 +133,11 @@ export interface Sync {
    * @throws Problem `not_found`, `sync_running`, `forbidden`, or `unavailable` where nobody hears of it.
    */
   ask(request: RequestContext, order: RunOrder): Promise<boolean>;
-  /** Runs the peers of a space whose time has come, `isNudged` those too that a change of others has left behind; no new run begins after the budget. */
-  runDue(space: SpaceRef, budgetMs: number, isNudged?: boolean): Promise<DueReport>;
+  /**
+   * Runs the peers of a space whose time has come, `isNudged` those too that a change of others has left behind; no new run begins
+   * after the budget, and after `limitMs` the one that goes on is stopped.
+   */
+  runDue(space: SpaceRef, of: DueOptions): Promise<DueReport>;
   /** Whether something that was written is of interest to a peer. */
   isFollowed(space: SpaceRef): Promise<boolean>;
   /**
@@ -183,35 +199,46 @@ export function createSync(deps: {
     const writing: RequestContext = { ...request, actor: { kind: 'sync', id: name }, seq: 0 };
     const runId = wanted.runId ?? ids.sortable();
     const ref = { peer: name, runId, leaseMs };
-    const { isDry = false, isForced = false, trigger } = wanted;
+    const { isDry = false, isForced = false, trigger, limitMs } = wanted;
     const held = isDry ? null : ref;
+    const counts = createCounts();
     const pass = async (start: RunStart, signal: AbortSignal): Promise<Passage> => {
       const { definition } = start.peer;
       refuseCommand(definition);
       return sessions.using(`${request.slot} ${name}`, { definition, signal }, (session) =>
-        engine.pass({ request: writing, session, start, signal }, { run: held, isForced }),
+        engine.pass({ request: writing, session, start, signal }, { run: held, isForced, counts }),
       );
     };
-    const passage = await running.go(request, async (signal, hold) => {
+    const work = async (signal: AbortSignal, hold: (run: RunRef) => void): Promise<Passage | undefined> => {
       const start = isDry
         ? await readRun(database, request, name)
         : await retryLost(() => beginRun(database, request, { ...ref, trigger }));
       if (start === null) throw peerNotFound(name);
       if ('running' in start)
         throw new Problem('sync_running', `Peer ${name} is being run already.`, { runId: start.running });
+      if ('ended' in start) throw new Problem('already_exists', `The run ${runId} has ended already: ${start.ended}.`);
       if (held) hold(held);
       const done = await pass(start, signal).catch(async (error) => {
         const problem = toRunProblem(signal.aborted ? signal.reason : error, name);
-        if (held) await end(request, start, ref, { startedMs, problem });
-        throw problem;
+        const isUnfinished = problem === outOfTime && wanted.runId !== undefined && hasMoved(counts);
+        if (held) await end(request, start, ref, { startedMs, problem, counts, isUnfinished });
+        if (!isUnfinished) throw problem;
+        return undefined;
       });
-      if (held) await end(request, start, ref, { startedMs, passage: done });
+      if (held && done) await end(request, start, ref, { startedMs, passage: done, counts });
       return done;
-    });
-    const { counts, halted, cursor = null, left } = passage;
-    const report = { runId, ...counts, ...(halted === undefined ? {} : { halted }), cursor, left };
-    const tookMs = performance.now() - startedMs;
-    return { ...report, tookMs };
+    };
+    const passage = await running.go(request, work, limitMs);
+    const { halted, cursor = null, left = [] } = passage ?? {};
+    return {
+      runId,
+      ...counts,
+      ...(halted === undefined ? {} : { halted }),
+      ...(passage === undefined ? { isUnfinished: true } : {}),
+      cursor,
+      left,
+      tookMs: performance.now() - startedMs,
+    };
   }
 
   /** Notes how a run ended, and when the next one is due. A failed one is tried again later and later. */
@@ -221,13 +248,23 @@ export function createSync(deps: {
     ref: { readonly peer: string; readonly runId: string },
     {
       startedMs,
+      counts,
       passage,
       problem,
-    }: { readonly startedMs: number; readonly passage?: Passage; readonly problem?: Problem },
+      isUnfinished = false,
+    }: {
+      readonly startedMs: number;
+      readonly counts: Counts;
+      readonly passage?: Passage;
+      readonly problem?: Problem;
+      readonly isUnfinished?: boolean;
+    },
   ): Promise<void> {
     const isWell = problem === undefined && passage?.halted === undefined;
-    const backOff = problem === stopped ? 0 : isWell ? 1 : 2 ** Math.min(peer.failures + 1, 6);
-    const { halted, counts = {}, cursor, remoteCursor, oldestMs } = passage ?? {};
+    // Who was stopped on the way is due at once.
+    const isStopped = problem === stopped || (problem === outOfTime && hasMoved(counts));
+    const backOff = isStopped ? 0 : isWell ? 1 : 2 ** Math.min(peer.failures + 1, 6);
+    const { halted, cursor, remoteCursor, oldestMs } = passage ?? {};
     const outcome = problem !== undefined ? 'failed' : halted !== undefined ? 'halted' : 'done';
     const lagMs = oldestMs === undefined ? undefined : clock() - oldestMs;
     telemetry.syncRun({ type: peer.definition.type, outcome, durationMs: performance.now() - startedMs, lagMs });
@@ -240,24 +277,30 @@ export function createSync(deps: {
       });
     const reason = problem?.message ?? halted;
     await retryLost(() =>
-      endRun(database, request, ref, { outcome, reason, counts, cursor, remoteCursor, backOff }),
+      endRun(database, request, ref, {
+        outcome: isUnfinished ? 'running' : outcome,
+        reason,
+        counts,
+        cursor,
+        remoteCursor,
+        backOff,
+      }),
     ).catch((error) => {
       // Whoever has taken over the peer has ended this run as well.
       if (!isDatabaseError(error) || error.sqlState !== 'LM005') throw error;
     });
   }
 
-  async function runDue(
-    space: SpaceRef,
-    of: { readonly isNudged: boolean; readonly budgetMs: number },
-  ): Promise<DueReport> {
-    const deadline = performance.now() + of.budgetMs;
+  async function runDue(space: SpaceRef, { budgetMs, isNudged = false, limitMs }: DueOptions): Promise<DueReport> {
+    const startedMs = performance.now();
     const request = systemRequest(space, 'sync');
-    const { names, nextMs } = await readDue(database, request, of.isNudged);
+    const { names, nextMs } = await readDue(database, request, isNudged);
     const done = { runs: 0, failed: 0 };
     for (const name of names) {
-      if (performance.now() >= deadline) break;
-      await run(request, name, { trigger: of.isNudged ? 'change' : 'schedule' }).then(
+      const tookMs = performance.now() - startedMs;
+      if (tookMs >= budgetMs) break;
+      const wanted = { trigger: isNudged ? 'change' : 'schedule', limitMs: limitMs && limitMs - tookMs };
+      await run(request, name, wanted).then(
         () => done.runs++,
         (error) => {
           if (!(error instanceof Problem && error.code === 'sync_running')) done.failed++;
@@ -328,8 +371,8 @@ export function createSync(deps: {
       return (await readDue(database, systemRequest(space, 'sync'), true)).names.length > 0;
     },
 
-    async runDue(space, budgetMs, isNudged = false) {
-      const report = await runDue(space, { isNudged, budgetMs });
+    async runDue(space, of) {
+      const report = await runDue(space, of);
       following.note(space, report);
       return report;
     },
@@ -349,6 +392,8 @@ export function createSync(deps: {
     },
   };
 }
+
+const hasMoved = ({ pulled, pushed, merged, conflicts }: Counts) => pulled + pushed + merged + conflicts > 0;
 
 const stopped = new Problem('unavailable', 'The server is stopping; the next run goes on.');
 

@@ -71,13 +71,13 @@ export interface History {
 export function createHistory(deps: {
   database: Database;
   contexts: Contexts;
-  reconciling: Pick<Reconciling, 'removeErased'>;
+  removeErased: Reconciling['removeErased'];
   /** Has what is left of erased contexts removed from where vectors are kept. @throws Problem `unavailable` */
   forgetVectors: (space: SpaceRef, ids: readonly string[]) => Promise<void>;
   ids: Ids;
   settings: Settings;
 }): History {
-  const { database, contexts, reconciling, forgetVectors, ids, settings } = deps;
+  const { database, contexts, removeErased, forgetVectors, ids, settings } = deps;
 
   return {
     async versions(request, page) {
@@ -160,7 +160,7 @@ export function createHistory(deps: {
       }
       if (answer.outcome !== 'erased') throw new Problem('internal', 'The erase gave no result.');
       // Away, layer 2 is told again by the next reconciliation, which follows the feed.
-      await reconciling.removeErased(request, changesOf(answer)).catch(() => 0);
+      await removeErased(request, changesOf(answer)).catch(() => 0);
       // Likewise what the engine does not do now is done by the next run of the index.
       const erased = changesOf(answer).flatMap(({ id, operation }) =>
         operation === 'erase' && id !== null ? [id] : [],

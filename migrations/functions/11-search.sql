@@ -60,9 +60,10 @@ end $$;
 
 -- Whether a context can be read as its head is, in the snapshot of the statement: asked within a statement, since a function
 -- takes several times as long as what it asks. A row that is selected is asked for, one after another; "exists" could be joined.
+-- What is selected, not what it is found by, says so: else the planner takes an index of live contexts that begins with others.
 create or replace function readable_condition(p_id text) returns text language sql immutable as $$
-  select format('(select true from context c where c.space_id = current_setting(''lamina.space'') and c.id = %s
-    and c.state = ''live'' and (c.expires_at is null or c.expires_at > statement_timestamp()))', p_id)
+  select format('(select c.state = ''live'' and (c.expires_at is null or c.expires_at > statement_timestamp()) from context c
+    where c.space_id = current_setting(''lamina.space'') and c.id = %s)', p_id)
 $$;
 
 -- Puts in order what is pending in the index over terms: each query looks through it, and nothing vacuums an embedded database.
@@ -73,10 +74,17 @@ $$;
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
 -- words} each. They are found once put_documents names them. What is of no head by now is left out: what an indexer has read
 -- may have been replaced, erased or even begun anew by the time it is stored. p_embedder is the one
--- whose vectors follow in the same transaction, null where they are still to come.
-create or replace function put_chunks(p_chunks json, p_embedder text) returns void language plpgsql set work_mem = '64MB' as $$
+-- whose vectors follow in the same transaction, null where they are still to come. Of all p_count of them, p_held chunks have
+-- the p_terms each: whoever sends them has counted already; where not all are new, or nothing was counted, it is done here.
+drop function if exists put_chunks(json, text);
+create or replace function put_chunks(
+  p_chunks json, p_embedder text, p_count integer default null, p_terms integer[] default null, p_held integer[] default null
+) returns void language plpgsql set work_mem = '64MB' as $$
 declare
   v_space text := current_setting('lamina.space');
+  v_made record;
+  v_terms integer[] := p_terms;
+  v_held integer[] := p_held;
 begin
   perform lock_search();
   with made as (
@@ -85,18 +93,24 @@ begin
     from json_to_recordset(p_chunks) as s (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
       lexemes tsvector, terms integer[], words integer)
     join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
-    on conflict do nothing returning terms, words
-  ), held as (
-    select term, count(*)::integer as chunks from made cross join unnest(terms) term group by term
+    on conflict do nothing returning context_id, key, words
+  )
+  select count(*) as chunks, coalesce(sum(words), 0) as words, array_agg(context_id) as ids, array_agg(key) as keys into v_made from made;
+  if v_made.chunks is distinct from p_count then
+    select array_agg(h.term), array_agg(h.chunks) into v_terms, v_held from (
+      select term, count(*)::integer as chunks from unnest(v_made.ids, v_made.keys) as m (id, key)
+      join chunk c on c.space_id = v_space and c.context_id = m.id and c.key = m.key cross join unnest(c.terms) term group by term) h;
+  end if;
+  with held as (
+    select h.term, h.chunks from unnest(v_terms, v_held) as h (term, chunks)
   ), known as (
     update chunk_term t set chunks = t.chunks + h.chunks from held h where t.space_id = v_space and t.term = h.term returning t.term
-  ), unknown as (
-    insert into chunk_term (space_id, term, chunks)
-    select v_space, h.term, h.chunks from held h where not exists (select from known k where k.term = h.term)
   )
-  update search_state s set chunks = s.chunks + m.chunks, words = s.words + m.words,
+  insert into chunk_term (space_id, term, chunks)
+  select v_space, h.term, h.chunks from held h where not exists (select from known k where k.term = h.term);
+  update search_state s set chunks = s.chunks + v_made.chunks, words = s.words + v_made.words,
     vectors_of = case when s.chunks = 0 or s.vectors_of = p_embedder then p_embedder end
-  from (select count(*) as chunks, coalesce(sum(words), 0) as words from made) m where s.space_id = v_space;
+  where s.space_id = v_space;
   perform order_terms();
 end $$;
 
@@ -125,6 +139,8 @@ create or replace function put_documents(p_documents json) returns void language
 declare
   v_space text := current_setting('lamina.space');
   v_taken text[];
+  v_named bigint;
+  v_there bigint;
 begin
   perform lock_search();
   with sent as (
@@ -139,13 +155,16 @@ begin
     returning d.id
   )
   select array_agg(id) into v_taken from taken;
-  if exists (
-    select d.id, unnest(d.keys) from search_document d where d.space_id = v_space and d.id = any (v_taken)
-    except select c.context_id, c.key from chunk c where c.space_id = v_space and c.context_id = any (v_taken)
-  ) then
+  select count(*), count(c.key) into v_named, v_there
+  from (select d.id, unnest(d.keys) as key from search_document d where d.space_id = v_space and d.id = any (v_taken)) n
+  left join chunk c on c.space_id = v_space and c.context_id = n.id and c.key = n.key;
+  if v_there < v_named then
     raise exception 'a chunk was swept meanwhile' using errcode = 'serialization_failure';
   end if;
-  perform sweep_chunks(v_taken);
+  -- A document names no chunk twice, so there is none to let go of where there are no more than it names.
+  if v_there < (select count(*) from chunk where space_id = v_space and context_id = any (v_taken)) then
+    perform sweep_chunks(v_taken);
+  end if;
 end $$;
 
 -- Lets go of all that is indexed of contexts that are not live. Answers with how many chunks that were.
@@ -239,33 +258,45 @@ language plpgsql stable security definer set search_path = public, pg_temp set e
 declare
   v_ranks text;
   v_sum text;
+  v_found record;
+  v_depth integer;
 begin
   if coalesce(array_length(p_terms, 1), 0) = 0 then return; end if;
   select string_agg(format('ts_rank(''{1,1,1,1}'', lexemes, %L::tsquery) as r%s', quote_literal(l), i), ', ') into v_ranks
     from unnest(p_lexemes) with ordinality as t (l, i);
   select string_agg(format('case when r%1$s > 0 then %2$s::double precision * (1 - n / (1 / (1.6449341 * (1 - r%1$s)) - 0.5 + n)) else 0 end', i, idf * (p_k1 + 1)), ' + ')
     into v_sum from unnest(p_idfs) with ordinality as t (idf, i);
-  -- Whether a context is alive is asked of the best alone, one after another, until there are enough.
-  return query execute format($query$
-    select context_id, key, score from (
-      select context_id, key, score%s from (
-        select context_id, key, %s as score from (
-          select context_id, key, $2 * (1 - $3 + $3 * words / greatest($4, 1)) as n, %s from chunk
-          where space_id = current_setting('lamina.space') and terms %s $1 %s %s %s
-          limit 50000
-        ) counted
-      ) scored where score > 0 order by score desc, context_id, key offset 0
-    ) ranked where %s %s
-    limit $8
-  $query$,
-    case when p_each is not null then ', row_number() over (partition by context_id order by score desc, key) as nth' end,
-    v_sum, v_ranks,
-    case when p_needed = '{}' then '&&' else '@>' end,
-    case when p_ids is not null then 'and context_id = any ($5)' end,
-    case when p_must is not null then 'and lexemes @@ $6::tsquery' end,
-    case when p_must_not is not null then 'and not lexemes @@ $7::tsquery' end,
-    case when p_each is not null then 'nth <= $9 and' end, readable_condition('ranked.context_id'))
-  using case when p_needed = '{}' then p_terms[1:p_selecting] else p_needed end, p_k1, p_b, p_average, p_ids, p_must, p_must_not, p_count, p_each;
+  -- Whether a context is alive is asked of the best alone, one after another, until there are enough; all are put in order
+  -- only where too few of the best are alive. A term is of one space, whose primary key would be one index more to look through.
+  foreach v_depth in array array[4 * p_count, null] loop
+    execute format($query$
+      with best as materialized (
+        select context_id, key, score from (
+          select context_id, key, %s as score from (
+            select context_id, key, $2 * (1 - $3 + $3 * words / greatest($4, 1)) as n, %s from chunk
+            where space_id %s current_setting('lamina.space') and terms %s $1 %s %s %s
+            limit 50000
+          ) counted
+        ) scored order by score desc, context_id, key limit $10
+      )
+      select array_agg(context_id) as ids, array_agg(key) as keys, array_agg(score) as scores, (select count(*) from best) = $10 as is_cut from (
+        select context_id, key, score from %s ranked where score > 0 and %s %s limit $8
+      ) living
+    $query$,
+      v_sum, v_ranks,
+      case when p_ids is null then 'is not distinct from' else '=' end,
+      case when p_needed = '{}' then '&&' else '@>' end,
+      case when p_ids is not null then 'and context_id = any ($5)' end,
+      case when p_must is not null then 'and lexemes @@ $6::tsquery' end,
+      case when p_must_not is not null then 'and not lexemes @@ $7::tsquery' end,
+      case when p_each is null then 'best' else
+        '(select *, row_number() over (partition by context_id order by score desc, key) as nth from best order by score desc, context_id, key)' end,
+      case when p_each is not null then 'nth <= $9 and' end, readable_condition('ranked.context_id'))
+    into v_found
+    using case when p_needed = '{}' then p_terms[1:p_selecting] else p_needed end, p_k1, p_b, p_average, p_ids, p_must, p_must_not, p_count, p_each, v_depth;
+    exit when not v_found.is_cut or cardinality(v_found.ids) >= p_count;
+  end loop;
+  return query select * from unnest(v_found.ids, v_found.keys, v_found.scores);
 end $$;
 
 -- The live chunks whose vectors of an embedder are most like one, the best p_count, best first, at most p_each of a context
@@ -279,6 +310,8 @@ declare
   v_ids text[];
   v_keys uuid[];
   v_scores double precision[];
+  v_is_cut boolean;
+  v_depth integer;
 begin
   if p_before = '{}' and p_must is null and p_must_not is null and p_ids is null and p_each is null then
     select obj_description(to_regclass(vector_index(p_embedder)), 'pg_class') into v_type
@@ -304,23 +337,30 @@ begin
       return;
     end if;
   end if;
-  return query execute format($query$
-    select context_id, key, -distance from (
-      select v.context_id, v.key, v.embedding <#> %1$L::vector as distance%6$s from chunk_vector v
-      where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
-      order by v.embedding <#> %1$L::vector offset 0
-    ) ranked where %7$s %8$s
-    limit $5
-  $query$, p_vector, p_embedder,
-    case when p_ids is not null then 'and v.context_id = any ($1)' end,
-    case when p_before <> '{}' then 'and not exists (select from chunk_vector o where o.space_id = v.space_id
-      and o.embedder = any ($2) and o.context_id = v.context_id and o.key = v.key)' end,
-    case when p_must is not null or p_must_not is not null then 'and (
-      select ($3 is null or h.lexemes @@ $3::tsquery) and ($4 is null or not h.lexemes @@ $4::tsquery) from chunk h
-      where h.space_id = v.space_id and h.context_id = v.context_id and h.key = v.key)' end,
-    case when p_each is not null then format(', row_number() over (partition by v.context_id order by v.embedding <#> %L::vector) as nth', p_vector) end,
-    case when p_each is not null then 'nth <= $6 and' end, readable_condition('ranked.context_id'))
-  using p_ids, p_before, p_must, p_must_not, p_count, p_each;
+  foreach v_depth in array array[4 * p_count, null] loop
+    execute format($query$
+      with best as materialized (
+        select v.context_id, v.key, v.embedding <#> %1$L::vector as distance from chunk_vector v
+        where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
+        order by v.embedding <#> %1$L::vector limit $7
+      )
+      select array_agg(context_id), array_agg(key), array_agg(-distance), (select count(*) from best) = $7 from (
+        select context_id, key, distance from %6$s ranked where %7$s %8$s limit $5
+      ) living
+    $query$, p_vector, p_embedder,
+      case when p_ids is not null then 'and v.context_id = any ($1)' end,
+      case when p_before <> '{}' then 'and not exists (select from chunk_vector o where o.space_id = v.space_id
+        and o.embedder = any ($2) and o.context_id = v.context_id and o.key = v.key)' end,
+      case when p_must is not null or p_must_not is not null then 'and (
+        select ($3 is null or h.lexemes @@ $3::tsquery) and ($4 is null or not h.lexemes @@ $4::tsquery) from chunk h
+        where h.space_id = v.space_id and h.context_id = v.context_id and h.key = v.key)' end,
+      case when p_each is null then 'best' else
+        '(select *, row_number() over (partition by context_id order by distance) as nth from best order by distance)' end,
+      case when p_each is not null then 'nth <= $6 and' end, readable_condition('ranked.context_id'))
+    into v_ids, v_keys, v_scores, v_is_cut using p_ids, p_before, p_must, p_must_not, p_count, p_each, v_depth;
+    exit when not v_is_cut or cardinality(v_ids) >= p_count;
+  end loop;
+  return query select * from unnest(v_ids, v_keys, v_scores);
 end $$;
 
 -- Functions of before; what called them is above.
@@ -420,10 +460,11 @@ begin
   ), located as materialized (
     select f.context_id, f.score, d.version, d.is_behind, d.is_transcript, array_position(d.keys, f.key) as ordinal, d.keys, d.starts, d.ends
     from fused f cross join lateral (
-      select d.*, d.version <> c.version or d.written_at is distinct from c.updated_at as is_behind
+      select d.*, d.version <> c.version or d.written_at is distinct from c.updated_at as is_behind,
+        c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()) as is_readable
       from search_document d join context c on c.space_id = d.space_id and c.id = d.id
-      where d.space_id = v_space and d.id = f.context_id and c.state = 'live'
-        and (c.expires_at is null or c.expires_at > statement_timestamp()) offset 0) d
+      where d.space_id = v_space and d.id = f.context_id offset 0) d
+    where d.is_readable
   ), placed as (
     select l.context_id, l.version, l.is_behind, l.ordinal + n.distance as ordinal, l.keys[l.ordinal + n.distance] as key,
       l.starts[l.ordinal + n.distance] as start_byte, l.ends[l.ordinal + n.distance] as end_byte, sum(l.score * n.weight) as score

@@ -103,20 +103,25 @@ begin
   return jsonb_build_object('clock', space_clock(), 'removed', true);
 end $$;
 
--- Takes the peer for a run, or answers with the run that has it. Answers null where there is no such peer.
+-- Takes the peer for a run, or answers with the run that has it. Answers null where there is no such peer. A run that was begun
+-- before and did not come to its end goes on; of one that did, its outcome is the answer.
 create or replace function begin_run(p_name text, p_run text, p_lease_ms integer, p_trigger text) returns jsonb language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
   v_peer peer;
+  v_outcome text;
 begin
   select * into v_peer from peer where space_id = v_space and name = p_name for update;
   if not found then return null; end if;
+  select outcome into v_outcome from peer_run where space_id = v_space and id = p_run and outcome not in ('running', 'lost');
+  if found then return jsonb_build_object('ended', v_outcome); end if;
   if v_peer.run_until > clock_timestamp() then return jsonb_build_object('running', v_peer.run_id); end if;
   update peer_run set outcome = 'lost', finished_at = clock_timestamp()
     where space_id = v_space and peer = p_name and outcome = 'running';
   update peer set run_id = p_run, run_until = clock_timestamp() + make_interval(secs => p_lease_ms / 1000.0)
     where space_id = v_space and name = p_name;
-  insert into peer_run (space_id, id, peer, trigger, outcome) values (v_space, p_run, p_name, p_trigger, 'running');
+  insert into peer_run (space_id, id, peer, trigger, outcome) values (v_space, p_run, p_name, p_trigger, 'running')
+    on conflict (space_id, id) do update set outcome = 'running', finished_at = null;
   delete from peer_run where space_id = v_space and peer = p_name and id <= (
     select id from peer_run where space_id = v_space and peer = p_name order by id desc offset 100 limit 1);
   return read_run(p_name);
@@ -241,7 +246,7 @@ begin
   perform note_garbage(v_old);
 end $$;
 
--- Ends a run and lets the peer go. p_end: {outcome, reason?, counts, cursor?, remoteCursor?, backOff}
+-- Ends a run and lets the peer go; with the outcome 'running' it is to go on. p_end: {outcome, reason?, counts, cursor?, remoteCursor?, backOff}
 create or replace function end_run(p_name text, p_run text, p_end jsonb) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
@@ -267,7 +272,7 @@ begin
     insert into follower (space_id, name, cursor) values (v_space, 'peer:' || p_name, v_cursor)
     on conflict (space_id, name) do update set cursor = excluded.cursor, updated_at = clock_timestamp();
   end if;
-  update peer_run set finished_at = clock_timestamp(), outcome = p_end ->> 'outcome', reason = p_end ->> 'reason',
+  update peer_run set finished_at = case when p_end ->> 'outcome' <> 'running' then clock_timestamp() end, outcome = p_end ->> 'outcome', reason = p_end ->> 'reason',
       counts = p_end -> 'counts'
     where space_id = v_space and id = p_run;
 end $$;

@@ -25,7 +25,17 @@ export function findLateReplyAccepted(createView: (store: EntryStore) => View): 
   if (open().apply({ since: 7, sentAtMs: 2 }, reply({ rev: 3, applied: 8 }))) return 'P19c';
   // What is in order is taken.
   const view = open();
-  view.keep({ kind: 'k', id: 'x', at: 4, deps: ['c:x'], value: 1, bytes: 1, expiresMs: null, reads: 0, renewedSecond: 0 });
+  view.keep({
+    kind: 'k',
+    id: 'x',
+    at: 4,
+    deps: ['c:x'],
+    value: 1,
+    bytes: 1,
+    expiresMs: null,
+    reads: 0,
+    renewedSecond: 0,
+  });
   if (!view.apply({ since: 4, sentAtMs: 3 }, reply({ rev: 3, applied: 5, changed: [{ item: 'c:x', tick: 5 }] })))
     return 'taken';
   return view.find('k', 'x') === undefined && view.tick === 5 && view.validatedAtMs === 3 ? undefined : 'dropped';

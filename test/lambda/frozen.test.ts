@@ -31,7 +31,7 @@ describe.skipIf(!canRunFunctions)('a function that is frozen between its request
 
   beforeAll(async () => {
     engines = await startLambdaEngines();
-    deployed = await deployFunctions({ entries: ['api', 'migrate', 'orders', 'schedule'] });
+    deployed = await deployFunctions({ entries: ['api', 'migrate', 'sync-orders', 'schedule'] });
     variables = await engines.prepare(deployed);
   });
   afterAll(async () => {
@@ -41,7 +41,11 @@ describe.skipIf(!canRunFunctions)('a function that is frozen between its request
   });
 
   test('leaves nothing behind its answers: no timer, no request, no line, even if it were let run on', async () => {
-    const [api, worker, schedule] = [await startEntry('api'), await startEntry('orders'), await startEntry('schedule')];
+    const [api, worker, schedule] = [
+      await startEntry('api'),
+      await startEntry('sync-orders'),
+      await startEntry('schedule'),
+    ];
     const event = { sessionId: 's1', hookEventName: 'SessionStart', cwd: '/', transcriptPath: '/t' };
     const headers = { accept: 'application/json, text/event-stream' };
     const list = { jsonrpc: '2.0', id: 1, method: 'tools/list', params: {} };
@@ -98,7 +102,7 @@ describe.skipIf(!canRunFunctions)('a function that is frozen between its request
   );
 
   test('deadlines count from the event, however long it stood still', async () => {
-    const [api, worker] = [await startEntry('api'), await startEntry('orders')];
+    const [api, worker] = [await startEntry('api'), await startEntry('sync-orders')];
     for (let round = 0; round < 3; round++) {
       expect((await worker.invoke(batchEvent([order()]))).payload).toEqual({ batchItemFailures: [] });
       const { prelude, tookMs } = await api.invoke(urlEvent('GET', '/v1/changes?since=latest&waitSeconds=1'));

@@ -153,7 +153,7 @@ describe.skipIf(!hasPostgres || redisProgram === undefined)('the functions on La
   test('an order to index has what was written found', async () => {
     const record = (messageId: string, body: unknown) => ({ messageId, body: JSON.stringify(body) });
     const events = [{ Records: [record('good', { space: 'default', slot, task: 'index' }), record('bad', {})] }];
-    expect(await invoke('orders', events)).toMatchObject([
+    expect(await invoke('index-orders', events)).toMatchObject([
       { result: { batchItemFailures: [{ itemIdentifier: 'bad' }] } },
     ]);
     const [found] = await invoke('api', [http('POST', '/v1/search', { query: 'green', mode: 'keyword' })]);
@@ -173,7 +173,7 @@ describe.skipIf(!hasPostgres || redisProgram === undefined)('the functions on La
     expect(sqs.take().filter(({ queue }) => queue === 'sync')).toEqual([{ queue: 'sync', body: order }]);
     // Twice, as SQS may deliver it: the run is there once, and how it ended is told by it.
     const event = { Records: [{ messageId: 'one', body: JSON.stringify(order) }] };
-    await invoke('orders', [event, event]);
+    await invoke('sync-orders', [event, event]);
     const [runs] = await invoke('api', [http('GET', '/v1/peers/laptop/runs')]);
     expect(JSON.parse(runs?.text ?? '').items).toMatchObject([{ id: runId, trigger: 'request', outcome: 'failed' }]);
   });
@@ -186,7 +186,7 @@ describe.skipIf(!hasPostgres || redisProgram === undefined)('the functions on La
 
   test('an order of a space that is gone is done with', async () => {
     const body = JSON.stringify({ space: 'gone', slot: 'gone@1', task: 'work' });
-    expect(await invoke('orders', [{ Records: [{ messageId: 'one', body }] }])).toMatchObject([
+    expect(await invoke('sync-orders', [{ Records: [{ messageId: 'one', body }] }])).toMatchObject([
       { result: { batchItemFailures: [] } },
     ]);
   });

@@ -1,3 +1,6 @@
+import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { LambdaFunctionUrlSchema } from '@aws-lambda-powertools/parser/schemas/lambda';
 import { SqsSchema } from '@aws-lambda-powertools/parser/schemas/sqs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -40,7 +43,7 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
   beforeAll(async () => {
     engines = await startLambdaEngines();
     deployed = await deployFunctions({
-      entries: ['api', 'migrate', 'orders', 'schedule'],
+      entries: ['api', 'migrate', 'sync-orders', 'schedule'],
       settings: (settings) => ({ ...settings, cache: { ...settings.cache, originMs: 500 } }),
     });
     variables = await engines.prepare(deployed);
@@ -65,8 +68,9 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
       expect(await problem(api, urlEvent('GET', '/v1/contexts/nobody'))).toMatchObject({ status: 404 });
     });
 
+    // Of what cannot be compressed, so that it is read from the database in many parts.
+    const content = Buffer.from(randomBytes(5_625_000).toString('base64'));
     test('a content above what an event may have comes in parts, and goes out as a stream above what an answer may have', async () => {
-      const content = Buffer.alloc(7_500_000, 'A line of sixty-four bytes, so that its parts can be told apart.\n');
       const announced = { sizeBytes: content.length, contentType: 'text/plain' };
       const { uploadId, partBytes } = jsonOf(await api.invoke(urlEvent('POST', '/v1/uploads', { body: announced })));
       const size = Number(partBytes);
@@ -87,6 +91,52 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
       expect(got.error).toBeUndefined();
       expect(Buffer.concat(got.pieces.map(({ bytes }) => bytes)).equals(content)).toBe(true);
       expect(got.pieces.length).toBeGreaterThan(10);
+    });
+
+    test('a download that fails in the middle breaks off for its reader, is logged once without what the driver says, and the next request is served', async () => {
+      const before = engines.postgres.requests();
+      const getting = api.invoke(urlEvent('GET', '/v1/contexts/large/content'));
+      while (engines.postgres.requests() < before + 3) await new Promise((resolve) => setTimeout(resolve, 1));
+      engines.postgres.fail('507');
+      const got = await getting;
+      engines.postgres.fail(undefined);
+      const bytes = Buffer.concat(got.pieces.map(({ bytes: piece }) => piece));
+      expect(got.prelude?.statusCode).toBe(200);
+      expect(bytes.length).toBeLessThan(content.length);
+      expect(bytes.equals(content.subarray(0, bytes.length))).toBe(true);
+      const requestId = got.prelude?.headers['x-request-id'] as string;
+      expect(got.error?.errorMessage).toContain(`The answer to request ${requestId} broke off.`);
+      expect(api.isAlive()).toBe(true);
+      const failed = api
+        .output()
+        .split('\n')
+        .filter((line) => line.includes('http.failed'));
+      expect(failed).toHaveLength(1);
+      expect(failed[0]).toContain(requestId);
+      expect(api.output()).not.toMatch(/response is too large|max is 67108864/);
+      expect((await api.invoke(urlEvent('GET', '/healthz'))).prelude?.statusCode).toBe(200);
+    });
+
+    test.each([
+      ['a GET with a body', urlEvent('GET', '/healthz', { body: 'x' }), 200],
+      ['a method that no request may have', urlEvent('TRACE', '/healthz'), 400],
+      [
+        'a name with a port beyond all',
+        urlEvent('GET', '/healthz', { headers: { 'x-forwarded-host': 'a:99999' } }),
+        200,
+      ],
+      ['a name that is none', urlEvent('GET', '/healthz', { headers: { 'x-forwarded-host': '1.2.3.4.5' } }), 200],
+      ['a header that is not ASCII', urlEvent('GET', '/healthz', { headers: { 'user-agent': 'Zürich €' } }), 200],
+      ['a header of two lines', urlEvent('GET', '/healthz', { headers: { 'user-agent': 'a\nb' } }), 400],
+      ['a path of two slashes', { ...urlEvent('GET', '/healthz'), rawPath: '//healthz' }, 404],
+      ['a malformed escape', { ...urlEvent('GET', '/healthz'), rawPath: '/v1/contexts/%E0%A4%A' }, 400],
+      ['a body that is null', { ...urlEvent('PUT', '/v1/contexts/b', { body: 'x' }), body: null }, 400],
+      ['cookies', { ...urlEvent('GET', '/healthz'), cookies: ['a=b', 'c=d'] }, 200],
+    ])('%s has an answer with a status and a request id', async (_name, event, status) => {
+      const got = await api.invoke(event);
+      expect(got.error).toBeUndefined();
+      expect(got.prelude).toMatchObject({ statusCode: status, headers: { 'x-request-id': expect.any(String) } });
+      if (status >= 400) expect(got.prelude?.headers['content-type']).toBe('application/problem+json');
     });
 
     test('what is larger than Lambda takes never reaches it', async () => {
@@ -122,6 +172,33 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
       expect(opened['structuredContent']).toMatchObject({ entities });
     });
 
+    test('a subscription over MCP is ended in order before the function is out of time, and may be begun again', async () => {
+      const revision = '2026-07-28';
+      const _meta = {
+        'io.modelcontextprotocol/protocolVersion': revision,
+        'io.modelcontextprotocol/clientInfo': { name: 'test', version: '1.0.0' },
+        'io.modelcontextprotocol/clientCapabilities': {},
+      };
+      const params = { _meta, notifications: { resourceSubscriptions: ['context://made'] } };
+      const headers = {
+        accept: 'application/json, text/event-stream',
+        'mcp-method': 'subscriptions/listen',
+        'mcp-protocol-version': revision,
+      };
+      for (const id of ['listen:0', 'listen:1']) {
+        const body = { jsonrpc: '2.0', id, method: 'subscriptions/listen', params };
+        const listening = await api.invoke(urlEvent('POST', '/mcp', { body, headers }), { seconds: 7 });
+        expect(listening).toMatchObject({ error: undefined, prelude: { statusCode: 200 } });
+        expect(listening.tookMs).toBeGreaterThan(1500);
+        const messages = [...textOf(listening).matchAll(/^data: (.*)$/gm)].map(([, data]) => JSON.parse(String(data)));
+        expect(messages).toMatchObject([
+          { method: 'notifications/subscriptions/acknowledged' },
+          { id, result: { resultType: 'complete' } },
+        ]);
+        expect(api.awake()).not.toContain('Timeout');
+      }
+    });
+
     test('an event that is no request is an error of the invocation, and the next one is served', async () => {
       for (const event of [{}, [], 'text', { headers: {} }, { requestContext: {}, headers: {} }]) {
         expect((await api.invoke(event)).error?.errorMessage).toContain('no request of a Function URL');
@@ -132,7 +209,7 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
 
   describe('a batch of orders', () => {
     test('of ten with three poisons gives back the three, and the others are carried out', async () => {
-      const [api, worker] = [await startEntry('api'), await startEntry('orders')];
+      const [api, worker] = [await startEntry('api'), await startEntry('sync-orders')];
       await api.invoke(urlEvent('PUT', '/v1/contexts/found', { body: { content: 'A heron stands in the reeds.' } }));
       const good = [order(), order('work'), order('synchronise'), order(), order(), order('work'), order()];
       const bodies = [...good.slice(0, 2), 'nonsense', ...good.slice(2, 4), { ...order(), also: 1 }, ...good.slice(4)];
@@ -145,21 +222,46 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
       expect(worker.output()).not.toContain('nonsense');
     });
 
+    test('with a run of a peer that does not answer ends the run before its time is over, and tells it as failed', async () => {
+      const silent = createServer(() => {});
+      await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+      try {
+        const [api, worker] = [await startEntry('api'), await startEntry('sync-orders')];
+        const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+        const body = { type: 'lamina', transport: { url }, strategy: 'three-way', direction: 'both' };
+        await api.invoke(urlEvent('PUT', '/v1/peers/silent', { body }));
+        const { runId } = jsonOf(await api.invoke(urlEvent('POST', '/v1/peers/silent/sync')));
+        const event = batchEvent([{ ...order('run'), peer: 'silent', runId, isForced: false }, order('work')]);
+        expect(await worker.invoke(event, { seconds: 9 })).toMatchObject({
+          error: undefined,
+          payload: { batchItemFailures: messageIds(event, 0) },
+        });
+        expect(worker.awake()).not.toContain('Timeout');
+        const told = jsonOf(await api.invoke(urlEvent('GET', '/v1/peers/silent/runs')));
+        expect(told).toMatchObject({ items: [{ id: runId, outcome: 'failed' }] });
+        // Delivered again, it has ended already.
+        expect((await worker.invoke(event, { seconds: 9 })).payload).toEqual({ batchItemFailures: [] });
+      } finally {
+        silent.closeAllConnections();
+        silent.close();
+      }
+    });
+
     test('that is none is an error of the invocation', async () => {
-      const worker = await startEntry('orders');
+      const worker = await startEntry('sync-orders');
       for (const event of [{}, { Records: 'all' }, 'text'])
         expect((await worker.invoke(event)).error?.errorMessage).toContain('no batch of a queue');
     });
 
     test('whose engine hangs until the time is over is killed, and comes again to another instance', async () => {
-      const worker = await startEntry('orders');
+      const worker = await startEntry('sync-orders');
       const event = batchEvent([order()]);
       engines.postgres.fail('hang');
       const { error } = await worker.invoke(event, { seconds: 6 });
       engines.postgres.fail(undefined);
       expect(error?.errorMessage).toBe('Task timed out after 6.00 seconds');
       expect(worker.isAlive()).toBe(false);
-      const next = await startEntry('orders');
+      const next = await startEntry('sync-orders');
       expect((await next.invoke(event)).payload).toEqual({ batchItemFailures: [] });
     });
   });
@@ -196,7 +298,7 @@ describe.skipIf(!canRunFunctions)('the built functions, run by AWS’s runtime c
           expect(text).not.toMatch(/postgresql:|password|relation|permission|secret/i);
         }
         const worker = await startEntry(
-          'orders',
+          'sync-orders',
           await deployed.variables({ ...engines.secrets, DATABASE_URL: await databaseUrl(kind) }),
         );
         const event = batchEvent([order()]);

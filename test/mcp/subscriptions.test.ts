@@ -25,15 +25,15 @@ describe('a subscriber', () => {
     for (const client of closing) await client.close();
   });
 
-  async function listen(uris: readonly string[], token?: string) {
-    const { url, ...carrier } = carrierOf(store, token);
+  async function listen(uris: readonly string[], token?: string, host?: { readonly leftMs: number }) {
+    const { url, ...carrier } = carrierOf(store, token, host);
     const client = new Client({ name: 'test', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } });
     await client.connect(new StreamableHTTPClientTransport(url, carrier));
     closing.push(client);
     const heard: string[] = [];
     client.setNotificationHandler('notifications/resources/updated', ({ params }) => void heard.push(params.uri));
     const subscription = await client.listen({ resourceSubscriptions: [...uris] });
-    return { heard, subscription };
+    return { heard, subscription, client };
   }
   const put = (id: string, token = store.token) =>
     store.send('PUT', `/v1/contexts/${id}`, { body: { content: newId() }, token });
@@ -83,5 +83,20 @@ describe('a subscriber', () => {
     await put(id, key.token);
     await expect.poll(() => staying.heard.length, { timeout: 5000 }).toBe(2);
     expect(leaving.heard).toHaveLength(1);
+  });
+
+  test('of a process whose time is bounded is told that its subscription has ended, and listens again', async () => {
+    const id = newId();
+    const staying = await listen([`context://${id}`]);
+    const { heard, subscription, client } = await listen([`context://${id}`], undefined, { leftMs: 6000 });
+    await put(id);
+    await expect.poll(() => heard, { timeout: 5000 }).toHaveLength(1);
+    // Five seconds before the end of its process, and not as a connection that was lost.
+    expect(await subscription.closed).toBe('graceful');
+    const again = await client.listen({ resourceSubscriptions: [`context://${id}`] });
+    await put(id);
+    await expect.poll(() => [heard.length, staying.heard.length], { timeout: 5000 }).toEqual([2, 2]);
+    await again.close();
+    await staying.subscription.close();
   });
 });

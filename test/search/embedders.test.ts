@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { openEmbedders, readEmbedders, readProviderAccess } from '../../functions/embedders.ts';
+import { openEmbedders, readProviderAccess } from '../../functions/embedders.ts';
 import { defaultSettings } from '../../lib/config/settings.ts';
 import type { Embedder } from '../../lib/search/embedder.ts';
+import { readEmbedders } from '../../lib/search/embedders/choice.ts';
 import { createMetrics } from '../../lib/telemetry/metrics.ts';
 import { type EngineCall, noTelemetry } from '../../lib/telemetry/telemetry.ts';
 import { type EmbedderEndpoint, keys, startEmbedders } from '../servers/embedders.ts';

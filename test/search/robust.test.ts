@@ -158,6 +158,48 @@ describe('an index', () => {
     for (const query of [long, `"${long}"`, `-${long} quagga`]) await search(query);
   });
 
+  test('sends what has more words than characters in pieces that are no larger', async () => {
+    let sentMax = 0;
+    const watching = intercept(store.database, (run, statements) => {
+      for (const { params } of statements) sentMax = Math.max(sentMax, ...params.map((one) => String(one).length));
+      return run();
+    });
+    const other = await openStore(pgliteEngine, { database: watching, isBare: true });
+    const characters = Array.from({ length: 900_000 }, (_, n) =>
+      String.fromCharCode(0x4e00 + ((n * n * 7 + n) % 20_000)),
+    );
+    await write('unspaced', characters.join(''), 'text/plain');
+    await indexNow(other);
+    expect(sentMax).toBeGreaterThan(4_000_000);
+    expect(sentMax).toBeLessThan(16_000_000);
+  });
+
+  test('counts terms once, whoever was first with some of the chunks', async () => {
+    // As code of before sent them.
+    const hurrying = intercept(store.database, async (run, statements) => {
+      const put = statements.find(({ text }) => text.includes('put_chunks'));
+      if (put !== undefined) {
+        const [chunks, embedder = null] = put.params;
+        const some = JSON.stringify((JSON.parse(String(chunks)) as unknown[]).slice(1));
+        await store.database.in(store.ref).run([{ text: 'select put_chunks($1::json, $2)', params: [some, embedder] }]);
+      }
+      return run();
+    });
+    const other = await openStore(pgliteEngine, { database: hurrying, isBare: true });
+    for (const id of ['first', 'second', 'third'])
+      await write(`hurried-${id}`, `A hurried pademelon ${id}.`, 'text/plain');
+    await indexNow(other);
+    const counted = await store.database.in(store.ref).run([
+      {
+        text: `select count(*) as terms, bool_and(t.chunks = (select count(*) from chunk c where t.term = any (c.terms))) as good
+          from chunk_term t where t.term in (select unnest(c.terms) from chunk c where c.context_id like 'hurried-%')`,
+        params: [],
+      },
+      { text: 'select s.chunks = (select count(*) from chunk) as good from search_state s', params: [] },
+    ]);
+    expect(counted).toEqual([[{ terms: '5', good: 't' }], [{ good: 't' }]]);
+  });
+
   test('goes on where PostgreSQL refuses one content, which is then not found', async () => {
     const refusing = intercept(store.database, async (run, statements) => {
       const isBad = statements.some(
@@ -269,7 +311,7 @@ describe('an index', () => {
   });
 
   test('finds the live ones behind any number of expired ones', async () => {
-    const expiring = Array.from({ length: 400 }, (_, n) => ({
+    const expiring = Array.from({ length: 900 }, (_, n) => ({
       op: 'put',
       id: `dead-${n}`,
       content: 'A eagle. A eagle. A eagle.',

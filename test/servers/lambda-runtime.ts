@@ -57,6 +57,9 @@ const streamBytesMax = 200 * 1024 * 1024;
 /** https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html: what starting may take. */
 const initMsMax = 10_000;
 
+// How long an answer may be on its way behind the next poll.
+const tellingMs = 1000;
+
 const clientFile = join(home, 'infra', 'node_modules', 'aws-lambda-ric', 'index.mjs');
 const standIn = fileURLToPath(new URL('lambda-client.cjs', import.meta.url));
 
@@ -75,6 +78,8 @@ interface Turn {
   payload?: unknown;
   error?: { errorType: string; errorMessage: string };
   isAnswered: boolean;
+  /** Hears that the answer is there, or was refused. */
+  readonly told: PromiseWithResolvers<void>;
   readonly end: () => void;
 }
 
@@ -115,8 +120,10 @@ export async function startInstance(of: {
       return void response.writeHead(202).end('{}');
     }
     if (turn === undefined || turn.id !== id || turn.isAnswered) return void response.writeHead(400).end('{}');
+    const answered = turn;
     const isTaken = await (verb === 'error' ? takeError(request, turn) : takeAnswer(request, turn));
     response.writeHead(isTaken ? 202 : 413).end('{}');
+    answered.told.resolve();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 
@@ -185,6 +192,7 @@ export async function startInstance(of: {
         startedMs: performance.now(),
         pieces: [],
         isAnswered: false,
+        told: Promise.withResolvers(),
         end: () => child.kill('SIGKILL'),
       };
       turn = own;
@@ -199,6 +207,8 @@ export async function startInstance(of: {
       });
       response.end(body);
       await Promise.race([polled(), ended, within(seconds * 1000)]);
+      // The client may ask for the next event while the end of a streamed answer is still on its way.
+      if (polling !== undefined) await Promise.race([own.told.promise, within(tellingMs)]);
       if (polling === undefined) {
         own.error = isAlive()
           ? { errorType: 'Sandbox.Timedout', errorMessage: `Task timed out after ${seconds.toFixed(2)} seconds` }

@@ -1,11 +1,12 @@
+import { RegExpRouter } from 'hono/router/reg-exp-router';
 import { mcpMounts } from '../../functions/mcp-mounts.ts';
 import type { Clock } from '../../lib/base/clock.ts';
 import { defaultSettings, type Settings, settingsSchema } from '../../lib/config/settings.ts';
 import type { SpaceRef } from '../../lib/contexts/request.ts';
 import { createApp } from '../../lib/http/app.ts';
-import { documentRoutes } from '../../lib/http/documents.ts';
 import { problemCodes } from '../../lib/http/openapi.ts';
-import { routes } from '../../lib/http/routes.ts';
+import { loadRoutes } from '../../lib/http/route.ts';
+import { routes, routesOf } from '../../lib/http/routes.ts';
 import { problemAnswer } from '../../lib/http/schemas.ts';
 import type { Database } from '../../lib/postgres/database.ts';
 import type { Bounds, Redis } from '../../lib/redis/redis.ts';
@@ -45,7 +46,8 @@ export interface TestStore {
   send(method: string, path: string, options?: SendOptions): Promise<Reply>;
   /** PostgreSQL requests made while `work` ran. */
   counting<Value>(work: () => Promise<Value>): Promise<{ value: Value; requests: number }>;
-  fetch(request: Request): Promise<Response>;
+  /** @param host what whoever runs the server lends the request. */
+  fetch(request: Request, host?: object): Promise<Response>;
 }
 
 const ownerToken = 'lam_test_owner_0123456789';
@@ -93,7 +95,13 @@ export async function openStore(
     clock,
   });
   const mounts = mcpMounts({ manager, telemetry: counted, publicUrl: undefined, isLocal: false });
-  const app = createApp({ manager, routes: [...routes, ...documentRoutes(settings)], telemetry: counted, mounts });
+  const app = createApp({
+    manager,
+    routes: routesOf(settings),
+    telemetry: counted,
+    mounts,
+    toRouter: () => new RegExpRouter(),
+  });
   const space = `suite-${++spaces}-${process.pid}`;
 
   async function send(
@@ -134,7 +142,7 @@ export async function openStore(
       const value = await work();
       return { value, requests: postgres() - before };
     },
-    fetch: async (request) => app.fetch(request),
+    fetch: async (request, host) => app.fetch(request, host),
   };
   if (options.isBare) return store;
   const made = await send('POST', '/v1/spaces', { body: { name: space }, token: ownerToken });
@@ -143,10 +151,12 @@ export async function openStore(
   return Object.assign(store, { token, ref: { space, slot } });
 }
 
+const documented = await loadRoutes(routes);
+
 /** Holds every answer of every suite against what the OpenAPI document promises for its route. */
 function expectDocumented(method: string, path: string, status: number, json: unknown): void {
   const { pathname } = new URL(path, 'http://lamina.test');
-  const route = routes.find(
+  const route = documented.find(
     (one) =>
       one.method === method.toLowerCase() && new RegExp(`^${one.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname),
   );

@@ -16,7 +16,7 @@ export interface Deployed {
 }
 
 /**
- * Bundles functions as SST does and lays their files beside them.
+ * Bundles functions as a deployment does and lays their files beside them.
  *
  * @param of.settings what differs from the settings file.
  */
@@ -26,16 +26,13 @@ export async function deployFunctions(of: {
 }): Promise<Deployed> {
   const { entries, settings: change = (settings: Settings) => settings } = of;
   // It is among what deploys, and only there where that is installed.
-  const { bundleFunction } = await import('../../infra/graph/bundle.ts');
+  const { bundleFunction } = await import('../../infra/bundle.ts');
   const root = await mkdtemp(join(tmpdir(), 'lamina-functions-'));
   const key = randomBytes(32);
   const settings = change(await loadSettings(join(home, 'config', 'context.yaml')));
   const folderOf = (entry: Entry) => join(root, entry);
   for (const entry of entries) {
-    const handler = `functions/lambda/${entry}.handler`;
-    const options = { minify: true, splitting: true };
-    const { errors } = await bundleFunction({ handler, out: folderOf(entry), options });
-    if (errors.length > 0) throw new Error(errors.join('\n'));
+    await bundleFunction({ root: home, entry: `functions/lambda/${entry}.ts`, out: folderOf(entry) });
     await layFiles({ root: home, folder: folderOf(entry), entry, settings });
   }
   let sealed = 0;

@@ -9,11 +9,11 @@ import type { TestStore } from './client.ts';
 const info = { name: 'lamina-test', version: '1.0.0' };
 
 /** What the SDK's clients need to talk to a store in this process. */
-export function carrierOf(store: TestStore, token = store.token) {
+export function carrierOf(store: TestStore, token = store.token, host?: { readonly leftMs: number }) {
   return {
     url: new URL('http://lamina.test/mcp'),
     requestInit: { headers: token === '' ? {} : { authorization: `Bearer ${token}` } },
-    fetch: async (input: string | URL | Request, init?: RequestInit) => store.fetch(new Request(input, init)),
+    fetch: async (input: string | URL | Request, init?: RequestInit) => store.fetch(new Request(input, init), host),
   };
 }
 

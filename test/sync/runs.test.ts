@@ -178,6 +178,64 @@ describe.each(engines)('runs of a peer, $name', (engine) => {
     expect(await run()).toMatchObject({ skipped: 0 });
   });
 
+  test('a run that was asked for goes on under its id after whatever has interrupted it, until it has ended', async () => {
+    const runId = store.manager.ids.sortable();
+    const hanging = openSync(around(() => ({ survey: () => new Promise(() => {}) })));
+    // Its process is killed, and it is neither ended nor renewed.
+    void hanging.run(user, name, { trigger: 'request', runId }).catch(() => {});
+    await expect.poll(async () => (await sync.getPeer(user, name)).runId).toBe(runId);
+    const again = () => run({ runId });
+    await expect(again()).rejects.toMatchObject({ code: 'sync_running' });
+    const params = [store.space, name];
+    await store.database
+      .in(user)
+      .run([{ text: 'update peer set run_until = now() where space_id = $1 and name = $2', params }]);
+    const id = newId();
+    await put(id, 1);
+    // Another one takes the peer over before it is begun again.
+    await run();
+    const told = async () => (await sync.runs(user, { peer: name, limit: 10 })).find((one) => one.id === runId);
+    expect(await told()).toMatchObject({ outcome: 'lost' });
+    peer.edit(id, note('theirs'));
+    expect(await again()).toMatchObject({ runId, pulled: 1 });
+    expect(await told()).toMatchObject({ outcome: 'done', finishedMs: expect.any(Number) });
+    await expect(again()).rejects.toMatchObject({ code: 'already_exists' });
+    expect(await told()).toMatchObject({ outcome: 'done' });
+  });
+
+  test('a run that was asked for and whose time is over is unfinished where it has moved something, and has failed where not', async () => {
+    // A peer that answers once, and then no more until its connection is closed.
+    const hanging = (pushesMax: number) => {
+      let [pushes, close] = [0, (_: unknown) => {}];
+      return openSync(
+        around((session) => ({
+          push: (...asked: Parameters<PeerSession['push']>) =>
+            pushes++ < pushesMax
+              ? session.push(...asked)
+              : new Promise((_, reject) => {
+                  close = reject;
+                }),
+          close: async () => close(new Error('closed')),
+        })),
+      );
+    };
+    const ids = Array.from({ length: 250 }, () => newId());
+    await Promise.all(ids.map((id) => put(id, 1)));
+    const runId = store.manager.ids.sortable();
+    const told = async () => (await sync.runs(user, { peer: name, limit: 10 })).find((one) => one.id === runId);
+    const { isUnfinished, pushed } = await hanging(1).run(user, name, { trigger: 'request', runId, limitMs: 3000 });
+    expect([isUnfinished, pushed > 0]).toEqual([true, true]);
+    expect(await told()).toMatchObject({ outcome: 'running', finishedMs: null, counts: { pushed } });
+    expect(await sync.getPeer(user, name)).toMatchObject({ runId: null, failures: 0 });
+    // Nothing was moved in its time: it has failed, as one that no peer has answered.
+    const late = hanging(0).run(user, name, { trigger: 'request', runId, limitMs: 1000 });
+    await expect(late).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('time') });
+    expect(await told()).toMatchObject({ outcome: 'failed', reason: expect.stringContaining('time') });
+    expect(await sync.getPeer(user, name)).toMatchObject({ runId: null, failures: 1 });
+    expect(await run()).toMatchObject({ pushed: 250 - pushed });
+    await Promise.all(ids.map((id) => store.send('DELETE', `/v1/contexts/${id}`)));
+  });
+
   test('a settling and a run at once never lose what was chosen', async () => {
     for (let round = 0; round < 8; round++) {
       const id = newId();
@@ -294,7 +352,7 @@ describe.each(engines)('runs of a peer, $name', (engine) => {
     const following = openSync(peer.connector, { delayMs: 20 });
     await following.putPeer(user, name, { ...definition, intervalSeconds: 1 });
     const stop = following.follow();
-    await following.runDue(store.ref, 1000);
+    await following.runDue(store.ref, { budgetMs: 1000 });
     const id = newId();
     await put(id, 1);
     following.wake(store.ref);

@@ -66,3 +66,15 @@ export function readChoice(text: string): Choice {
   if ((dimensions ?? 0) > dimensionsMax) throw new Error(`${text} has more than ${dimensionsMax} dimensions.`);
   return { provider, model, dimensions };
 }
+
+/** The embedders in use, the current one first; `static` is built in. */
+export type EmbedderChoices = readonly ('static' | Choice)[];
+
+/**
+ * Reads `LAMINA_EMBEDDER`: an embedder, behind it, with commas between, those whose vectors are still to be searched.
+ *
+ * @throws Error in one sentence for what is none.
+ */
+export function readEmbedders(text: string | undefined): EmbedderChoices | undefined {
+  return text?.split(',').map((one) => (one.trim() === 'static' ? 'static' : readChoice(one.trim())));
+}

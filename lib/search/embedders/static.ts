@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
-import { rememberRuns, splitRuns, splitWords } from '../analysis.ts';
+import { type Run, splitRuns } from '../analysis.ts';
 import { type Embedder, toUnit } from '../embedder.ts';
 
 interface Table {
   /** Those of the words of a run. */
-  readonly rowsOf: (run: string) => readonly number[];
+  readonly rowsOf: (run: Run) => readonly number[];
   readonly scales: Float32Array;
   readonly values: Int8Array;
   readonly dimensions: number;
@@ -23,21 +23,28 @@ export function createStaticEmbedder(): Embedder {
     weight: 0.2,
     isRemote: false,
     batchMax: 1024,
-    async embed(texts) {
+    async embed(texts, { runs }) {
       table ??= readTable();
       const known = await table;
-      return texts.map((text) => mean(known, text));
+      return texts.map((text, at) => mean(known, runs?.[at] ?? splitRuns(text)));
     },
   };
 }
 
-function mean({ rowsOf, scales, values, dimensions }: Table, text: string): Float32Array | null {
+function mean({ rowsOf, scales, values, dimensions }: Table, runs: readonly Run[]): Float32Array | null {
   const sum = new Float64Array(dimensions);
-  for (const row of splitRuns(text).runs.flatMap(rowsOf)) {
-    const scale = scales[row] as number;
-    const from = row * dimensions;
-    for (let index = 0; index < dimensions; index++)
-      sum[index] = (sum[index] as number) + scale * (values[from + index] as number);
+  for (const run of runs) {
+    for (const row of rowsOf(run)) {
+      const scale = scales[row] as number;
+      let at = row * dimensions;
+      // Four at a time take half the time.
+      for (let index = 0; index < dimensions; index += 4, at += 4) {
+        sum[index] = (sum[index] as number) + scale * (values[at] as number);
+        sum[index + 1] = (sum[index + 1] as number) + scale * (values[at + 1] as number);
+        sum[index + 2] = (sum[index + 2] as number) + scale * (values[at + 2] as number);
+        sum[index + 3] = (sum[index + 3] as number) + scale * (values[at + 3] as number);
+      }
+    }
   }
   return toUnit(new Float32Array(sum));
 }
@@ -53,6 +60,13 @@ async function readTable(): Promise<Table> {
     .toString()
     .split('\n');
   const rows = new Map(words.map((word, row) => [word, row]));
-  const rowsOf = rememberRuns((run) => splitWords(run, 'query').flatMap(({ text }) => rows.get(text) ?? []));
+  const known = new WeakMap<Run, readonly number[]>();
+  const rowsOf = (run: Run) => {
+    const before = known.get(run);
+    if (before !== undefined) return before;
+    const made = run.words.flatMap(({ text, isIndexOnly }) => (isIndexOnly ? [] : (rows.get(text) ?? [])));
+    known.set(run, made);
+    return made;
+  };
   return { rowsOf, scales, values, dimensions };
 }

@@ -36,7 +36,7 @@ describe('the official conformance suite', () => {
       ['product', createMcpEndpoint(shared)],
       ['fixtures', createMcpEndpoint({ ...shared, createServer: createFixtureServer })],
     ] as const) {
-      const server = createServer(getRequestListener(endpoint.fetch));
+      const server = createServer(getRequestListener((request) => endpoint.fetch(request)));
       await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
       servers.push(server);
       urls[name] = `http://localhost:${(server.address() as AddressInfo).port}/mcp`;
