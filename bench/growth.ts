@@ -51,8 +51,8 @@ async function growWith(
   }
   // Past the caches: what PostgreSQL takes is what is measured.
   const work: Record<string, (store: Opened, id: string, round: number) => Promise<unknown>> = {
-    read: ({ manager, past }, id) => manager.contexts.read(past, id),
-    'read v1': ({ manager, past }, id) => manager.contexts.read(past, id, { version: 1 }),
+    read: async ({ manager, past }, id) => manager.contexts.read(past, id),
+    'read v1': async ({ manager, past }, id) => manager.contexts.read(past, id, { version: 1 }),
     history: ({ manager, past }, id) => manager.history.versions(past, { id, limit: 1 }),
     write: ({ manager, past }, id, round) =>
       manager.contexts.write(

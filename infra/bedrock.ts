@@ -1,4 +1,4 @@
-import { readEmbedders } from '../lib/search/embedders/choice.ts';
+import { modelsOf } from '../lib/search/embedders/choice.ts';
 import type { Permission } from './functions.ts';
 
 // A model asked for through one of these is an inference profile, which has the model answer in whichever of its regions is free:
@@ -7,9 +7,7 @@ const profile = /^(?:apac|au|ca|eu|global|jp|us|us-gov)\.(.+)$/;
 
 /** The right to ask those models of Bedrock that the embedders of a stage are, and no others. */
 export function bedrockPermissions(embedder: string | undefined): Permission[] {
-  const models = (readEmbedders(embedder) ?? []).flatMap((one) =>
-    one !== 'static' && one.provider === 'bedrock' ? one.model : [],
-  );
+  const models = modelsOf(embedder, 'bedrock');
   if (models.length === 0) return [];
   const { region } = aws.getRegionOutput();
   const { accountId } = aws.getCallerIdentityOutput();

@@ -1,3 +1,4 @@
+import type { Entry } from './files.ts';
 import { createFunction, type Made } from './functions.ts';
 import { workerSeconds } from './queues.ts';
 import { ordering, type Running } from './running.ts';
@@ -8,12 +9,12 @@ const concurrency = 10;
 
 /** Those who take orders from the queues. */
 export function createWorkers(stage: Stage, running: Running): { index: Made; sync: Made } {
-  const create = (name: 'IndexWorker' | 'SyncWorker', queue: sst.aws.Queue) => {
+  const create = (name: string, queue: sst.aws.Queue, { entry, takes }: { entry: Entry; takes: string }) => {
     const { permissions, ...rest } = ordering(running);
     const made = createFunction(stage, name, {
       ...rest,
-      entry: name === 'IndexWorker' ? 'index-orders' : 'sync-orders',
-      description: `Takes orders from ${name === 'IndexWorker' ? 'the queue of the search index' : 'the queue of peers and hook events'}`,
+      entry,
+      description: `Takes orders from the queue of ${takes}`,
       // What joins two contents of 10 MiB holds some 800 MB for a moment.
       memory: '1024 MB',
       seconds: workerSeconds,
@@ -33,5 +34,8 @@ export function createWorkers(stage: Stage, running: Running): { index: Made; sy
     return made;
   };
   const { index, sync } = running.queues;
-  return { index: create('IndexWorker', index), sync: create('SyncWorker', sync) };
+  return {
+    index: create('IndexWorker', index, { entry: 'index-orders', takes: 'the search index' }),
+    sync: create('SyncWorker', sync, { entry: 'sync-orders', takes: 'peers and hook events' }),
+  };
 }

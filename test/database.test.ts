@@ -140,7 +140,9 @@ describe.skipIf(!hasPostgres)("Neon's driver against a real server", () => {
   test('a caller who gives up is let go at once', async () => {
     const { database } = await open();
     const controller = new AbortController();
-    const waiting = database.owner.run([{ text: 'select pg_sleep(5)', params: [] }], { signal: controller.signal });
+    const waiting = database.owner.run([{ text: 'select pg_sleep(5)', params: [] }], {
+      signal: () => controller.signal,
+    });
     setTimeout(() => controller.abort(), 50);
     const started = performance.now();
     await expect(waiting).rejects.toMatchObject({ code: 'unavailable' });

@@ -115,7 +115,8 @@ describe.each(engines)('the feed on $name', (engine) => {
           text: `insert into audit (space_id, id, actor_kind, actor_id, action) values ($1, $2, 'system', 'follower', 'seen')`,
           params: [space, `seen-${String(change.tick).padStart(6, '0')}`],
         }));
-        return ++broken % 3 === 0 ? [...statements, { text: 'select 1/0', params: [] }] : statements;
+        const failing = ++broken % 3 === 0 ? [{ text: 'select 1/0', params: [] }] : [];
+        return { statements: [...statements, ...failing], taken: batch.length };
       },
     });
     const run = async () => {

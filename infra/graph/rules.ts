@@ -1,6 +1,6 @@
 import { quietMs } from '../../functions/lambda/queue.ts';
 import type { Settings } from '../../lib/config/settings.ts';
-import { readEmbedders } from '../../lib/search/embedders/choice.ts';
+import { modelsOf } from '../../lib/search/embedders/choice.ts';
 import {
   deadQueues,
   eagerFilesMax,
@@ -65,9 +65,7 @@ const rightsOf = (role: Resource) =>
 
 /** What has to be allowed for the models that a function is told to ask. */
 function modelRights(embedder: string | undefined): string[] {
-  const choices = (readEmbedders(embedder) ?? []).filter((one) => one !== 'static' && one.provider === 'bedrock');
-  return choices.flatMap((choice) => {
-    const model = choice === 'static' ? '' : choice.model;
+  return modelsOf(embedder, 'bedrock').flatMap((model) => {
     // A vendor stands before a model, and a part of the world before that where it is asked for through a profile.
     const [world, ...rest] = model.split('.');
     if (rest.length < 2 || /^(amazon|cohere)$/.test(world ?? ''))

@@ -47,6 +47,20 @@ export const defaultSpace = 'default';
 
 const keyForm = /^lam_([a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?)_([a-z0-9]{12})_([a-z0-9]{40})$/;
 
+/** A key's token taken apart, as it came. */
+interface Claim {
+  readonly token: string;
+  readonly space: string;
+  readonly id: string;
+  readonly secret: string;
+}
+
+/** A claim that was true: the key as layer 1 had it then, and whom it stands for. */
+interface Proof extends Claim {
+  readonly key: NonNullable<CachedKey>;
+  readonly principal: Principal;
+}
+
 /**
  * Keys are cached values like any other: a change of one touches `k:<id>`, so that a revocation takes hold within the
  * window on every instance. The slot of a space is looked up once and remembered; should the name belong to another space
@@ -64,9 +78,9 @@ export function createCredentials(deps: {
   const { database, cache, keyKind, clock, ownerToken } = deps;
   let owner: Principal = { space: defaultSpace, slot: defaultSpace, id: 'owner', scopes: ['admin'], isOwner: true };
   const slots = new LRUCache<string, string>({ max: 10_000 });
-  // Of a key that layer 1 holds, the secret that has proved it, and whom it stands for: hashing it for each request would
-  // cost more than the read.
-  const proved = new WeakMap<NonNullable<CachedKey>, { readonly secret: Buffer; readonly principal: Principal }>();
+  // By the token: to take one apart and hash its secret for each request would cost more than the read. How long a look
+  // into the table takes tells nothing of a token that is partly right.
+  const proofs = new LRUCache<string, Proof | 'owner'>({ max: 10_000 });
 
   /** The key as the caches have it, or as the space's own database has it now. */
   async function read(space: string, slot: string, id: string): Promise<CachedKey> {
@@ -92,7 +106,7 @@ export function createCredentials(deps: {
     return found;
   }
 
-  async function look(space: string, id: string): Promise<CachedKey> {
+  async function look({ space, id }: Claim): Promise<CachedKey> {
     const slot = slots.get(space);
     if (slot === undefined) return find(space, id);
     return read(space, slot, id).catch((error) => {
@@ -102,36 +116,45 @@ export function createCredentials(deps: {
   }
 
   /** @throws Problem `unauthenticated` unless the secret is the key's, and the key good now. */
-  function admit(space: string, key: CachedKey, secret: string): Principal {
-    const known = key === null ? undefined : proved.get(key);
+  function admit(claim: Claim | Proof, key: CachedKey): Principal {
+    const { token, space, id, secret } = claim;
+    const proved = 'key' in claim && claim.key === key ? claim.principal : undefined;
     // The comparison is made for an unknown key too, so that its time tells nothing.
-    const isProved =
-      known === undefined
-        ? isSameSecret(sha256(secret), key?.secretHash ?? sha256('no such key'))
-        : isSameSecret(secret, known.secret);
+    const isProved = proved !== undefined || isSameSecret(sha256(secret), key?.secretHash ?? sha256('no such key'));
     const isOver = key?.expiresMs !== null && clock() >= (key?.expiresMs ?? 0);
     if (key === null || !isProved || key.revokedMs !== null || isOver) throw tokenInvalid();
     const slot = slots.get(space);
     // Forgotten meanwhile, with its space.
     if (slot === undefined) throw tokenInvalid();
-    if (known?.principal.slot === slot) return known.principal;
+    if (proved?.slot === slot) return proved;
     const principal = { space, slot, id: `key_${key.id}`, keyId: key.id, scopes: key.scopes, isOwner: false };
-    proved.set(key, { secret: Buffer.from(secret), principal });
+    proofs.set(token, { token, space, id, secret, key, principal });
     return principal;
+  }
+
+  function readToken(token: string): Claim {
+    const [, space, id, secret] = keyForm.exec(token) ?? [];
+    if (!space || !id || !secret) throw tokenInvalid();
+    return { token, space, id, secret };
   }
 
   return {
     authenticate(token, { isConfirming } = { isConfirming: false }) {
-      if (ownerToken !== undefined && isSameSecret(token, ownerToken)) return owner;
-      const [, space, id, secret] = keyForm.exec(token) ?? [];
-      if (!space || !id || !secret) throw tokenInvalid();
-      const remembered = slots.get(space);
-      const current = remembered === undefined ? undefined : cache.get(remembered, keyKind, id);
-      if (current !== undefined) return admit(space, current.value, secret);
-      const held = remembered === undefined || !isConfirming ? undefined : cache.peek(remembered, keyKind, id);
-      if (held === undefined) return look(space, id).then((key) => admit(space, key, secret));
+      const proof = proofs.get(token);
+      if (proof === 'owner') return owner;
+      if (proof === undefined && ownerToken !== undefined && isSameSecret(token, ownerToken)) {
+        proofs.set(token, 'owner');
+        return owner;
+      }
+      const claim = proof ?? readToken(token);
+      const { space, id } = claim;
+      const slot = slots.get(space);
+      const current = slot === undefined ? undefined : cache.get(slot, keyKind, id);
+      if (current !== undefined) return admit(claim, current.value);
+      const held = slot === undefined || !isConfirming ? undefined : cache.peek(slot, keyKind, id);
+      if (held === undefined) return look(claim).then((key) => admit(claim, key));
       const unconfirmed = { kind: keyKind.name, id, value: held.value };
-      return { ...admit(space, held.value, secret), unconfirmed };
+      return { ...admit(claim, held.value), unconfirmed };
     },
 
     openedDefault(slot) {

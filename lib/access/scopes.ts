@@ -4,5 +4,6 @@ export type Scope = (typeof scopes)[number];
 
 /** Whether any of the `held` scopes reaches as far as `needed`. */
 export function reaches(held: readonly Scope[], needed: Scope): boolean {
-  return held.some((scope) => scopes.indexOf(scope) >= scopes.indexOf(needed));
+  const least = scopes.indexOf(needed);
+  return held.some((scope) => scopes.indexOf(scope) >= least);
 }

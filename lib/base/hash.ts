@@ -6,8 +6,7 @@ export function sha256(data: Uint8Array | string): string {
 }
 
 /** Whether two secrets, or digests of them, are the same text, in a time that tells their length and nothing else. */
-export function isSameSecret(left: string, right: string | Buffer): boolean {
-  if (left.length !== right.length) return false;
-  const [a, b] = [Buffer.from(left), typeof right === 'string' ? Buffer.from(right) : right];
+export function isSameSecret(left: string, right: string): boolean {
+  const [a, b] = [Buffer.from(left), Buffer.from(right)];
   return a.length === b.length && timingSafeEqual(a, b);
 }

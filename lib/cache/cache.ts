@@ -386,8 +386,7 @@ export function createCache(deps: {
       const view = viewOf(request.slot);
       const key = keyOf(kind, id);
       const need = Math.max(request.seq, view.own);
-      const isFreshValue = (value: unknown) => isFresh(kind, value as Parameters<typeof kind.encode>[0]);
-      const about = { need, nowMs: clock(), isInWindow: answers.isInWindow(view), isFresh: isFreshValue };
+      const about = { need, nowMs: clock(), isInWindow: answers.isInWindow(view) };
       const l1 = explainLayer1(view, view.find(kind.name, id), about);
       const reply = await layer2.get(request.slot, view.tick, [key], 0);
       const isReadable = (body: string) => {

@@ -27,14 +27,13 @@ export function explainLayer1(
     readonly nowMs: number;
     /** Whether layer 1 is served from unchecked. */
     readonly isInWindow: boolean;
-    readonly isFresh: (value: unknown) => boolean;
   },
 ): Explanation['l1'] {
   const validatedMsAgo = Number.isFinite(view.validatedAtMs) ? about.nowMs - view.validatedAtMs : null;
   const why =
     entry === undefined
       ? 'not held'
-      : !about.isFresh(entry.value)
+      : entry.expiresMs !== null && about.nowMs >= entry.expiresMs
         ? 'held, and its time is over'
         : !view.isEnough(entry, about.need)
           ? `held, and not known to be true as of tick ${about.need}`

@@ -1,4 +1,5 @@
 import { sha256 } from '../base/hash.ts';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { Cached, Loaded } from '../cache/answers.ts';
 import type { Cache } from '../cache/cache.ts';
 import type { Explanation, Held } from '../cache/explain.ts';
@@ -26,17 +27,17 @@ import { type At, createThrough, toFeed, toLoaded } from './through.ts';
 /** What is read through the caches; each is one request to PostgreSQL where no layer has it. */
 export interface CachedReads {
   /** Heads as they stand, tombstones included, in the order asked; null for an id without a context. */
-  heads(request: RequestContext, ids: readonly string[]): Promise<Pick<Cached<CachedHead>, 'values' | 'seq'>>;
+  heads(request: RequestContext, ids: readonly string[]): MaybePromise<Pick<Cached<CachedHead>, 'values' | 'seq'>>;
   /** The context and its live ancestors, root first, without contents. */
-  ancestry(request: RequestContext, id: string): Promise<At<readonly Context[]>>;
+  ancestry(request: RequestContext, id: string): MaybePromise<At<readonly Context[]>>;
   effective(request: RequestContext, id: string): Promise<At<Effective>>;
-  list(request: RequestContext, page: ListPage): Promise<At<CachedList>>;
+  list(request: RequestContext, page: ListPage): MaybePromise<At<CachedList>>;
   /** The live subtree, breadth first, root first; one context more than `nodesMax` where there are more. */
   tree(
     request: RequestContext,
     id: string,
     bounds: { readonly levels: number; readonly nodesMax: number },
-  ): Promise<At<readonly ContextHead[]>>;
+  ): MaybePromise<At<readonly ContextHead[]>>;
   /** Has layer 2 hold these heads. */
   warmHeads(space: SpaceRef, ids: readonly string[]): Promise<{ warmed: number; held: number }>;
   /** Has the layers hold an effective context; false where they did already. */
@@ -73,7 +74,7 @@ export function createCachedReads(deps: {
     return { values, ...toFeed({ seq, feed }) };
   }
 
-  const effective = (request: RequestContext, id: string): Promise<Cached<Effective>> =>
+  const effective = (request: RequestContext, id: string): MaybePromise<Cached<Effective>> =>
     through(request, kinds.effective, [id], async (asked) => {
       const isInLayer3 = kinds.effective.layers.includes('l3') && !asked.noCache;
       let unreadable = 0;

@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { andThen, type MaybePromise } from '../base/maybe-promise.ts';
 import { Problem } from '../base/problem.ts';
 import type { Cache, Committed } from '../cache/cache.ts';
 import type { Settings } from '../config/settings.ts';
@@ -30,11 +31,12 @@ export interface Recorded {
 /** The reads and the write of contexts: one request to PostgreSQL each, or none where a cache has the answer. */
 export interface Contexts {
   /**
-   * A live context, or an old version by number or time whether the context is alive or not.
+   * A live context, at once where layer 1 has it, or an old version by number or time whether the context is alive or
+   * not.
    *
    * @throws Problem `context_not_found`, `version_not_found`, or `gone` with the tombstone's version.
    */
-  read(request: RequestContext, id: string, moment?: Moment): Promise<At<Context>>;
+  read(request: RequestContext, id: string, moment?: Moment): MaybePromise<At<Context>>;
   /** Heads in the order asked; a problem in the place of what cannot be read. */
   readMany(request: RequestContext, ids: readonly string[]): Promise<At<(Context | Problem)[]>>;
   /** Versions as they are named, tombstones included, null for what is not there; `known` tells whether the context is. */
@@ -90,39 +92,39 @@ export function createContexts(deps: {
   const { inlineBytes } = settings.limits;
   const { touchedItems } = settings.cache;
 
-  /** What a write tells the caches: every touch, and the heads it made as far as their contents are at hand. */
-  function toCommitted(operations: readonly Operation[], answer: WriteAnswer): Committed<CachedHead> | null {
-    if (answer.outcome !== 'done' || answer.changes.length === 0) return null;
-    const stretch = toStretch(answer.changes);
-    if (stretch.changes.length > touchedItems) return forgetting(stretch);
-    const last = new Map(answer.changes.map(({ id, version }) => [id, version]));
-    const values = answer.results.flatMap(({ index, id, head }) => {
-      // A later operation of the same batch may have changed it again.
-      if (head === null || last.get(id) !== head.version) return [];
-      const operation = operations[index];
-      const sent = operation?.op === 'put' ? operation.content?.bytes : undefined;
-      const context: Context = sent === undefined || sent.length > inlineBytes ? head : { ...head, content: sent };
-      const isWhole = context.state !== 'live' || context.content !== undefined || context.sizeBytes > inlineBytes;
-      return isWhole ? [{ id, deps: headDeps(context), value: context }] : [];
-    });
-    return { ...stretch, values };
+  /** What the caches are told of changes, and of what they made; null of none. */
+  function toCommitted(
+    changes: readonly Change[],
+    made: () => Committed<CachedHead>['values'] = () => [],
+  ): Committed<CachedHead> | null {
+    const [first, last] = [changes[0], changes.at(-1)];
+    if (first === undefined || last === undefined) return null;
+    const [from, to] = [first.tick - 1, last.tick];
+    const touches = toTouches(changes);
+    // P9: more than layer 2 remembers is told as "forget everything older".
+    if (touches.length > touchedItems) return { from, to, changes: [{ item: '*', tick: to }], values: [] };
+    return { from, to, changes: touches, values: made() };
+  }
+
+  async function readPast(request: RequestContext, id: string, moment: NonNullable<Moment>): Promise<At<Context>> {
+    const { value, isKnown, seq } =
+      'version' in moment
+        ? await readVersion(database, request, id, moment.version, inlineBytes)
+        : await readVersionAt(database, request, id, moment.atMs, inlineBytes);
+    if (!isKnown) throw contextNotFound(id);
+    if (value === null) throw versionNotFound(id);
+    const isOver = 'atMs' in moment && value.expiresMs !== null && value.expiresMs <= moment.atMs;
+    if (value.state !== 'live' || isOver) throw gone(value);
+    return { value, seq };
   }
 
   return {
-    async read(request, id, moment) {
-      if (moment === undefined) {
-        const { values, seq } = await reads.heads(request, [id]);
-        return { value: requireLive(values[0] ?? null, id, clock()), seq };
-      }
-      const { value, isKnown, seq } =
-        'version' in moment
-          ? await readVersion(database, request, id, moment.version, inlineBytes)
-          : await readVersionAt(database, request, id, moment.atMs, inlineBytes);
-      if (!isKnown) throw contextNotFound(id);
-      if (value === null) throw versionNotFound(id);
-      const isOver = 'atMs' in moment && value.expiresMs !== null && value.expiresMs <= moment.atMs;
-      if (value.state !== 'live' || isOver) throw gone(value);
-      return { value, seq };
+    read(request, id, moment) {
+      if (moment !== undefined) return readPast(request, id, moment);
+      return andThen(reads.heads(request, [id]), ({ values, seq }) => ({
+        value: requireLive(values[0] ?? null, id, clock()),
+        seq,
+      }));
     },
 
     async readMany(request, ids) {
@@ -188,10 +190,8 @@ export function createContexts(deps: {
       const whole = { slot: request.slot, seq: 0, noCache: false };
       return cache.write(whole, kinds.head, run, (answer) => {
         const changes = changesOf(answer);
-        if (changes.length === 0) return null;
-        onChanges(request);
-        const stretch = toStretch(changes);
-        return stretch.changes.length > touchedItems ? forgetting(stretch) : { ...stretch, values: [] };
+        if (changes.length > 0) onChanges(request);
+        return toCommitted(changes);
       });
     },
 
@@ -211,7 +211,8 @@ export function createContexts(deps: {
               report,
             }),
           ),
-        (done) => toCommitted(operations, done),
+        (done) =>
+          done.outcome === 'done' ? toCommitted(done.changes, () => headsOf(operations, done, inlineBytes)) : null,
       );
       if (written.outcome === 'done' && written.changes.length > 0) onChanges(request);
       return written;
@@ -219,15 +220,22 @@ export function createContexts(deps: {
   };
 }
 
-/** The ticks a write took, one after another, and what they touched. */
-function toStretch(changes: readonly Change[]): Omit<Committed<never>, 'values'> {
-  const [first, last] = [changes[0], changes.at(-1)] as [Change, Change];
-  return { from: first.tick - 1, to: last.tick, changes: toTouches(changes) };
-}
-
-/** P9: more than layer 2 remembers is told as "forget everything older". */
-function forgetting({ from, to }: Omit<Committed<never>, 'values'>): Committed<never> {
-  return { from, to, changes: [{ item: '*', tick: to }], values: [] };
+/** The heads that a write made, as far as their contents are at hand. */
+function headsOf(
+  operations: readonly Operation[],
+  { results, changes }: Extract<WriteAnswer, { outcome: 'done' }>,
+  inlineBytes: number,
+): Committed<CachedHead>['values'] {
+  const last = new Map(changes.map(({ id, version }) => [id, version]));
+  return results.flatMap(({ index, id, head }) => {
+    // A later operation of the same batch may have changed it again.
+    if (head === null || last.get(id) !== head.version) return [];
+    const operation = operations[index];
+    const sent = operation?.op === 'put' ? operation.content?.bytes : undefined;
+    const context: Context = sent === undefined || sent.length > inlineBytes ? head : { ...head, content: sent };
+    const isWhole = context.state !== 'live' || context.content !== undefined || context.sizeBytes > inlineBytes;
+    return isWhole ? [{ id, deps: headDeps(context), value: context }] : [];
+  });
 }
 
 function readable(context: Context | null, id: string, nowMs: number): Context | Problem {

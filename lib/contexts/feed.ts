@@ -28,6 +28,7 @@ export function createFeed(deps: { database: Database; nudges: Nudges }): Feed {
   return {
     async read(request, page) {
       const { since, limit } = page;
+      const signal = request.signal?.();
       const deadline = performance.now() + page.waitMs;
       let from = since;
       for (;;) {
@@ -39,11 +40,11 @@ export function createFeed(deps: { database: Database; nudges: Nudges }): Feed {
         const isFull = found.changes.length === limit;
         const next = isFull ? (found.changes.at(-1)?.tick ?? from) : found.seq;
         const leftMs = deadline - performance.now();
-        if (found.changes.length > 0 || leftMs <= 0 || request.signal?.aborted) {
+        if (found.changes.length > 0 || leftMs <= 0 || signal?.aborted) {
           return { changes: found.changes, next, seq: found.seq };
         }
         from = next;
-        await nudges.wait(request.space, seen, Math.min(lookAgainMs, leftMs), request.signal);
+        await nudges.wait(request.space, seen, Math.min(lookAgainMs, leftMs), signal);
       }
     },
   };

@@ -17,11 +17,18 @@ export interface Follower {
   step(space: SpaceRef): Promise<{ taken: number; hasMore: boolean }>;
 }
 
+/** What a batch of changes amounts to. */
+export interface Effect {
+  /** Committed together with the cursor. */
+  readonly statements: readonly Statement[];
+  /** How many of the changes they stand for, from the first; those behind come again. */
+  readonly taken: number;
+}
+
 /**
  * The one loop behind everything that follows the feed.
  *
  * @param deps.batch how many changes a step takes at most.
- * @param deps.effect what they amount to, as statements committed together with the cursor.
  */
 export function createFollower(deps: {
   database: Database;
@@ -32,7 +39,7 @@ export function createFollower(deps: {
    * built anew. @returns the tick up to which it stands for them, null where it is not done yet.
    */
   onExpired?: (space: SpaceRef, floor: number) => Promise<number | null>;
-  effect: (changes: readonly Change[], space: string) => Promise<readonly Statement[]> | readonly Statement[];
+  effect: (changes: readonly Change[], space: string) => Promise<Effect> | Effect;
 }): Follower {
   const { database, name, batch, effect } = deps;
   return {
@@ -55,15 +62,17 @@ export function createFollower(deps: {
           resumeFrom: String(floor),
         });
       }
-      const to = changes.length < batch ? seq : (changes.at(-1)?.tick ?? cursor);
-      if (to <= cursor) return { taken: 0, hasMore: false };
+      if (changes.length === 0 && seq <= cursor) return { taken: 0, hasMore: false };
+      const { statements, taken } = await effect(changes, space);
+      const isAll = taken === changes.length && changes.length < batch;
+      const to = isAll ? seq : (changes[taken - 1]?.tick ?? cursor);
       try {
-        await database.in(request).run([...(await effect(changes, space)), moveCursor(name, cursor, to)]);
+        await database.in(request).run([...statements, moveCursor(name, cursor, to)]);
       } catch (error) {
         if (isDatabaseError(error) && error.sqlState === 'LM002') return { taken: 0, hasMore: true };
         throw error;
       }
-      return { taken: changes.length, hasMore: to < seq };
+      return { taken, hasMore: to < seq };
     },
   };
 }

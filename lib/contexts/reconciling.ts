@@ -58,7 +58,7 @@ export function createReconciling(deps: {
         // Its cursor moves only once the bytes are gone.
         async effect(changes) {
           await removeErased(space, changes);
-          return [];
+          return { statements: [], taken: changes.length };
         },
       });
       for (let changes = 0; ; ) {

@@ -17,7 +17,8 @@ export interface RequestContext extends SpaceRef {
   readonly seq: number;
   /** Ask past every cache layer. */
   readonly noCache: boolean;
-  readonly signal?: AbortSignal | undefined;
+  /** Fires when nobody waits for the answer any more. Made when asked for: that takes longer than a read from layer 1. */
+  readonly signal?: (() => AbortSignal) | undefined;
   /** The key of the caller, which the database looks at again with each request to it; absent for who needs none. */
   readonly keyId?: string | undefined;
   /** The key in layer 1, where nobody has confirmed it within the window: an answer of the caches has to. */

@@ -1,3 +1,4 @@
+import { andThen, type MaybePromise } from '../base/maybe-promise.ts';
 import type { Cached, Loaded } from '../cache/answers.ts';
 import type { Cache } from '../cache/cache.ts';
 import type { Kind } from '../cache/kind.ts';
@@ -11,7 +12,7 @@ export interface At<Value> {
   readonly seq: number;
 }
 
-/** Reads through the caches, each loaded by one request to PostgreSQL where no layer has it. */
+/** Reads through the caches, each loaded by one request to PostgreSQL where no layer has it; at once where layer 1 does. */
 export interface Through {
   toLoad(request: RequestContext, feedAfter: number | null): LoadRequest;
   through<Value>(
@@ -19,13 +20,13 @@ export interface Through {
     kind: Kind<Value>,
     ids: readonly string[],
     load: (request: LoadRequest, ids: readonly string[]) => Promise<Loaded<Value>>,
-  ): Promise<Cached<Value>>;
+  ): MaybePromise<Cached<Value>>;
   throughOne<Value>(
     request: RequestContext,
     kind: Kind<Value>,
     id: string,
     load: (request: LoadRequest) => Promise<Loaded<Value>>,
-  ): Promise<At<Value>>;
+  ): MaybePromise<At<Value>>;
 }
 
 // A value made of more than this is for one answer alone: looking through its items would cost more than it saves.
@@ -36,28 +37,29 @@ export function createThrough({ cache, originMs }: { cache: Cache; originMs: num
   /** The request of a load: others may be waiting for it, so it goes on when whoever asked first has gone away. */
   function toLoad(request: RequestContext, feedAfter: number | null): LoadRequest {
     const signal = AbortSignal.timeout(originMs);
-    return { ...request, signal, ...(feedAfter === null ? {} : { feedAfter }) };
+    return { ...request, signal: () => signal, ...(feedAfter === null ? {} : { feedAfter }) };
   }
 
-  async function through<Value>(
+  function through<Value>(
     request: RequestContext,
     kind: Kind<Value>,
     ids: readonly string[],
     load: (request: LoadRequest, ids: readonly string[]) => Promise<Loaded<Value>>,
-  ): Promise<Cached<Value>> {
-    const answered = await cache.read(request, kind, ids, (wanted, after) => load(toLoad(request, after), wanted));
-    request.telemetry?.cacheRead(kind.name, answered);
-    return answered;
+  ): MaybePromise<Cached<Value>> {
+    const read = cache.read(request, kind, ids, (wanted, after) => load(toLoad(request, after), wanted));
+    return andThen(read, (answered) => {
+      request.telemetry?.cacheRead(kind.name, answered);
+      return answered;
+    });
   }
 
-  async function throughOne<Value>(
+  function throughOne<Value>(
     request: RequestContext,
     kind: Kind<Value>,
     id: string,
     load: (request: LoadRequest) => Promise<Loaded<Value>>,
-  ): Promise<At<Value>> {
-    const { values, seq } = await through(request, kind, [id], load);
-    return { value: values[0] as Value, seq };
+  ): MaybePromise<At<Value>> {
+    return andThen(through(request, kind, [id], load), ({ values, seq }) => ({ value: values[0] as Value, seq }));
   }
 
   return { toLoad, through, throughOne };

@@ -94,7 +94,8 @@ export function createFactory(deps: {
       telemetry.hookEvent({ stage: 'pack', event: event.name, outcome, durationMs: performance.now() - startedMs });
     try {
       const { packMs } = settings.factory;
-      const pack = packs.pack({ ...request, signal: AbortSignal.timeout(packMs) }, query);
+      const signal = AbortSignal.timeout(packMs);
+      const pack = packs.pack({ ...request, signal: () => signal }, query);
       const forget = () => underWay.delete(pack);
       underWay.add(pack);
       pack.then(forget, forget);

@@ -77,7 +77,7 @@ export function createPacks(deps: { database: Database; cache: Cache; search: Se
         const bounds = { scope, personal: personalPrefix, limit: baseMax, summaries, contentBytes: baseBytesMax };
         const { value: base, ...read } = await readPackBase(database, asked, bounds);
         // PostgreSQL is not at fault where nobody waits any more, so its requests end by themselves.
-        request.signal?.throwIfAborted();
+        request.signal?.().throwIfAborted();
         const text = prompt ?? subjectOf(base);
         const { hits, pending } = await find({ ...request, seq: read.seq, signal: asked.signal }, text, { scope });
         const passages = choosePassages(

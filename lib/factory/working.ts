@@ -123,12 +123,13 @@ export function createWorking(deps: {
     for (const [index, event] of events.entries()) {
       const startedMs = performance.now();
       const isLast = index === events.length - 1 || performance.now() >= deadline;
+      const signal = AbortSignal.timeout(leaseMs);
       const request: RequestContext = {
         ...systemRequest(space, 'factory'),
         actor: { kind: 'factory', id: event.actor },
         noCache: true,
         // Whoever takes longer has lost the session by then.
-        signal: AbortSignal.timeout(leaseMs),
+        signal: () => signal,
       };
       try {
         state = await carryOut(request, event, state, { worker, leaseMs: isLast ? 0 : leaseMs });

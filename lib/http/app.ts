@@ -5,6 +5,7 @@ import type { Principal } from '../access/credentials.ts';
 import { reaches } from '../access/scopes.ts';
 import { sha256 } from '../base/hash.ts';
 import { lazily } from '../base/lazily.ts';
+import { andThen, type MaybePromise } from '../base/maybe-promise.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Idempotency } from '../contexts/written.ts';
@@ -14,7 +15,7 @@ import { parseBody, readBody, requireType } from './body.ts';
 import { later } from './later.ts';
 import { type HeaderReader, type Mount, readBearer } from './mount.ts';
 import { createTiming, problemAnswer, type Timing, toProblem, toResponse } from './respond.ts';
-import type { Answer, Call, Route, RouteGroup } from './route.ts';
+import { type Answer, isGroup, type Route, type RouteGroup } from './route.ts';
 
 const headerBytesMax = 10_240;
 // Whoever sends more mistakes than this needs no list of all.
@@ -46,8 +47,9 @@ export function createApp(deps: {
 }): Hono {
   const { manager, telemetry, mounts = [], toRouter = () => new TrieRouter() } = deps;
 
-  const answering = (handle: (of: Handling) => Promise<Answer>) => {
-    return async (request: Request, params: Record<string, string>, host?: Host): Promise<Response> => {
+  // What can be answered at once is, without a promise: Hono and its adapter for Node then have none either.
+  const answering = (handle: (of: Handling) => MaybePromise<Answer>) => {
+    return (request: Request, params: Record<string, string>, host?: Host): MaybePromise<Response> => {
       const headers = readerOf(request, host);
       const requestId = readRequestId(headers) ?? manager.ids.sortable();
       const timing = createTiming();
@@ -58,12 +60,17 @@ export function createApp(deps: {
         telemetry.log({ level: 'error', event: 'http.failed', facts, error: cause ?? error });
       };
       const about = { requestId, timing, acceptEncoding, onBroken: log };
-      try {
-        return await toResponse(await handle({ http: request, headers, timing, pathParams: params, host }), about);
-      } catch (error) {
+      const refuse = (error: unknown) => {
         const problem = toProblem(error);
         if (problem.status >= 500) log(problem);
         return toResponse(problemAnswer(problem, requestId), about);
+      };
+      try {
+        const answer = handle({ http: request, headers, timing, pathParams: params, host });
+        const response = andThen(answer, (one) => toResponse(one, about));
+        return response instanceof Promise ? response.catch(refuse) : response;
+      } catch (error) {
+        return refuse(error);
       }
     };
   };
@@ -85,7 +92,7 @@ export function createApp(deps: {
         shape: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
       })),
     );
-    const missing = answering(async ({ http }) => {
+    const missing = answering(({ http }) => {
       const { pathname } = new URL(http.url);
       const methods = shapes()
         .filter(({ shape }) => shape.test(pathname))
@@ -101,7 +108,6 @@ export function createApp(deps: {
     return door;
   }
 
-  const isGroup = (one: Route | RouteGroup): one is RouteGroup => 'load' in one;
   const app = doorOf(deps.routes.filter((one): one is Route => !isGroup(one)));
   for (const { paths, load } of deps.routes.filter(isGroup)) {
     const door = lazily(async () => doorOf(await load()));
@@ -125,60 +131,52 @@ interface Served extends Route {
   withoutQuery(): object;
 }
 
-async function serveRoute(manager: UnifiedContextManager, route: Served, of: Handling): Promise<Answer> {
+function serveRoute(manager: UnifiedContextManager, route: Served, of: Handling): MaybePromise<Answer> {
   const { http, headers, timing, pathParams } = of;
   requireHeaders(http, of.host);
   const token = readBearer(headers);
   const admitted = route.scope === null ? anonymous : admit(manager, route, token);
-  const principal = admitted instanceof Promise ? await admitted : admitted;
-  const params = route.params === undefined ? noParams : check(route.params, pathParams, '');
-  const query = http.url.includes('?') ? check(route.query ?? noQuery, readQuery(http.url), '') : route.withoutQuery();
-  const { bytes, contentType } =
-    route.body === undefined ? noBody : await takeBody(route.body, http, manager.settings.limits);
-  const schema = route.body?.schema;
-  const body =
-    schema === undefined
-      ? bytes
-      : check(schema, bytes.length === 0 && route.body?.isOptional ? {} : parseBody(bytes), '/');
-  const call: Call<unknown, unknown, unknown> = {
-    manager,
-    principal,
-    token: token ?? '',
-    params,
-    query,
-    body,
-    contentType,
-    headers,
-    isHead: http.method === 'HEAD',
-    idempotency: route.method === 'get' ? undefined : readIdempotency(route, http, contentType, bytes, principal),
-    request: {
-      space: principal.space,
-      slot: principal.slot,
-      actor: { kind: 'api', id: principal.id },
-      seq: readSeq(headers),
-      keyId: principal.keyId,
-      unconfirmed: principal.unconfirmed,
-      noCache: isNoCache(headers),
-      // Made by whoever asks for it: a read that a cache answers does not.
-      get signal() {
-        return route.method === 'get' ? http.signal : undefined;
-      },
-      telemetry: timing,
-    },
-  };
-  // Awaited here: to return a promise takes two turns more.
-  return await route.handle(call);
+  return andThen(admitted, (principal) => {
+    const params = route.params === undefined ? noParams : check(route.params, pathParams, '');
+    const query = http.url.includes('?')
+      ? check(route.query ?? noQuery, readQuery(http.url), '')
+      : route.withoutQuery();
+    const taken = route.body === undefined ? noBody : takeBody(route.body, http, manager.settings.limits);
+    return andThen(taken, ({ bytes, contentType }) =>
+      route.handle({
+        manager,
+        principal,
+        token: token ?? '',
+        params,
+        query,
+        body: checkBody(route.body, bytes),
+        contentType,
+        headers,
+        isHead: http.method === 'HEAD',
+        idempotency: route.method === 'get' ? undefined : readIdempotency(route, http, contentType, bytes, principal),
+        request: {
+          space: principal.space,
+          slot: principal.slot,
+          actor: { kind: 'api', id: principal.id },
+          seq: readSeq(headers),
+          keyId: principal.keyId,
+          unconfirmed: principal.unconfirmed,
+          noCache: isNoCache(headers),
+          signal: route.method === 'get' ? () => http.signal : undefined,
+          telemetry: timing,
+        },
+      }),
+    );
+  });
 }
 
 /** @throws Problem `unauthenticated` without a valid token, `forbidden` without the scope. */
-function admit(manager: UnifiedContextManager, route: Route, token: string | undefined) {
+function admit(manager: UnifiedContextManager, route: Route, token: string | undefined): MaybePromise<Principal> {
   if (token === undefined) {
     throw new Problem('unauthenticated', 'Send the token as Authorization: Bearer <token>.');
   }
   const principal = manager.access.credentials.authenticate(token, { isConfirming: route.isConfirming ?? false });
-  return principal instanceof Promise
-    ? principal.then((one) => requireScope(one, route))
-    : requireScope(principal, route);
+  return andThen(principal, (one) => requireScope(one, route));
 }
 
 function requireScope(principal: Principal, { scope }: Route): Principal {
@@ -201,6 +199,12 @@ async function takeBody(body: NonNullable<Route['body']>, http: Request, limits:
   }
   const contentType = requireType(header, body.types);
   return { bytes: await readBody(http, bytesMax, advice), contentType };
+}
+
+/** The body against its schema, or its bytes where it has none. */
+function checkBody(body: Route['body'], bytes: Uint8Array): unknown {
+  if (body?.schema === undefined) return bytes;
+  return check(body.schema, bytes.length === 0 && body.isOptional ? {} : parseBody(bytes), '/');
 }
 
 const uploadAdvice = (contextBytes: number) =>

@@ -3,6 +3,7 @@ import { reaches } from '../access/scopes.ts';
 import { sha256 } from '../base/hash.ts';
 import { type Json, printPlain } from '../base/json.ts';
 import { parseJson } from '../base/json-parse.ts';
+import { andThen } from '../base/maybe-promise.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import type { Context } from '../contexts/context.ts';
 import type { Moment } from '../contexts/contexts.ts';
@@ -98,6 +99,20 @@ const listQuery = later(() =>
     }),
 );
 
+async function resolvedAnswer(
+  call: Pick<Call<unknown, unknown, unknown>, 'manager' | 'request' | 'headers'>,
+  id: string,
+) {
+  const { manager, request, headers } = call;
+  const { value, seq } = await manager.contexts.readEffective(request, id);
+  const { context, resolvedFrom } = value;
+  const resolvedTag = `"r-${sha256(JSON.stringify(resolvedFrom)).slice(0, 32)}"`;
+  const known = knownTag(headers, resolvedTag);
+  if (known !== undefined) return { status: 304, seq, headers: { etag: known } };
+  const body = contextJson(context, { content: true, extra: { resolvedFrom } });
+  return { seq, headers: { etag: resolvedTag }, body };
+}
+
 export const contextRoutes: readonly Route[] = [
   route({
     method: 'post',
@@ -170,23 +185,16 @@ export const contextRoutes: readonly Route[] = [
     headers: { 'If-None-Match': 'Answers 304 where the version is this one.' },
     answers: { 200: one, 304: { description: 'The version is the one named.' } },
     problems: ['context_not_found', 'version_not_found', 'gone', 'context_too_large'],
-    async handle({ manager, request, params, query, headers }) {
+    handle({ manager, request, params, query, headers }) {
       const moment = toMoment(query);
-      if (query.resolve === 'ancestors') {
-        const { value, seq } = await manager.contexts.readEffective(request, params.id);
-        const { context, resolvedFrom } = value;
-        const resolvedTag = `"r-${sha256(JSON.stringify(resolvedFrom)).slice(0, 32)}"`;
-        const known = knownTag(headers, resolvedTag);
+      if (query.resolve === 'ancestors') return resolvedAnswer({ manager, request, headers }, params.id);
+      return andThen(manager.contexts.read(request, params.id, moment), ({ value, seq }): Answer => {
+        const versionTag = etag(value.version);
+        const known = knownTag(headers, versionTag);
         if (known !== undefined) return { status: 304, seq, headers: { etag: known } };
-        const body = contextJson(context, { content: true, extra: { resolvedFrom } });
-        return { seq, headers: { etag: resolvedTag }, body };
-      }
-      const { value, seq } = await manager.contexts.read(request, params.id, moment);
-      const versionTag = etag(value.version);
-      const known = knownTag(headers, versionTag);
-      if (known !== undefined) return { status: 304, seq, headers: { etag: known } };
-      const body = moment === undefined ? readyJson(value) : contextJson(value, { content: true });
-      return { seq, headers: { etag: versionTag }, body };
+        const body = moment === undefined ? readyJson(value) : contextJson(value, { content: true });
+        return { seq, headers: { etag: versionTag }, body };
+      });
     },
   }),
 

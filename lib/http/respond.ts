@@ -1,8 +1,9 @@
 import { gzip, zstdCompress } from 'node:zlib';
 import { awaitable } from '../base/codec.ts';
 import { printPlain } from '../base/json.ts';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import { Problem } from '../base/problem.ts';
-import type { CacheRead, EngineCall, Telemetry } from '../telemetry/telemetry.ts';
+import { type CacheRead, type EngineCall, noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
 import { type Coding, toCodedTag } from './preconditions.ts';
 import type { Answer } from './route.ts';
 
@@ -13,55 +14,51 @@ const encoders: Readonly<Record<Coding, (body: string | Uint8Array) => Promise<B
 // Below this the headers weigh more than what is saved.
 const compressedBytesMin = 1024;
 
-/** The engines one request touched, for `Server-Timing`. */
+/** What one request touched, for the headers that tell of it. */
 export interface Timing extends Telemetry {
-  /** The header's value: one entry an engine, in milliseconds. */
-  header(): string;
-  /** `Cache-Status` (RFC 9211), the layer next to the origin first; undefined where no cache was asked. */
-  cacheStatus(): string | undefined;
-  /** `Age` in seconds where the answer came from a cache; undefined for one of PostgreSQL's tables. */
-  age(): number | undefined;
+  readonly calls: readonly EngineCall[];
+  /** What the caches answered; undefined where none was asked. */
+  readonly read: CacheRead | undefined;
 }
 
 export function createTiming(): Timing {
   const calls: EngineCall[] = [];
-  let read: CacheRead | undefined;
-  return {
-    engineCall: (call) => calls.push(call),
-    cacheRead(_kind, of) {
-      read = of;
-    },
-    syncRun() {},
-    hookEvent() {},
-    log() {},
-    cacheStatus() {
-      if (read === undefined) return undefined;
-      if (read.detail === 'bypass') return 'l2; fwd=bypass, l1; fwd=bypass';
-      const stored = read.isStored ? '; stored' : '';
-      const detail = read.detail === undefined ? '' : `; detail=${read.detail}`;
-      const missed = `l2; fwd=miss${stored}${detail}, l1; fwd=miss${stored}`;
-      // Of several values the farthest tells.
-      if (read.layers.includes('origin')) return missed;
-      if (read.layers.includes('l3')) return `l3; hit, ${missed}`;
-      const ttl = read.ttlMs === undefined ? '' : `; ttl=${Math.floor(read.ttlMs / 1000)}`;
-      return read.layers.includes('l2') ? `l2; hit${ttl}${detail}, l1; fwd=miss${stored}` : `l1; hit${detail}`;
-    },
-    age() {
-      if (read === undefined || read.layers.includes('origin')) return undefined;
-      return Math.floor(read.ageMs / 1000);
-    },
-    header() {
-      if (calls.length === 0) return '';
-      const engines = [...new Set(calls.map((call) => call.engine))];
-      return engines
-        .map((engine) => {
-          const own = calls.filter((call) => call.engine === engine);
-          const sum = own.reduce((total, call) => total + call.durationMs, 0);
-          return `${engine};dur=${sum.toFixed(1)};desc="${own.length} requests"`;
-        })
-        .join(', ');
+  const timing = {
+    ...noTelemetry,
+    calls,
+    read: undefined as CacheRead | undefined,
+    engineCall: (call: EngineCall) => void calls.push(call),
+    cacheRead(_kind: string, of: CacheRead) {
+      timing.read = of;
     },
   };
+  return timing;
+}
+
+/** `Server-Timing`: one entry an engine, in milliseconds. */
+function serverTiming(calls: readonly EngineCall[]): string {
+  if (calls.length === 0) return 'lamina;dur=0';
+  const engines = [...new Set(calls.map((call) => call.engine))];
+  return engines
+    .map((engine) => {
+      const own = calls.filter((call) => call.engine === engine);
+      const sum = own.reduce((total, call) => total + call.durationMs, 0);
+      return `${engine};dur=${sum.toFixed(1)};desc="${own.length} requests"`;
+    })
+    .join(', ');
+}
+
+/** `Cache-Status` (RFC 9211), the layer next to the origin first. */
+function cacheStatus(read: CacheRead): string {
+  if (read.detail === 'bypass') return 'l2; fwd=bypass, l1; fwd=bypass';
+  const stored = read.isStored ? '; stored' : '';
+  const detail = read.detail === undefined ? '' : `; detail=${read.detail}`;
+  const missed = `l2; fwd=miss${stored}${detail}, l1; fwd=miss${stored}`;
+  // Of several values the farthest tells.
+  if (read.layers.includes('origin')) return missed;
+  if (read.layers.includes('l3')) return `l3; hit, ${missed}`;
+  const ttl = read.ttlMs === undefined ? '' : `; ttl=${Math.floor(read.ttlMs / 1000)}`;
+  return read.layers.includes('l2') ? `l2; hit${ttl}${detail}, l1; fwd=miss${stored}` : `l1; hit${detail}`;
 }
 
 /** The request that is answered. */
@@ -74,7 +71,7 @@ export interface Asked {
 }
 
 /** Makes the one Response of an answer, compressed where the caller takes it and it pays. */
-export function toResponse(answer: Answer, about: Asked): Response | Promise<Response> {
+export function toResponse(answer: Answer, about: Asked): MaybePromise<Response> {
   const { status = 200, body, lengthBytes } = answer;
   const headers = toHeaders(answer, about);
   if (status === 304) headers['vary'] = 'accept-encoding';
@@ -119,11 +116,13 @@ function toHeaders({ seq, headers: own }: Answer, about: Asked) {
   };
   if (seq !== undefined) headers['context-seq'] = String(seq);
   if (own !== undefined) Object.assign(headers, own);
-  const cacheStatus = about.timing.cacheStatus();
-  if (cacheStatus !== undefined) headers['cache-status'] = cacheStatus;
-  const age = about.timing.age();
-  if (age !== undefined) headers['age'] = String(age);
-  headers['server-timing'] = about.timing.header() || 'lamina;dur=0';
+  const { calls, read } = about.timing;
+  if (read !== undefined) {
+    headers['cache-status'] = cacheStatus(read);
+    // What PostgreSQL's tables have told has no age.
+    if (!read.layers.includes('origin')) headers['age'] = String(Math.floor(read.ageMs / 1000));
+  }
+  headers['server-timing'] = serverTiming(calls);
   return headers;
 }
 

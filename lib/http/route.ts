@@ -1,6 +1,7 @@
 import type * as z from 'zod';
 import type { Principal } from '../access/credentials.ts';
 import type { Scope } from '../access/scopes.ts';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { ProblemCode } from '../base/problem.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import type { Idempotency } from '../contexts/written.ts';
@@ -98,7 +99,7 @@ export interface Route {
   readonly answers: Readonly<Record<number, AnswerDocs>>;
   /** Problems beyond those every route knows. */
   readonly problems: readonly ProblemCode[];
-  handle(call: Call<unknown, unknown, unknown>): Promise<Answer> | Answer;
+  handle(call: Call<unknown, unknown, unknown>): MaybePromise<Answer>;
 }
 
 /** Routes that are loaded by the first request of one of their paths. */
@@ -108,9 +109,11 @@ export interface RouteGroup {
   load(): Promise<readonly Route[]>;
 }
 
+export const isGroup = (one: Route | RouteGroup): one is RouteGroup => 'load' in one;
+
 /** All routes of a list, those of its groups in their place. */
 export async function loadRoutes(routes: readonly (Route | RouteGroup)[]): Promise<readonly Route[]> {
-  return (await Promise.all(routes.map((one) => ('load' in one ? one.load() : [one])))).flat();
+  return (await Promise.all(routes.map((one) => (isGroup(one) ? one.load() : [one])))).flat();
 }
 
 type Output<Schema> = Schema extends () => z.ZodType ? z.output<ReturnType<Schema>> : Record<string, never>;
@@ -127,7 +130,7 @@ export function route<
     readonly body?: Omit<NonNullable<Route['body']>, 'schema'> & { readonly schema?: Body };
     readonly handle: (
       call: Call<Output<Params>, Output<Query>, Body extends () => z.ZodType ? z.output<ReturnType<Body>> : Uint8Array>,
-    ) => Promise<Answer> | Answer;
+    ) => MaybePromise<Answer>;
   },
 ): Route {
   const { params, query, body } = definition;

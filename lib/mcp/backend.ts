@@ -24,7 +24,10 @@ export interface Backend {
 /** The store of a session, in this process. */
 export function createLocalBackend(session: Session, telemetry: Telemetry): Backend {
   /** Whoever calls off a read waits for nothing more. */
-  const until = (signal: AbortSignal): Session => ({ ...session, request: { ...session.request, signal } });
+  const until = (signal: AbortSignal): Session => ({
+    ...session,
+    request: { ...session.request, signal: () => signal },
+  });
 
   return {
     async callTool(name, args, signal) {

@@ -36,7 +36,7 @@ export function createBus(deps: { manager: UnifiedContextManager; request: Reque
     while (!signal.aborted) {
       try {
         const page = { since, limit: changesMax, waitMs: since === 'latest' ? 0 : waitMs };
-        const { changes, next } = await manager.feed.read({ ...request, signal }, page);
+        const { changes, next } = await manager.feed.read({ ...request, signal: () => signal }, page);
         if (signal.aborted) return;
         for (const event of toEvents(changes)) publish(event);
         since = next;

@@ -15,7 +15,7 @@ export type Row = Readonly<Record<string, string | null>>;
 
 export interface RunOptions {
   /** Ends the wait; whether a write has happened is then unknown. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: (() => AbortSignal) | undefined;
   /** How much longer than others the call may take before it counts as unanswered, in milliseconds. */
   readonly patienceMs?: number | undefined;
   /** Hears of this call, beside whoever hears of all. */

@@ -44,7 +44,7 @@ export function createNeonDatabase(deps: {
         const sql = await client();
         const all = first === undefined ? statements : [first, ...statements];
         const deadline = AbortSignal.timeout(timeoutMs + (options?.patienceMs ?? 0));
-        const signal = options?.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
+        const signal = options?.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal()]);
         const queries = all.map((statement) => sql.query(statement.text, [...statement.params], { types }));
         // Each statement inside a function must see what was committed while it waited for its lock.
         const answers = (await sql

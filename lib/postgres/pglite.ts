@@ -27,7 +27,7 @@ export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?
           for (const statement of statements) answers.push(await query(transaction, statement));
           return answers;
         });
-        return unlessAborted(work, options?.signal).catch(refuse);
+        return unlessAborted(work, options?.signal?.()).catch(refuse);
       },
     });
   }

@@ -37,7 +37,8 @@ export interface IndexReport {
 export interface Indexing {
   /**
    * Takes in what the feed tells, each change at least once and those of a context in order, then makes up for missing
-   * vectors. Killed anywhere, it begins the same batch again.
+   * vectors. Killed anywhere, it begins the same batch again. The budget ends it between two requests to the database, also
+   * within one large context, of which the next run sends what is missing.
    */
   index(space: SpaceRef, budgetMs: number): Promise<IndexReport>;
   /**
@@ -76,23 +77,38 @@ export function createIndexing(deps: {
   const again = new Set<string>();
   let isFollowing = false;
   const bytesMax = database.isEmbedded ? sentBytesMax.embedded : sentBytesMax.remote;
-  /** Indexes contexts by id; the last statements are left to be committed together with what they answer for. */
-  async function take(request: RequestContext, ids: readonly string[], tally: Tally) {
+  /**
+   * Indexes contexts by id until the deadline.
+   *
+   * @returns `last`: statements that are left to be committed together with what they answer for; `rest`: the ids that it
+   *   did not come to, from the first of them on.
+   */
+  async function take(request: RequestContext, ids: readonly string[], { tally, deadline }: Budgeted): Promise<Taken> {
     let last: Statement[] = [];
     for (let rest = ids; rest.length > 0; ) {
       const { contexts, keys, rest: others } = await readToIndex(database, request, rest, readBytesMax);
       if (last.length > 0) await database.in(request).run(last);
       const live = new Set([...contexts.map(({ id }) => id), ...others]);
       const dead = rest.filter((id) => !live.has(id));
-      const taken = await takeContexts(request, contexts, keys, tally);
-      last = [...(dead.length > 0 ? [dropDocuments(dead)] : []), ...taken];
+      const taken = await takeContexts(request, contexts, keys, { tally, deadline });
+      last = dead.length > 0 ? [dropDocuments(dead)] : [];
+      // What it has sent of them is known the next time.
+      if (taken === null) return { last, rest };
+      last.push(...taken);
       tally.contexts += contexts.length;
       rest = others;
+      if (performance.now() >= deadline) return { last, rest };
     }
-    return last;
+    return { last, rest: [] };
   }
 
-  async function takeContexts(request: RequestContext, contexts: readonly Context[], keys: Keys, tally: Tally) {
+  /** @returns null where the deadline came before all chunks were sent. */
+  async function takeContexts(
+    request: RequestContext,
+    contexts: readonly Context[],
+    keys: Keys,
+    { tally, deadline }: Budgeted,
+  ): Promise<Statement[] | null> {
     const documents: NewDocument[] = [];
     let batch: NewChunk[] = [];
     let bytes = 0;
@@ -108,7 +124,9 @@ export function createIndexing(deps: {
         const made = toNewChunk(request.space, context, chunk);
         batch.push(made);
         bytes += sentBytes(made);
-        if (bytes >= bytesMax) await flush();
+        if (bytes < bytesMax) continue;
+        await flush();
+        if (performance.now() >= deadline) return null;
       }
     }
     const rest = batch.length > 0 ? await putting(request, batch, tally) : [];
@@ -126,11 +144,24 @@ export function createIndexing(deps: {
     }
   }
 
-  /** As {@link take}; where PostgreSQL refuses what comes of it, one by one, and without text what it refuses again. */
-  async function takeEach(request: RequestContext, ids: readonly string[], tally: Tally): Promise<void> {
-    for (const id of ids) {
+  /** As {@link take}, and nothing is left to be committed. @returns the ids that it did not come to. */
+  const takeWhole = (request: RequestContext, ids: readonly string[], within: Budgeted): Promise<readonly string[]> =>
+    retryLost(async () => {
+      const { last, rest } = await take(request, ids, within);
+      await database.in(request).run(last);
+      return rest;
+    });
+
+  /** As {@link takeWhole}; where PostgreSQL refuses what comes of it, one by one, and without text what it refuses again. */
+  async function takeEach(
+    request: RequestContext,
+    ids: readonly string[],
+    within: Budgeted,
+  ): Promise<readonly string[]> {
+    for (const [at, id] of ids.entries()) {
       try {
-        await retryLost(async () => database.in(request).run(await take(request, [id], tally)));
+        const rest = await takeWhole(request, [id], within);
+        if (rest.length > 0) return ids.slice(at);
       } catch (error) {
         if (!isRefused(error)) throw error;
         onFailure(error, request.space);
@@ -138,6 +169,7 @@ export function createIndexing(deps: {
         await database.in(request).run([putDocuments(contexts.map((context) => toDocument(context, nothing)))]);
       }
     }
+    return [];
   }
 
   async function putting(request: RequestContext, chunks: readonly NewChunk[], tally: Tally): Promise<Statement[]> {
@@ -159,9 +191,13 @@ export function createIndexing(deps: {
       onExpired: () => rebuildAll(space, deadline, tally),
       async effect(changes) {
         const ids = changedIds(changes);
-        if (!isRefusing) return take(request, ids, tally);
-        await takeEach(request, ids, tally);
-        return [];
+        const within = { tally, deadline };
+        const { last, rest } = isRefusing
+          ? { last: [], rest: await takeEach(request, ids, within) }
+          : await take(request, ids, within);
+        const left = new Set(rest);
+        const first = changes.findIndex(({ kind, id }) => kind === 'context' && id !== null && left.has(id));
+        return { statements: last, taken: first < 0 ? changes.length : first };
       },
     });
     for (;;) {
@@ -195,13 +231,14 @@ export function createIndexing(deps: {
     const began = await retryLost(() => beginRebuild(database, request));
     for (;;) {
       const ids = await listToRebuild(database, request, rebuiltMax);
-      const [last] = ids.slice(-1);
-      if (last === undefined) break;
-      await retryLost(async () => database.in(request).run(await take(request, ids, tally))).catch((error) => {
+      if (ids.length === 0) break;
+      const within = { tally, deadline };
+      const [next] = await takeWhole(request, ids, within).catch((error) => {
         if (!isRefused(error)) throw error;
-        return takeEach(request, ids, tally);
+        return takeEach(request, ids, within);
       });
-      await run(markRebuilt(space.space, last));
+      const done = next === undefined ? ids.at(-1) : ids[ids.indexOf(next) - 1];
+      if (done !== undefined) await run(markRebuilt(space.space, done));
       if (performance.now() >= deadline) return null;
     }
     for (;;) {
@@ -254,6 +291,17 @@ const nothing: Chunked = { chunks: [], isTranscript: false };
 
 // Data exceptions, and limits of PostgreSQL: it says the same of the same data again.
 const isRefused = (error: unknown) => isDatabaseError(error) && /^(22|54)/.test(error.sqlState);
+
+interface Budgeted {
+  readonly tally: Tally;
+  /** By `performance.now()`. */
+  readonly deadline: number;
+}
+
+interface Taken {
+  readonly last: Statement[];
+  readonly rest: readonly string[];
+}
 
 interface Tally {
   contexts: number;

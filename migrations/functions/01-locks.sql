@@ -32,14 +32,19 @@ begin
 end $$;
 
 -- Keeps a content's parts until commit and beyond, whether they are new or there already: a row that is referred to
--- from now on is locked against collect_garbage, which may just have taken it away. p_content: {parts, encoding}, with
+-- from now on is locked against collect_garbage, which may just have taken it away. p_content: {parts, encoding, first} of
 -- p_parts, or {parts, upload}, whose bytes then never leave the database.
 create or replace function keep_content(p_hash bytea, p_content jsonb, p_parts text[]) returns void language plpgsql as $$
 declare
   v_space text := current_setting('lamina.space');
   v_parts integer := (p_content ->> 'parts')::integer;
+  v_own text[] := '{}';
   v_inserted integer;
 begin
+  -- Taken out one by one, since a query copies the whole array it is given.
+  if not p_content ? 'upload' then
+    for v_part in 0 .. v_parts - 1 loop v_own := array_append(v_own, p_parts[(p_content ->> 'first')::integer + v_part]); end loop;
+  end if;
   loop
     if p_content ? 'upload' then
       insert into content (space_id, hash, part, encoding, bytes)
@@ -49,7 +54,7 @@ begin
     else
       insert into content (space_id, hash, part, encoding, bytes)
       select v_space, p_hash, p - 1, p_content ->> 'encoding', decode(part, 'base64')
-      from unnest(p_parts) with ordinality as own (part, p)
+      from unnest(v_own) with ordinality as own (part, p)
       on conflict do nothing;
     end if;
     get diagnostics v_inserted = row_count;

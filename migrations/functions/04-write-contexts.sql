@@ -10,7 +10,7 @@
 -- p_parts: base64 of encoded content parts; an operation names its first (from 1) and how many
 -- p_options: {actor: {kind, id}, origin, atomic, takesTree, key?, fingerprint?, extra?, retained, retainedDays?, depth, cascade}
 
--- A put or a restore on the locked head; p_parts are those of its own content. On success `next` is the new head and `changes` has its change.
+-- A put or a restore on the locked head. On success `next` is the new head and `changes` has its change.
 create or replace function put_context(
   p_op jsonb, p_head context, p_parts text[], p_options jsonb, out outcome text, out next context, out changes change[]
 ) language plpgsql as $$
@@ -162,7 +162,6 @@ declare
   v_contents_bytes bigint := 0;
   v_results jsonb[] := '{}';
   v_change change;
-  v_parts text[];
   v_is_large boolean := jsonb_array_length(p_operations) > 100;
 begin
   if (p_options ->> 'takesTree')::boolean then perform lock_tree(); end if;
@@ -187,12 +186,7 @@ begin
     v_index := v_index + 1;
     v_head := case when v_is_large then lock_known(v_op ->> 'id') else lock_head(v_op ->> 'id') end;
     if v_op ->> 'op' in ('put', 'restore') then
-      -- Its own parts alone, one by one: a query copies the whole array it is given.
-      v_parts := '{}';
-      for v_part in 0 .. coalesce((v_op -> 'content' ->> 'parts')::integer, 0) - 1 loop
-        v_parts := array_append(v_parts, p_parts[(v_op -> 'content' ->> 'first')::integer + v_part]);
-      end loop;
-      select *, null::text[] as children into v_done from put_context(v_op, v_head, v_parts, p_options);
+      select *, null::text[] as children into v_done from put_context(v_op, v_head, p_parts, p_options);
     else
       select * into v_done from delete_context(v_op, v_head, p_options);
     end if;

@@ -151,18 +151,12 @@ $$;
 create or replace function keep_values(p_values jsonb[], p_parts text[]) returns void language plpgsql as $$
 declare
   v_value jsonb;
-  v_parts text[];
   v_here bytea[] := array(select distinct decode(v ->> 'hash', 'hex') from unnest(p_values) v where not v ? 'parts');
   v_found integer;
 begin
   foreach v_value in array p_values loop
     continue when not v_value ? 'parts';
-    -- Its own parts alone, one by one: a query copies the whole array it is given.
-    v_parts := '{}';
-    for v_part in 0 .. (v_value ->> 'parts')::integer - 1 loop
-      v_parts := array_append(v_parts, p_parts[(v_value ->> 'first')::integer + v_part]);
-    end loop;
-    perform keep_content(decode(v_value ->> 'hash', 'hex'), v_value, v_parts);
+    perform keep_content(decode(v_value ->> 'hash', 'hex'), v_value, p_parts);
   end loop;
   select count(*) into v_found from (
     select c.hash from unnest(v_here) asked (hash) cross join lateral (

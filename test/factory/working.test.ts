@@ -192,9 +192,10 @@ describe.each(engines)('working hook events on $name', (engine) => {
     const { contexts } = own.manager;
     const original = contexts.readMany;
     contexts.readMany = (request) =>
-      new Promise((_resolve, reject) =>
-        request.signal?.addEventListener('abort', () => reject(request.signal?.reason)),
-      );
+      new Promise((_resolve, reject) => {
+        const signal = request.signal?.();
+        signal?.addEventListener('abort', () => reject(signal.reason));
+      });
     try {
       expect(await work(own)).toMatchObject({ failed: 1, dead: 1 });
     } finally {

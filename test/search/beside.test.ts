@@ -425,7 +425,7 @@ describe('a store with Weaviate beside it', () => {
     await engine.put(tenantOf(store.ref), 'static:glove-6b-30k:100:1', [
       { id: 'pets', key: '0'.repeat(32), lexemes: 'kitten', vector: null },
     ]);
-    await store.manager.index({ budgetMs: 10_000 });
+    await store.manager.index({ budgetMs: 1 });
     expect(server.contents(tenantOf(store.ref))).toEqual([]);
   });
 

@@ -8,6 +8,7 @@ import { splitWords } from '../../lib/search/analysis.ts';
 import { chunkContext } from '../../lib/search/chunk.ts';
 import type { Embedder } from '../../lib/search/embedder.ts';
 import { createStaticEmbedder } from '../../lib/search/embedders/static.ts';
+import type { IndexReport } from '../../lib/search/indexing.ts';
 import { readQuery } from '../../lib/search/query.ts';
 import { snippetOf } from '../../lib/search/snippet.ts';
 import { newId, openStore, type TestStore } from '../support/client.ts';
@@ -373,6 +374,34 @@ describe('an index', () => {
     const after = (await ask()).json;
     expect([after.pending, after.hits.length]).toEqual([0, 5]);
   });
+
+  test.each(['index', 'rebuild'] as const)(
+    'a budget ends it (%s) between large contexts and within one, and nothing is done twice',
+    async (how) => {
+      const own = await openStore(pgliteEngine, { database: store.database });
+      // Without spaces each two characters are a word, so that it is more than is sent at once.
+      const letters = Array.from({ length: 500_000 }, (_, n) => 0x4e00 + ((n * 7919 + (n >> 7)) % 20_000));
+      const contents = {
+        a: 'A marabou.',
+        b: letters.map((one) => String.fromCodePoint(one)).join(''),
+        c: 'ibis '.repeat(600_000),
+        d: 'Another marabou.',
+      };
+      for (const [id, content] of Object.entries(contents))
+        await own.send('PUT', `/v1/contexts/${id}`, { body: { content, contentType: 'text/plain' } });
+      const reports: IndexReport[] = [];
+      while (reports.at(-1)?.isUnfinished !== false && reports.length < 20)
+        reports.push(await own.manager.search.indexing[how](own.ref, 0));
+      expect(reports.length).toBeGreaterThan(2);
+      const sum = (of: 'contexts' | 'chunks' | 'embedded') => reports.reduce((total, one) => total + one[of], 0);
+      const [rows] = await own.database.in(own.ref).run([{ text: 'select count(*) as n from chunk', params: [] }]);
+      expect([sum('contexts'), sum('chunks'), sum('embedded')]).toEqual([4, Number(rows?.[0]?.['n']), sum('chunks')]);
+      const { json } = await own.send('POST', '/v1/search', { body: { query: 'marabou', mode: 'keyword' } });
+      // A rebuild stands for no change that the feed still tells.
+      expect([json.pending, idsOf(json).sort()]).toEqual([how === 'index' ? 0 : 4, ['a', 'd']]);
+    },
+    60_000,
+  );
 
   test('a rebuild goes on where its budget ended, and drops what is no more', async () => {
     const own = await openStore(pgliteEngine, { database: store.database });

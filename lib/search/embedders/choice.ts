@@ -78,3 +78,7 @@ export type EmbedderChoices = readonly ('static' | Choice)[];
 export function readEmbedders(text: string | undefined): EmbedderChoices | undefined {
   return text?.split(',').map((one) => (one.trim() === 'static' ? 'static' : readChoice(one.trim())));
 }
+
+/** The models of a provider that are among them. @throws Error as {@link readEmbedders}. */
+export const modelsOf = (text: string | undefined, provider: ProviderName): string[] =>
+  (readEmbedders(text) ?? []).flatMap((one) => (one !== 'static' && one.provider === provider ? one.model : []));
