@@ -1,22 +1,21 @@
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { PGlite } from '@electric-sql/pglite';
-import { vector } from '@electric-sql/pglite-pgvector';
-import type { Database } from '../lib/postgres/database.ts';
-import { migrate, schemaChecksum } from '../lib/postgres/migrate.ts';
-import { createPgliteDatabase } from '../lib/postgres/pglite.ts';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import type { Database, Row } from '../lib/postgres/database.ts';
+import { createPgliteDatabase, type PgliteSession } from '../lib/postgres/pglite.ts';
 import type { Telemetry } from '../lib/telemetry/telemetry.ts';
+import type { Asked, Failure, Opening, Told } from './embedded-thread.ts';
 
 /** PostgreSQL in the process, its schema up to date. */
 export interface Embedded {
   readonly database: Database;
-  readonly pglite: PGlite;
+  readonly session: PgliteSession;
 }
 
 /**
- * Opens the embedded database in `folder`, or in memory where there is none. A new one is loaded from the snapshot of
- * this schema where `snapshots` holds one; one in memory leaves its snapshot there for the next.
+ * Opens the embedded database in `folder`, or in memory where there is none, in a thread of its own: while it works, this
+ * one answers what the caches know. The process may end while it is open, unless something is waited for.
+ *
+ * @throws Error where it cannot be opened.
  */
 export async function openEmbedded(deps: {
   folder?: string | undefined;
@@ -27,31 +26,66 @@ export async function openEmbedded(deps: {
   progress?: (what: string) => void;
 }): Promise<Embedded> {
   const { folder, migrations, snapshots, telemetry, progress = () => {} } = deps;
-  const snapshot = join(snapshots, `schema-${(await schemaChecksum(migrations)).slice(0, 16)}.tar.gz`);
-  const isNew = folder === undefined || !existsSync(join(folder, 'PG_VERSION'));
-  const isLoaded = isNew && existsSync(snapshot);
-  if (folder !== undefined) await mkdir(folder, { recursive: true, mode: 0o700 });
-  progress(
-    !isNew ? 'opening the database' : isLoaded ? 'laying out the database' : 'making the database (first start only)',
-  );
-  const pglite = await PGlite.create({
-    ...(folder === undefined ? {} : { dataDir: folder }),
-    ...(isLoaded ? { loadDataDir: new Blob([await readFile(snapshot)]) } : {}),
-    extensions: { vector },
-  });
-  // A file grows by copies of itself: with its last byte written first, a log of 16 MB grows once instead of thirty times.
-  await pglite.exec('set wal_init_zero = off');
-  const database = createPgliteDatabase({ pglite, telemetry });
-  progress('checking the schema');
-  await migrate(database, migrations);
-  if (folder === undefined && !isLoaded) await saveSnapshot(pglite, snapshots, snapshot);
-  return { database, pglite };
+  const opening: Opening = { folder, migrations, snapshots };
+  const thread = new Worker(new URL('./embedded-thread.ts', import.meta.url), { workerData: opening });
+  const session = await openSession(thread, progress);
+  return { database: createPgliteDatabase({ session, telemetry }), session };
 }
 
-async function saveSnapshot(pglite: PGlite, folder: string, path: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
-  const dump = await pglite.dumpDataDir('gzip');
-  const partial = `${path}.${process.pid}`;
-  await writeFile(partial, Buffer.from(await dump.arrayBuffer()));
-  await rename(partial, path);
+interface Waiting<Value> {
+  resolve(value: Value): void;
+  reject(error: Error): void;
 }
+
+/** The session of a PGlite in `thread`, once that has opened it. @throws Error where it cannot. */
+export async function openSession(thread: Worker, progress: (what: string) => void): Promise<PgliteSession> {
+  const waiting = new Map<number, Waiting<Row[][]>>();
+  const opened = Promise.withResolvers<void>();
+  let last = 0;
+  let ended: Error | undefined;
+
+  function settle(id: number, how: (one: Waiting<Row[][]>) => void): void {
+    const one = waiting.get(id);
+    waiting.delete(id);
+    if (waiting.size === 0) thread.unref();
+    if (one !== undefined) how(one);
+  }
+
+  function end(error: Error): void {
+    ended ??= error;
+    opened.reject(error);
+    for (const id of waiting.keys()) settle(id, ({ reject }) => reject(error));
+  }
+
+  thread.on('error', end);
+  thread.on('exit', () => end(new Error('The embedded database has ended.')));
+  thread.on('message', (told: Told) => {
+    if ('progress' in told) progress(told.progress);
+    else if ('opened' in told) told.opened === null ? opened.resolve() : opened.reject(toError(told.opened));
+    else if ('failure' in told) settle(told.id, ({ reject }) => reject(toError(told.failure)));
+    else settle(told.id, ({ resolve }) => resolve(told.answers));
+  });
+  await opened.promise;
+  thread.unref();
+
+  const ask = (asked: Asked) => thread.postMessage(asked);
+  return {
+    run(statements) {
+      if (ended !== undefined) return Promise.reject(ended);
+      const answer = Promise.withResolvers<Row[][]>();
+      waiting.set(++last, answer);
+      thread.ref();
+      ask({ id: last, statements });
+      return answer.promise;
+    },
+    async close() {
+      if (ended !== undefined) return;
+      const exit = once(thread, 'exit');
+      thread.ref();
+      ask('close');
+      await exit;
+    },
+  };
+}
+
+const toError = ({ message, ...fields }: Failure) => Object.assign(new Error(message), fields);

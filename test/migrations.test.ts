@@ -12,8 +12,9 @@ import type { Database } from '../lib/postgres/database.ts';
 import { migrate } from '../lib/postgres/migrate.ts';
 import { createNeonDatabase } from '../lib/postgres/neon.ts';
 import { createPgliteDatabase } from '../lib/postgres/pglite.ts';
-import { noTelemetry } from '../lib/telemetry/telemetry.ts';
+import { createPgliteSession } from '../lib/postgres/pglite-session.ts';
 import { createUnifiedContextManager } from '../lib/unified-context-manager.ts';
+import { missingIn, readSurface, type Surface } from '../tools/surface.ts';
 import { createDatabase, hasPostgres, realPostgres } from './support/engines.ts';
 
 /** Opens an empty database of its own. */
@@ -24,7 +25,7 @@ let pglite: PGlite | undefined;
 const openPglite: Open = async () => {
   pglite ??= await PGlite.create({ extensions: { vector } });
   await pglite.exec('drop schema public cascade; create schema public');
-  return { ...createPgliteDatabase({ pglite, telemetry: noTelemetry }), close: async () => {} };
+  return { ...createPgliteDatabase({ session: createPgliteSession(pglite) }), close: async () => {} };
 };
 const openReal: Open = async () => {
   const { server, endpoint } = await realPostgres();
@@ -100,6 +101,37 @@ describe.each([['PGlite', openPglite], ...(hasPostgres ? [['PostgreSQL', openRea
         ].map((text) => ({ text, params: [] })),
       );
     }
+
+    test('keep all that the code of the last release relies on', async () => {
+      const database = await open();
+      await migrate(database, migrationsFolder);
+      const now = await readSurface(database);
+      const all = JSON.parse(await readFile(join(migrationsFolder, 'released.json'), 'utf8')) as Surface;
+      const has = (of: Surface) => of.columns.some(({ relation }) => relation === 'chunk_vector');
+      // Where PostgreSQL has no pgvector there are no vectors.
+      const released = has(now)
+        ? all
+        : { ...all, columns: all.columns.filter(({ relation }) => relation !== 'chunk_vector') };
+      expect(missingIn(now, released)).toEqual([]);
+      // Each way to break it is found; to grow is none.
+      for (const [text, missing] of [
+        ['alter table peer drop column other_side', ['peer.other_side is gone']],
+        ['alter table audit add column why text not null', ['audit.why is required now']],
+        [`alter table audit add column why text not null default ''`, []],
+        [
+          'drop function move_cursor(text, bigint, bigint)',
+          ['move_cursor(text, bigint, bigint) → void can be called no more'],
+        ],
+        ['drop function sweep_chunks(text[])', []],
+      ] as const) {
+        const after = await open();
+        await migrate(after, migrationsFolder);
+        await after.owner.run([{ text, params: [] }]);
+        expect(missingIn(await readSurface(after), released), text).toEqual(missing);
+        await after.close();
+      }
+      await database.close();
+    });
 
     test('come from every earlier state to the same schema, with what was written at the first', async () => {
       const fresh = await open();

@@ -27,7 +27,7 @@ export async function readChanges(
   const rows = await runOne(
     database.in(request),
     toStatement(sql`select s.clock, s.feed_floor, (
-        select jsonb_agg(to_change_json(row) order by (row).tick) from (
+        select json_agg(to_change_json(row) order by (row).tick) from (
           select h as row from change h where h.space_id = s.id and h.tick > ${page.since}${kind} order by h.tick limit ${page.limit}
         ) page)::text as changes
       from space s where s.id = ${request.space}`),

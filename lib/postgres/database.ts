@@ -42,7 +42,7 @@ export interface Visitor {
   readonly keyId?: string | undefined;
 }
 
-/** The port to PostgreSQL. Drivers: `pglite.ts` (in the process), `neon.ts` (SQL over HTTP). */
+/** The port to PostgreSQL. Drivers: `pglite.ts` (in the process, in a thread of its own), `neon.ts` (SQL over HTTP). */
 export interface Database {
   /**
    * The door of one space: every call first takes the role that row-level security binds, and the space it may see.

@@ -1,33 +1,28 @@
-import { type PGliteInterface, type Transaction, types } from '@electric-sql/pglite';
 import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
 import { type Database, type Door, enterSpace, type Row, refuse, type Statement } from './database.ts';
 import { metered } from './metered.ts';
 
-// PGlite would turn columns into JavaScript values and parameters into text by their types; here both are text already.
-const asText = Object.fromEntries(
-  Object.values(types)
-    .filter((type) => typeof type === 'number')
-    .map((oid) => [oid, (text: string) => text]),
-);
-// PGlite counts the bytes of a text one by one. Those of these two types are the same in PostgreSQL's binary form, which it
-// takes as it is, whatever its declaration says.
-const toBytes = (text: string) => Buffer.from(text) as unknown as string;
-const serializers = { ...asText, [types.TEXT]: toBytes, [types.JSON]: toBytes };
+/** The one session that a PGlite has, in whichever thread it runs. */
+export interface PgliteSession {
+  /**
+   * Runs the statements in one transaction, after those of earlier calls.
+   *
+   * @throws Error with the SQLSTATE as `code`, and without where PGlite itself has failed.
+   */
+  run(statements: readonly Statement[]): Promise<Row[][]>;
+  close(): Promise<void>;
+}
 
-/** The database in the process, on PGlite: one session, so calls wait for one another. */
-export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?: Telemetry }): Database {
-  const { pglite, telemetry = noTelemetry } = deps;
+/** The database on PGlite: one session, so calls wait for one another. */
+export function createPgliteDatabase(deps: { session: PgliteSession; telemetry?: Telemetry }): Database {
+  const { session, telemetry = noTelemetry } = deps;
 
   function door(first: Statement | undefined): Door {
     return metered(telemetry, {
-      run(statements, options) {
-        const work = pglite.transaction(async (transaction) => {
-          if (first !== undefined) await query(transaction, first);
-          const answers: Row[][] = [];
-          for (const statement of statements) answers.push(await query(transaction, statement));
-          return answers;
-        });
-        return unlessAborted(work, options?.signal?.()).catch(refuse);
+      async run(statements, options) {
+        const work = session.run(first === undefined ? statements : [first, ...statements]);
+        const answers = await unlessAborted(work, options?.signal?.()).catch(refuse);
+        return first === undefined ? answers : answers.slice(1);
       },
     });
   }
@@ -37,7 +32,7 @@ export function createPgliteDatabase(deps: { pglite: PGliteInterface; telemetry?
     owner: door(undefined),
     isEmbedded: true,
     load: async () => {},
-    close: () => pglite.close(),
+    close: () => session.close(),
   };
 }
 
@@ -50,10 +45,4 @@ function unlessAborted<Value>(work: Promise<Value>, signal: AbortSignal | undefi
     signal.addEventListener('abort', abort, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
   });
-}
-
-async function query(transaction: Transaction, statement: Statement): Promise<Row[]> {
-  const params = statement.params.map((param) => (param === null ? null : String(param)));
-  const result = await transaction.query<Row>(statement.text, params, { parsers: asText, serializers });
-  return result.rows;
 }

@@ -116,6 +116,9 @@ function countTerms(chunks: readonly NewChunk[]): { terms: Int32Array; counts: I
 export const putDocuments = (documents: readonly NewDocument[]): Statement =>
   toStatement(sql`select put_documents(${JSON.stringify(documents)}::json)`);
 
+/** What is pending in the index over terms is looked through by each query until it is put in order. */
+export const orderTerms = (): Statement => toStatement(sql`select order_terms()`);
+
 export const dropDocuments = (ids: readonly string[]): Statement =>
   toStatement(sql`select drop_documents(array(select jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb)))`);
 

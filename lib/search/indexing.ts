@@ -16,6 +16,7 @@ import {
   markRebuilt,
   type NewChunk,
   type NewDocument,
+  orderTerms,
   putDocuments,
   readToIndex,
 } from './index.sql.ts';
@@ -55,8 +56,10 @@ export interface Indexing {
 }
 
 // Changes of one step, and contexts of one page of a rebuild, which notes its place behind each.
-const changesMax = 2000;
+const changesMax = 10_000;
 const rebuiltMax = 500;
+// Contexts read at once: while one lot is stored the next is cut and embedded, but each takes its time to count its terms.
+const readMax = 2000;
 // Contents read at once, and chunks sent at once, in bytes: both within what one request may hold. In the process there is
 // none, and a term of many chunks is counted once.
 const readBytesMax = 4_194_304;
@@ -85,21 +88,26 @@ export function createIndexing(deps: {
    */
   async function take(request: RequestContext, ids: readonly string[], { tally, deadline }: Budgeted): Promise<Taken> {
     let last: Statement[] = [];
-    for (let rest = ids; rest.length > 0; ) {
-      const { contexts, keys, rest: others } = await readToIndex(database, request, rest, readBytesMax);
-      if (last.length > 0) await database.in(request).run(last);
+    let rest = ids;
+    while (rest.length > 0) {
+      const some = rest.slice(0, readMax);
+      const { contexts, keys, rest: others } = await readToIndex(database, request, some, readBytesMax);
+      // While those before are stored, these are cut and embedded.
+      const storing = last.length > 0 ? database.in(request).run(last) : undefined;
+      storing?.catch(() => {});
       const live = new Set([...contexts.map(({ id }) => id), ...others]);
-      const dead = rest.filter((id) => !live.has(id));
+      const dead = some.filter((id) => !live.has(id));
       const taken = await takeContexts(request, contexts, keys, { tally, deadline });
+      await storing;
       last = dead.length > 0 ? [dropDocuments(dead)] : [];
       // What it has sent of them is known the next time.
-      if (taken === null) return { last, rest };
+      if (taken === null) break;
       last.push(...taken);
       tally.contexts += contexts.length;
-      rest = others;
-      if (performance.now() >= deadline) return { last, rest };
+      rest = [...others, ...rest.slice(readMax)];
+      if (performance.now() >= deadline) break;
     }
-    return { last, rest: [] };
+    return { last: last.length > 0 ? [...last, orderTerms()] : [], rest };
   }
 
   /** @returns null where the deadline came before all chunks were sent. */

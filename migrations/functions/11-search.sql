@@ -111,7 +111,6 @@ begin
   update search_state s set chunks = s.chunks + v_made.chunks, words = s.words + v_made.words,
     vectors_of = case when s.chunks = 0 or s.vectors_of = p_embedder then p_embedder end
   where s.space_id = v_space;
-  perform order_terms();
 end $$;
 
 -- Stores vectors of chunks that are there: p_vectors has {id, key, vector} each, of any length, and they are stored with

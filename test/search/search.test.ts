@@ -521,10 +521,13 @@ describe('the index', () => {
   });
 
   test('looks by an approximate index in a big space, which finds what comparing each does', async () => {
-    const store = await openStore(pgliteEngine, { settings: { search: { hnswChunks: 500 } } });
+    // Under a name of its own: of what other suites have of equal texts an approximate index would find less.
+    const embedders = [{ ...createStaticEmbedder(), id: 'static:apart:100:1' }] as const;
+    const store = await openStore(pgliteEngine, { embedders, settings: { search: { hnswChunks: 500 } } });
     // As a database elsewhere is, which keeps such an index.
     const database = { ...store.database, isEmbedded: false };
-    const other = await openStore(pgliteEngine, { database, isBare: true, settings: { search: { hnswChunks: 500 } } });
+    const bare = { database, isBare: true, embedders } as const;
+    const other = await openStore(pgliteEngine, { ...bare, settings: { search: { hnswChunks: 500 } } });
     const words = ['kittens', 'shares', 'ships', 'music', 'rivers', 'letters', 'bread', 'winter', 'glass', 'horses'];
     const sentence = (n: number) => words.filter((_, at) => (n >> at) & 1).join(' ');
     const write = async (from: number, to: number, rest: object = {}) => {
@@ -545,7 +548,7 @@ describe('the index', () => {
     const plan = async () => {
       const [rows] = await database.in(store.ref).run([
         {
-          text: `select to_regclass(vector_index('static:glove-6b-30k:100:1')) is not null as there, (select chunks from search_state) as chunks`,
+          text: `select to_regclass(vector_index('${embedders[0].id}')) is not null as there, (select chunks from search_state) as chunks`,
           params: [],
         },
       ]);
@@ -555,10 +558,10 @@ describe('the index', () => {
     expect(await plan()).toEqual({ there: 't', chunks: '399' });
     await write(400, 1000);
     // Another space under the same index.
-    const stranger = await openStore(pgliteEngine, { database: store.database });
+    const stranger = await openStore(pgliteEngine, { database: store.database, embedders });
     await stranger.send('PUT', '/v1/contexts/near', { body: markdown('kittens and ships') });
     await stranger.manager.index({ only: stranger.ref, budgetMs: 60_000 });
-    const exact = await openStore(pgliteEngine, { database, isBare: true, settings: { search: { hnswChunks: null } } });
+    const exact = await openStore(pgliteEngine, { ...bare, settings: { search: { hnswChunks: null } } });
     let shared = 0;
     const queries = ['kittens ships', 'music in winter', 'bread', 'horses and rivers', 'glass letters'];
     for (const query of queries) {
@@ -576,7 +579,7 @@ describe('the index', () => {
     await database.owner.run([{ text: 'select pg_stat_force_next_flush()', params: [] }]);
     const [scans] = await database.owner.run([
       {
-        text: `select idx_scan as n from pg_stat_user_indexes where indexrelname = vector_index('static:glove-6b-30k:100:1')`,
+        text: `select idx_scan as n from pg_stat_user_indexes where indexrelname = vector_index('${embedders[0].id}')`,
         params: [],
       },
     ]);
@@ -611,9 +614,10 @@ describe('the index', () => {
       token: store.token,
     });
     expect(idsOf(found.json)).not.toContain('n5');
-    await database.owner.run([
-      { text: `select 'drop index ' || vector_index('static:glove-6b-30k:100:1')`, params: [] },
+    const [rows] = await database.owner.run([
+      { text: `select vector_index('${embedders[0].id}') as name`, params: [] },
     ]);
+    await database.owner.run([{ text: `drop index ${rows?.[0]?.['name']}`, params: [] }]);
   });
 
   test('follows what is written by itself in a process that stays', async () => {

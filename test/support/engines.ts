@@ -38,9 +38,9 @@ export const pgliteEngine: TestEngine = {
   name: 'PGlite',
   async open(telemetry = noTelemetry) {
     embedded ??= openEmbedded({ migrations: migrationsFolder, snapshots: snapshotsFolder, telemetry: noTelemetry });
-    const { pglite } = await embedded;
+    const { session } = await embedded;
     // The run's one PGlite stays open for the next suite.
-    return { ...createPgliteDatabase({ pglite, telemetry }), close: async () => {} };
+    return { ...createPgliteDatabase({ session, telemetry }), close: async () => {} };
   },
 };
 

@@ -1,0 +1,55 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { expect, test } from 'vitest';
+import { openEmbedded, openSession } from '../functions/embedded.ts';
+import { migrationsFolder, snapshotsFolder } from '../functions/runtime.ts';
+import { createPgliteDatabase } from '../lib/postgres/pglite.ts';
+import { noTelemetry } from '../lib/telemetry/telemetry.ts';
+import { openStore } from './support/client.ts';
+import { pgliteEngine } from './support/engines.ts';
+
+const one = { text: 'select 1 as one', params: [] };
+
+test('what the caches hold is answered while the embedded database works', async () => {
+  const store = await openStore(pgliteEngine);
+  await store.send('PUT', '/v1/contexts/held', { body: { content: 1 } });
+  await store.send('GET', '/v1/contexts/held');
+  const order: string[] = [];
+  const sleep = { text: 'select pg_sleep(0.5)', params: [] };
+  const working = store.database.owner.run([sleep]).then(() => order.push('database'));
+  expect((await store.send('GET', '/v1/contexts/held')).headers.get('cache-status')).toBe('l1; hit');
+  order.push('cache');
+  await working;
+  expect(order).toEqual(['cache', 'database']);
+});
+
+test('a folder that is no database is refused, with the reason', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'lamina-'));
+  await writeFile(join(folder, 'PG_VERSION'), '17');
+  const opening = openEmbedded({
+    folder,
+    migrations: migrationsFolder,
+    snapshots: snapshotsFolder,
+    telemetry: noTelemetry,
+  });
+  await expect(opening).rejects.toThrow(/./);
+  await rm(folder, { recursive: true });
+});
+
+test('where its thread ends, whoever waits is told that the database does not answer, and whoever comes after', async () => {
+  const script = `const { parentPort } = require('node:worker_threads');
+    parentPort.on('message', () => process.exit(1));
+    parentPort.postMessage({ progress: 'opening' });
+    parentPort.postMessage({ opened: null });`;
+  const heard: string[] = [];
+  const session = await openSession(new Worker(script, { eval: true }), (what) => heard.push(what));
+  const database = createPgliteDatabase({ session });
+  const waiting = [database.owner.run([one]), database.owner.run([one])];
+  for (const answer of await Promise.allSettled(waiting))
+    expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'unavailable' } });
+  await expect(database.owner.run([one])).rejects.toMatchObject({ code: 'unavailable' });
+  await database.close();
+  expect(heard).toEqual(['opening']);
+});
