@@ -25,6 +25,20 @@ test('what the caches hold is answered while the embedded database works', async
   expect(order).toEqual(['cache', 'database']);
 });
 
+test('the log of the embedded database does not grow with what is written', async () => {
+  const database = await pgliteEngine.open();
+  const ask = async (text: string) => (await database.owner.run([{ text, params: [] }]))[0]?.[0]?.['n'];
+  const writeMb = `select pg_logical_emit_message(false, 'test', repeat('x', 1000000)) as n`;
+  const before = Number(await ask(`select pg_current_wal_insert_lsn() - '0/0'::pg_lsn as n`));
+  for (let mb = 0; mb < 300; mb++) await ask(writeMb);
+  const after = Number(await ask(`select pg_current_wal_insert_lsn() - '0/0'::pg_lsn as n`));
+  expect(after - before).toBeGreaterThan(290_000_000);
+  const behind = await ask(
+    'select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), redo_lsn) as n from pg_control_checkpoint()',
+  );
+  expect(Number(behind)).toBeLessThan(180_000_000);
+});
+
 test('a folder that is no database is refused, with the reason', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'lamina-'));
   await writeFile(join(folder, 'PG_VERSION'), '17');

@@ -13,15 +13,33 @@ const asText = Object.fromEntries(
 const toBytes = (text: string) => Buffer.from(text) as unknown as string;
 const serializers = { ...asText, [types.TEXT]: toBytes, [types.JSON]: toBytes };
 
+// The log may grow by this much before a checkpoint, which is looked at once in so many transactions.
+const logBytesMax = 67_108_864;
+const looksEach = 100;
+
 /** The session of a PGlite in this thread. */
 export function createPgliteSession(pglite: PGliteInterface): PgliteSession {
+  let transactions = 0;
+
+  /** PostgreSQL leaves this to a process that PGlite has none of: the log would grow until it is closed, and so would a recovery. */
+  async function checkpoint(): Promise<void> {
+    const { rows } = await pglite.query<{ bytes: number }>(
+      'select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), redo_lsn)::float8 as bytes from pg_control_checkpoint()',
+    );
+    if ((rows[0]?.bytes ?? 0) >= logBytesMax) await pglite.exec('checkpoint');
+  }
+
   return {
-    run: (statements) =>
-      pglite.transaction(async (transaction) => {
+    run(statements) {
+      const answer = pglite.transaction(async (transaction) => {
         const answers: Row[][] = [];
         for (const statement of statements) answers.push(await query(transaction, statement));
         return answers;
-      }),
+      });
+      // Nobody waits for it, and where it fails nothing is lost: the log has it all.
+      if (++transactions % looksEach === 0) answer.then(checkpoint).catch(() => {});
+      return answer;
+    },
     close: () => pglite.close(),
   };
 }
