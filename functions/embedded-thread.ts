@@ -92,6 +92,6 @@ async function saveSnapshot(pglite: PGlite, folder: string, path: string): Promi
 }
 
 function toFailure(error: unknown): Failure {
-  const { message = String(error), stack, code, detail, constraint } = error as Partial<Failure>;
-  return { message, stack, code, detail, constraint };
+  const { message = String(error), stack, code, sqlState, detail, constraint } = Object(error);
+  return { message, stack, code: code ?? sqlState, detail, constraint };
 }

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Database, Row } from '../lib/postgres/database.ts';
 import { createPgliteDatabase, type PgliteSession } from '../lib/postgres/pglite.ts';
@@ -28,7 +27,8 @@ export async function openEmbedded(deps: {
   const { folder, migrations, snapshots, telemetry, progress = () => {} } = deps;
   const opening: Opening = { folder, migrations, snapshots };
   const thread = new Worker(new URL('./embedded-thread.ts', import.meta.url), { workerData: opening });
-  const session = await openSession(thread, progress);
+  const onEnd = (error: Error) => telemetry.log({ level: 'error', event: 'database.ended', error });
+  const session = await openSession(thread, { progress, onEnd });
   return { database: createPgliteDatabase({ session, telemetry }), session };
 }
 
@@ -37,23 +37,34 @@ interface Waiting<Value> {
   reject(error: Error): void;
 }
 
-/** The session of a PGlite in `thread`, once that has opened it. @throws Error where it cannot. */
-export async function openSession(thread: Worker, progress: (what: string) => void): Promise<PgliteSession> {
+/**
+ * The session of a PGlite in `thread`, once that has opened it.
+ *
+ * @param of.onEnd hears of the end of a thread that was not closed.
+ * @throws Error where it cannot be opened.
+ */
+export async function openSession(
+  thread: Worker,
+  { progress, onEnd }: { progress: (what: string) => void; onEnd: (error: Error) => void },
+): Promise<PgliteSession> {
   const waiting = new Map<number, Waiting<Row[][]>>();
   const opened = Promise.withResolvers<void>();
   let last = 0;
   let ended: Error | undefined;
+  let isOpen = false;
 
   function settle(id: number, how: (one: Waiting<Row[][]>) => void): void {
     const one = waiting.get(id);
     waiting.delete(id);
-    if (waiting.size === 0) thread.unref();
+    if (waiting.size === 0 && isOpen) thread.unref();
     if (one !== undefined) how(one);
   }
 
   function end(error: Error): void {
     ended ??= error;
     opened.reject(error);
+    if (isOpen) onEnd(error);
+    isOpen = false;
     for (const id of waiting.keys()) settle(id, ({ reject }) => reject(error));
   }
 
@@ -66,6 +77,7 @@ export async function openSession(thread: Worker, progress: (what: string) => vo
     else settle(told.id, ({ resolve }) => resolve(told.answers));
   });
   await opened.promise;
+  isOpen = true;
   thread.unref();
 
   const ask = (asked: Asked) => thread.postMessage(asked);
@@ -79,8 +91,10 @@ export async function openSession(thread: Worker, progress: (what: string) => vo
       return answer.promise;
     },
     async close() {
-      if (ended !== undefined) return;
-      const exit = once(thread, 'exit');
+      if (!isOpen) return;
+      isOpen = false;
+      ended = new Error('The embedded database is closed.');
+      const exit = new Promise((resolve) => thread.once('exit', resolve));
       thread.ref();
       ask('close');
       await exit;

@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { openEmbedded, openSession } from '../functions/embedded.ts';
@@ -48,7 +50,7 @@ test('a folder that is no database is refused, with the reason', async () => {
     snapshots: snapshotsFolder,
     telemetry: noTelemetry,
   });
-  await expect(opening).rejects.toThrow(/./);
+  await expect(opening).rejects.toThrow('PGlite failed to initialize');
   await rm(folder, { recursive: true });
 });
 
@@ -58,12 +60,39 @@ test('where its thread ends, whoever waits is told that the database does not an
     parentPort.postMessage({ progress: 'opening' });
     parentPort.postMessage({ opened: null });`;
   const heard: string[] = [];
-  const session = await openSession(new Worker(script, { eval: true }), (what) => heard.push(what));
+  const session = await openSession(new Worker(script, { eval: true }), {
+    progress: (what) => heard.push(what),
+    onEnd: ({ message }) => heard.push(message),
+  });
   const database = createPgliteDatabase({ session });
   const waiting = [database.owner.run([one]), database.owner.run([one])];
   for (const answer of await Promise.allSettled(waiting))
     expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'unavailable' } });
   await expect(database.owner.run([one])).rejects.toMatchObject({ code: 'unavailable' });
   await database.close();
-  expect(heard).toEqual(['opening']);
+  expect(heard).toEqual(['opening', 'The embedded database has ended.']);
+});
+
+test('to close waits for what is under way, and the process with it', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'lamina-'));
+  const path = join(folder, 'closing.ts');
+  const of = (name: string) => JSON.stringify(new URL(`../functions/${name}`, import.meta.url));
+  await writeFile(
+    path,
+    `import { Worker } from 'node:worker_threads';
+    import { openSession } from ${of('embedded.ts')};
+    const script = \`const { parentPort } = require('node:worker_threads');
+      parentPort.on('message', (asked) => {
+        if (asked !== 'close') return setTimeout(() => parentPort.postMessage({ id: asked.id, answers: [] }), 50);
+        setTimeout(() => parentPort.close(), 300);
+      });
+      parentPort.postMessage({ opened: null });\`;
+    const session = await openSession(new Worker(script, { eval: true }), { progress() {}, onEnd: console.log });
+    session.run([]).then(() => console.log('answered'));
+    await session.close();
+    await session.run([]).catch(({ message }) => console.log(message));`,
+  );
+  const { stdout } = await promisify(execFile)(process.execPath, [path]);
+  expect(stdout.trim().split('\n')).toEqual(['answered', 'The embedded database is closed.']);
+  await rm(folder, { recursive: true });
 });

@@ -122,6 +122,11 @@ describe.each([['PGlite', openPglite], ...(hasPostgres ? [['PostgreSQL', openRea
           'drop function move_cursor(text, bigint, bigint)',
           ['move_cursor(text, bigint, bigint) → void can be called no more'],
         ],
+        [
+          `create function move_cursor(text, bigint, bigint, boolean default true) returns void language sql as ''`,
+          ['move_cursor(text, bigint, bigint) → void can be called no more'],
+        ],
+        ['alter table peer alter column other_side drop not null', ['peer.other_side may be null now']],
         ['drop function sweep_chunks(text[])', []],
       ] as const) {
         const after = await open();

@@ -26,7 +26,7 @@ export async function readSurface(database: Database): Promise<Surface> {
     await ask(`select p.proname as name, array_to_json(array(select format_type(t, null) from unnest(p.proargtypes) with ordinality a (t, n) order by n)) as arguments,
       p.pronargdefaults as defaults, pg_get_function_result(p.oid) as result
     from pg_proc p join pg_language l on l.oid = p.prolang
-    where p.pronamespace = 'public'::regnamespace and l.lanname in ('sql', 'plpgsql') order by 1, 2::text`);
+    where p.pronamespace = 'public'::regnamespace and l.lanname in ('sql', 'plpgsql') order by p.proname, p.proargtypes::text`);
   const columns =
     await ask(`select c.relname as relation, a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
       c.relkind = 'r' and a.attnotnull and not a.atthasdef and a.attidentity = '' as required, not a.attnotnull as nullable
@@ -52,15 +52,16 @@ export async function readSurface(database: Database): Promise<Surface> {
 /** What code that was written for `before` misses in `now`, a sentence each. */
 export function missingIn(now: Surface, before: Surface): string[] {
   const functions = before.functions
-    .filter(
-      (one) =>
-        !now.functions.some(
-          (other) =>
-            other.name === one.name &&
-            one.arguments.every((type, at) => other.arguments[at] === type) &&
-            other.arguments.length - other.defaults <= one.arguments.length - one.defaults &&
-            isResult(other.result, one.result),
-        ),
+    .filter((one) =>
+      // With each number of arguments that a caller may send, one function takes them, and no second one.
+      Array.from({ length: one.defaults + 1 }, (_, left) => one.arguments.slice(0, one.arguments.length - left)).some(
+        (sent) => {
+          const taking = now.functions.filter(
+            (other) => other.name === one.name && isTaking(other, sent) && isResult(other.result, one.result),
+          );
+          return taking.length !== 1;
+        },
+      ),
     )
     .map((one) => `${one.name}(${one.arguments.join(', ')}) → ${one.result} can be called no more`);
   const relations = new Set(before.columns.map(({ relation }) => relation));
@@ -71,13 +72,17 @@ export function missingIn(now: Surface, before: Surface): string[] {
     const name = `${one.relation}.${one.name}`;
     if (other === undefined) return [`${name} is gone`];
     if (other.type !== one.type) return [`${name} is ${other.type}, and was ${one.type}`];
-    return one.isNullable && !other.isNullable ? [`${name} may be null no more`] : [];
+    if (one.isNullable === other.isNullable) return [];
+    return [`${name} may be null ${one.isNullable ? 'no more' : 'now'}`];
   });
   const added = now.columns
     .filter((one) => relations.has(one.relation) && one.isRequired && find(before.columns, one)?.isRequired !== true)
     .map((one) => `${one.relation}.${one.name} is required now`);
   return [...functions, ...columns, ...added];
 }
+
+const isTaking = (one: Surface['functions'][number], sent: readonly string[]) =>
+  sent.length >= one.arguments.length - one.defaults && sent.every((type, at) => one.arguments[at] === type);
 
 /** A result may gain columns behind those it had. */
 const isResult = (now: string, before: string) =>

@@ -24,7 +24,7 @@ export async function carryOut(
     } else if (order.task === 'index') {
       const { [space]: report } = await manager.index({ only, budgetMs });
       // Where nothing moves, such as with the embedder away, the schedule tries again.
-      await again(report?.isUnfinished && report.contexts + report.embedded > 0);
+      await again(report?.isUnfinished && report.contexts + report.chunks + report.embedded > 0);
       // Whoever wrote did not know whether a peer wants to hear of it.
       if (await manager.sync.isFollowed(only)) await orders.send({ ...only, task: 'synchronise' });
     } else {

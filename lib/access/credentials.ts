@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.ts';
 import { isSameSecret, sha256 } from '../base/hash.ts';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import { Problem } from '../base/problem.ts';
 import type { ReliedOn } from '../cache/answers.ts';
 import type { Cache } from '../cache/cache.ts';
@@ -35,7 +36,7 @@ export interface Credentials {
    *   then a key that layer 1 remembers costs no request here, however long ago it was looked at.
    * @throws Problem `unauthenticated` for any token that is not valid now.
    */
-  authenticate(token: string, options?: { readonly isConfirming: boolean }): Promise<Principal> | Principal;
+  authenticate(token: string, options?: { readonly isConfirming: boolean }): MaybePromise<Principal>;
   /** Told once, when the default space is known to be there. */
   openedDefault(slot: string): void;
   /** Forgets where a space that is gone was. */
@@ -49,16 +50,23 @@ const keyForm = /^lam_([a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?)_([a-z0-9]{12})_([a-
 
 /** A key's token taken apart, as it came. */
 interface Claim {
-  readonly token: string;
   readonly space: string;
   readonly id: string;
   readonly secret: string;
 }
 
 /** A claim that was true: the key as layer 1 had it then, and whom it stands for. */
-interface Proof extends Claim {
+interface Proof {
+  readonly claim: Claim;
   readonly key: NonNullable<CachedKey>;
   readonly principal: Principal;
+}
+
+/** A token as somebody shows it, and what is known of it from before. */
+interface Shown {
+  readonly token: string;
+  readonly claim: Claim;
+  readonly proof: Proof | undefined;
 }
 
 /**
@@ -116,9 +124,9 @@ export function createCredentials(deps: {
   }
 
   /** @throws Problem `unauthenticated` unless the secret is the key's, and the key good now. */
-  function admit(claim: Claim | Proof, key: CachedKey): Principal {
-    const { token, space, id, secret } = claim;
-    const proved = 'key' in claim && claim.key === key ? claim.principal : undefined;
+  function admit({ token, claim, proof }: Shown, key: CachedKey): Principal {
+    const { space, secret } = claim;
+    const proved = proof?.key === key ? proof?.principal : undefined;
     // The comparison is made for an unknown key too, so that its time tells nothing.
     const isProved = proved !== undefined || isSameSecret(sha256(secret), key?.secretHash ?? sha256('no such key'));
     const isOver = key?.expiresMs !== null && clock() >= (key?.expiresMs ?? 0);
@@ -128,14 +136,14 @@ export function createCredentials(deps: {
     if (slot === undefined) throw tokenInvalid();
     if (proved?.slot === slot) return proved;
     const principal = { space, slot, id: `key_${key.id}`, keyId: key.id, scopes: key.scopes, isOwner: false };
-    proofs.set(token, { token, space, id, secret, key, principal });
+    proofs.set(token, { claim, key, principal });
     return principal;
   }
 
   function readToken(token: string): Claim {
     const [, space, id, secret] = keyForm.exec(token) ?? [];
     if (!space || !id || !secret) throw tokenInvalid();
-    return { token, space, id, secret };
+    return { space, id, secret };
   }
 
   return {
@@ -146,15 +154,16 @@ export function createCredentials(deps: {
         proofs.set(token, 'owner');
         return owner;
       }
-      const claim = proof ?? readToken(token);
+      const claim = proof?.claim ?? readToken(token);
+      const shown = { token, claim, proof };
       const { space, id } = claim;
       const slot = slots.get(space);
       const current = slot === undefined ? undefined : cache.get(slot, keyKind, id);
-      if (current !== undefined) return admit(claim, current.value);
+      if (current !== undefined) return admit(shown, current.value);
       const held = slot === undefined || !isConfirming ? undefined : cache.peek(slot, keyKind, id);
-      if (held === undefined) return look(claim).then((key) => admit(claim, key));
+      if (held === undefined) return look(claim).then((key) => admit(shown, key));
       const unconfirmed = { kind: keyKind.name, id, value: held.value };
-      return { ...admit(claim, held.value), unconfirmed };
+      return { ...admit(shown, held.value), unconfirmed };
     },
 
     openedDefault(slot) {

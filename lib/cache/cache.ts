@@ -1,4 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import { Problem } from '../base/problem.ts';
 import type { GetReply, Redis, Touch } from '../redis/redis.ts';
 import { type Asked, type Cached, createAnswers, type Loaded, type Reading, type ReliedOn } from './answers.ts';
@@ -44,7 +45,7 @@ export interface Cache {
     kind: Kind<Value>,
     ids: readonly string[],
     load: (ids: readonly string[], feedAfter: number | null) => Promise<Loaded<Value>>,
-  ): Promise<Cached<Value>> | Cached<Value>;
+  ): MaybePromise<Cached<Value>>;
   /** Whether a value's own time is not over. */
   isFresh<Value>(kind: Kind<Value>, value: Value): boolean;
   /**

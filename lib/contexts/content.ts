@@ -1,6 +1,7 @@
 import { zstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { awaitable } from '../base/codec.ts';
 import { sha256 } from '../base/hash.ts';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { Slice } from './read.sql.ts';
 
 /** Contents are stored in parts of at most this, before encoding. */
@@ -65,6 +66,6 @@ export async function joinSlices(
 }
 
 // Small parts are done before a thread could be asked.
-function pack(part: Uint8Array): Promise<Uint8Array> | Uint8Array {
+function pack(part: Uint8Array): MaybePromise<Uint8Array> {
   return part.length < 65_536 ? zstdCompressSync(part) : compress(part);
 }

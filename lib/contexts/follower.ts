@@ -1,3 +1,4 @@
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import { Problem } from '../base/problem.ts';
 import { type Database, isDatabaseError, type Statement } from '../postgres/database.ts';
 import type { Change } from './context.ts';
@@ -39,7 +40,7 @@ export function createFollower(deps: {
    * built anew. @returns the tick up to which it stands for them, null where it is not done yet.
    */
   onExpired?: (space: SpaceRef, floor: number) => Promise<number | null>;
-  effect: (changes: readonly Change[], space: string) => Promise<Effect> | Effect;
+  effect: (changes: readonly Change[], space: string) => MaybePromise<Effect>;
 }): Follower {
   const { database, name, batch, effect } = deps;
   return {

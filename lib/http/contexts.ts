@@ -99,10 +99,11 @@ const listQuery = later(() =>
     }),
 );
 
+/** A context with its ancestors folded in, and what that is made of. */
 async function resolvedAnswer(
   call: Pick<Call<unknown, unknown, unknown>, 'manager' | 'request' | 'headers'>,
   id: string,
-) {
+): Promise<Answer> {
   const { manager, request, headers } = call;
   const { value, seq } = await manager.contexts.readEffective(request, id);
   const { context, resolvedFrom } = value;

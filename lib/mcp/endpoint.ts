@@ -9,6 +9,7 @@ import {
 import { LRUCache } from 'lru-cache';
 import type { Principal } from '../access/credentials.ts';
 import { scopes } from '../access/scopes.ts';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import { invalid, Problem } from '../base/problem.ts';
 import { decodeUtf8, readBody } from '../http/body.ts';
 import { readBearer } from '../http/mount.ts';
@@ -48,7 +49,7 @@ export interface McpEndpoint {
 export function createMcpEndpoint(deps: {
   manager: UnifiedContextManager;
   telemetry: Telemetry;
-  authenticate?: (token: string | undefined) => Promise<Principal> | Principal;
+  authenticate?: (token: string | undefined) => MaybePromise<Principal>;
   publicUrl: string | undefined;
   isLocal: boolean;
   /** The address it listens on, which is a name of its own. */

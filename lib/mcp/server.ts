@@ -1,4 +1,5 @@
 import { ProtocolError, ProtocolErrorCode, Server } from '@modelcontextprotocol/server';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { Backend } from './backend.ts';
 import { getPrompt, prompts } from './prompts.ts';
 import { resourceTemplates } from './resources.ts';
@@ -14,7 +15,7 @@ const instructions = `Lamina keeps what agents know, with every version. Use con
  * @param deps.isSubscribable whether whoever serves it tells of changed resources.
  */
 export function createMcpServer(deps: {
-  backend: () => Promise<Backend> | Backend;
+  backend: () => MaybePromise<Backend>;
   isSubscribable: boolean;
   version: string;
 }): Server {

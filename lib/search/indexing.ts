@@ -38,8 +38,9 @@ export interface IndexReport {
 export interface Indexing {
   /**
    * Takes in what the feed tells, each change at least once and those of a context in order, then makes up for missing
-   * vectors. Killed anywhere, it begins the same batch again. The budget ends it between two requests to the database, also
-   * within one large context, of which the next run sends what is missing.
+   * vectors. Killed anywhere, it begins the same batch again. The budget ends it between two requests to the database, each of
+   * which waits for as many texts as it may hold to be cut and embedded; also within one large context, of which the next run
+   * sends what is missing.
    */
   index(space: SpaceRef, budgetMs: number): Promise<IndexReport>;
   /**
@@ -86,37 +87,36 @@ export function createIndexing(deps: {
    * @returns `last`: statements that are left to be committed together with what they answer for; `rest`: the ids that it
    *   did not come to, from the first of them on.
    */
-  async function take(request: RequestContext, ids: readonly string[], { tally, deadline }: Budgeted): Promise<Taken> {
+  async function take(request: RequestContext, ids: readonly string[], within: Budgeted): Promise<Taken> {
     let last: Statement[] = [];
     let rest = ids;
     while (rest.length > 0) {
       const some = rest.slice(0, readMax);
       const { contexts, keys, rest: others } = await readToIndex(database, request, some, readBytesMax);
-      // While those before are stored, these are cut and embedded.
-      const storing = last.length > 0 ? database.in(request).run(last) : undefined;
-      storing?.catch(() => {});
       const live = new Set([...contexts.map(({ id }) => id), ...others]);
       const dead = some.filter((id) => !live.has(id));
-      const taken = await takeContexts(request, contexts, keys, { tally, deadline });
-      await storing;
-      last = dead.length > 0 ? [dropDocuments(dead)] : [];
-      // What it has sent of them is known the next time.
-      if (taken === null) break;
-      last.push(...taken);
-      tally.contexts += contexts.length;
-      rest = [...others, ...rest.slice(readMax)];
-      if (performance.now() >= deadline) break;
+      // While those before are stored, these are cut and embedded.
+      const [storing, taking] = await Promise.allSettled([
+        last.length > 0 ? database.in(request).run(last) : [],
+        takeContexts(request, { contexts, keys }, within),
+      ]);
+      if (storing.status === 'rejected') throw storing.reason;
+      if (taking.status === 'rejected') throw taking.reason;
+      const { statements, left } = taking.value;
+      last = [...(dead.length > 0 ? [dropDocuments(dead)] : []), ...statements];
+      within.tally.contexts += left === undefined ? contexts.length : contexts.findIndex(({ id }) => id === left);
+      rest = left === undefined ? [...others, ...rest.slice(readMax)] : rest.slice(rest.indexOf(left));
+      if (performance.now() >= within.deadline) break;
     }
     return { last: last.length > 0 ? [...last, orderTerms()] : [], rest };
   }
 
-  /** @returns null where the deadline came before all chunks were sent. */
+  /** @returns `left`: the id of the context within which the deadline came; of that and those behind it the rest is to come. */
   async function takeContexts(
     request: RequestContext,
-    contexts: readonly Context[],
-    keys: Keys,
+    { contexts, keys }: { readonly contexts: readonly Context[]; readonly keys: ReadonlyMap<string, Set<string>> },
     { tally, deadline }: Budgeted,
-  ): Promise<Statement[] | null> {
+  ): Promise<{ statements: Statement[]; left?: string }> {
     const documents: NewDocument[] = [];
     let batch: NewChunk[] = [];
     let bytes = 0;
@@ -126,19 +126,25 @@ export function createIndexing(deps: {
     };
     for (const context of contexts) {
       const chunked = await cut(request, context);
-      documents.push(toDocument(context, chunked));
+      const there = keys.get(context.id) ?? new Set();
       for (const chunk of chunked.chunks) {
-        if (keys.get(context.id)?.has(chunk.key)) continue;
+        if (there.has(chunk.key)) continue;
         const made = toNewChunk(request.space, context, chunk);
         batch.push(made);
+        there.add(chunk.key);
         bytes += sentBytes(made);
         if (bytes < bytesMax) continue;
         await flush();
-        if (performance.now() >= deadline) return null;
+        if (performance.now() < deadline) continue;
+        // What no document named would take the places of hits.
+        const chunks = chunked.chunks.filter(({ key }) => there.has(key));
+        documents.push(toDocument(context, { ...chunked, chunks }));
+        return { statements: [putDocuments(documents)], left: context.id };
       }
+      documents.push(toDocument(context, chunked));
     }
     const rest = batch.length > 0 ? await putting(request, batch, tally) : [];
-    return documents.length > 0 ? [...rest, putDocuments(documents)] : rest;
+    return { statements: documents.length > 0 ? [...rest, putDocuments(documents)] : rest };
   }
 
   /** What cannot be cut is not found, and keeps nothing else from being found. */
@@ -176,6 +182,7 @@ export function createIndexing(deps: {
         const { contexts } = await readToIndex(database, request, [id], 0);
         await database.in(request).run([putDocuments(contexts.map((context) => toDocument(context, nothing)))]);
       }
+      if (performance.now() >= within.deadline) return ids.slice(at + 1);
     }
     return [];
   }
@@ -209,13 +216,15 @@ export function createIndexing(deps: {
       },
     });
     for (;;) {
-      const { hasMore } = await retryLost(() => follower.step(space)).catch((error) => {
+      const step = await retryLost(() => follower.step(space)).catch((error) => {
         if (isRefusing || !isRefused(error)) throw error;
-        isRefusing = true;
-        return { hasMore: true };
+        return undefined;
       });
-      if (performance.now() >= deadline && hasMore) return { ...tally, isUnfinished: true };
-      if (!hasMore) break;
+      // However late, one by one it gets on by one.
+      isRefusing ||= step === undefined;
+      if (step === undefined) continue;
+      if (!step.hasMore) break;
+      if (performance.now() >= deadline) return { ...tally, isUnfinished: true };
     }
     return settle(space, deadline, tally);
   }
@@ -291,9 +300,6 @@ export function createIndexing(deps: {
     },
   };
 }
-
-/** Keys of the chunks that are held of each context. */
-type Keys = ReadonlyMap<string, ReadonlySet<string>>;
 
 const nothing: Chunked = { chunks: [], isTranscript: false };
 
