@@ -258,10 +258,12 @@ begin
     where space_id = v_space and name = p_name;
   if p_end ? 'cursor' then
     v_cursor := (p_end ->> 'cursor')::bigint;
-    -- What the run itself has written is no news to the next one; one statement, so that the clock is that of what it saw.
+    -- What the run itself has written is no news to the next one, but for what it has moved: what lies below that may have come
+    -- over the edge of a subtree. One statement, so that the clock is that of what it saw.
     select greatest(s.clock, v_cursor) into v_cursor from space s where s.id = v_space and not exists (
       select from change h where h.space_id = v_space and h.tick > v_cursor and h.kind = 'context'
-        and (h.actor_kind is distinct from 'sync' or h.actor_id is distinct from p_name))
+        and (h.actor_kind is distinct from 'sync' or h.actor_id is distinct from p_name
+          or (h.version > 1 and h.parent_before is distinct from h.parent_after)))
     union all select v_cursor limit 1;
     insert into follower (space_id, name, cursor) values (v_space, 'peer:' || p_name, v_cursor)
     on conflict (space_id, name) do update set cursor = excluded.cursor, updated_at = clock_timestamp();

@@ -23,8 +23,8 @@ describe.skipIf(redisProgram === undefined || !hasPostgres)('three processes ove
     redis = await startRedis(redisProgram as string);
     endpoint = await startRedisEndpoint(redis.port);
     const config = join(await mkdtemp(join(tmpdir(), 'lamina-config-')), 'context.yaml');
-    // Requests are counted here, and the search index makes some of its own.
-    const quiet = 'search: { delayMs: 60000 }\nschedules: { indexMinutes: 0 }';
+    // Requests are counted here, and the search index and what looks each minute for something to do make some of their own.
+    const quiet = 'search: { delayMs: 60000 }\nschedules: { indexMinutes: 0, syncMinutes: 0, factoryMinutes: 0 }';
     await writeFile(config, `cache: { windowMs: ${windowMs}, repairMs: ${repairMs} }\n${quiet}\n`);
     variables = {
       DATABASE_URL: server.url(await createDatabase()),

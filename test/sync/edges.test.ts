@@ -112,6 +112,26 @@ describe('the edge of a subtree', () => {
     for (const id of [root, ...ids]) expect(await statusOf(here, id)).toBe(200);
   });
 
+  test('what comes back into the subtree with what a run itself has moved is looked at by the next', async () => {
+    const transport = { url, headers: { authorization: `Bearer ${there.token}` } };
+    const definition = { type: 'lamina', transport, subtree: root, strategy: 'latest' };
+    await here.send('PUT', `/v1/peers/${peer}`, { body: definition });
+    const [folder, id] = [newId('folder'), newId('below')];
+    await put(here, folder, { parentId: root, content: 1 });
+    await put(here, id, { parentId: folder, content: 1 });
+    await sync();
+    await put(there, id, { parentId: null, content: 2 });
+    await put(here, id, { content: 3 });
+    const left = [{ id, reason: 'At the peer a context of this id lies outside the subtree.' }];
+    expect(await sync()).toMatchObject({ skipped: 1, left });
+    // Out with its folder here, it is nobody's business any more; what the peer has made of the folder brings that back.
+    await put(there, folder, { content: 2 });
+    await put(here, folder, { parentId: null });
+    await sync();
+    expect((await here.send('GET', `/v1/contexts/${folder}`)).json).toMatchObject({ parentId: root, content: 2 });
+    expect(await sync()).toMatchObject({ skipped: 1, left });
+  });
+
   test('what lies below new contexts is asked for once, whatever is below what', async () => {
     await sync();
     const folder = newId('folder');
