@@ -32,11 +32,6 @@ export async function openEmbedded(deps: {
   return { database: createPgliteDatabase({ session, telemetry }), session };
 }
 
-interface Waiting<Value> {
-  resolve(value: Value): void;
-  reject(error: Error): void;
-}
-
 /**
  * The session of a PGlite in `thread`, once that has opened it.
  *
@@ -47,13 +42,13 @@ export async function openSession(
   thread: Worker,
   { progress, onEnd }: { progress: (what: string) => void; onEnd: (error: Error) => void },
 ): Promise<PgliteSession> {
-  const waiting = new Map<number, Waiting<Row[][]>>();
+  const waiting = new Map<number, PromiseWithResolvers<Row[][]>>();
   const opened = Promise.withResolvers<void>();
   let last = 0;
   let ended: Error | undefined;
   let isOpen = false;
 
-  function settle(id: number, how: (one: Waiting<Row[][]>) => void): void {
+  function settle(id: number, how: (one: PromiseWithResolvers<Row[][]>) => void): void {
     const one = waiting.get(id);
     waiting.delete(id);
     if (waiting.size === 0 && isOpen) thread.unref();

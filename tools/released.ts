@@ -1,5 +1,6 @@
-// Notes what the code as it stands relies on in the schema: `npm run released`, when a release is cut. Until the next is, the schema may grow
-// but has to keep that (test/migrations.test.ts), so that functions of the release before go on while a stage is migrated.
+// Notes what the code as it stands relies on in the schema: `npm run released`, when a release is cut. Until the next is,
+// the schema may grow but has to keep that (test/migrations.test.ts), so that functions of the release before go on while a
+// stage is migrated.
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openEmbedded } from '../functions/embedded.ts';
