@@ -386,7 +386,7 @@ export const settingsSchema = z
           .int()
           .min(100)
           .max(1_000_000)
-          .default(1500)
+          .default(1000)
           .describe('Chunks that a query scores by words: its rarest words choose them, until they are this many.'),
         hnswChunks: z
           .int()

@@ -2,7 +2,7 @@ import type { ContextHead } from '../contexts/context.ts';
 import { type ContextFilter, filterConditions } from '../contexts/filter.ts';
 import type { RequestContext } from '../contexts/request.ts';
 import { type HeadJson, jsonColumn, toHead } from '../contexts/rows.ts';
-import { isLiveNow, type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
+import { type LoadRequest, type Read, readSnapshot, seen } from '../contexts/snapshot.ts';
 import { type Database, type Row, runOne } from '../postgres/database.ts';
 import { join, sql, toStatement } from '../postgres/sql.ts';
 import { toTerms } from './analysis.ts';
@@ -23,6 +23,8 @@ export interface Wanted {
   readonly filter: ContextFilter | null;
   readonly isByChunk: boolean;
   readonly limit: number;
+  /** How many are enough that the heads hold for sure: what comes after those is left out. */
+  readonly enough: number;
   /** Of BM25: how soon more of a word says no more, and how much length counts. */
   readonly k1: number;
   readonly b: number;
@@ -63,7 +65,7 @@ export interface FoundPage {
   readonly expiresMs: number | null;
 }
 
-/** The best chunks by words and by meaning, as `search_chunks` of `migrations/functions/11-search.sql` finds them. */
+/** The best chunks by words and by meaning, as `find_chunks` of `migrations/functions/11-search.sql` finds them. */
 export async function findChunks(database: Database, request: LoadRequest, wanted: Wanted): Promise<Read<FoundPage>> {
   const { space } = request;
   const { words, vectors, filter, ...query } = wanted;
@@ -82,18 +84,7 @@ export async function findChunks(database: Database, request: LoadRequest, wante
   const { row, ...read } = await readSnapshot(
     database,
     request,
-    sql`select ${seen(request)}, to_regclass('chunk_vector') is not null as has_vectors, pending_writes() as pending,
-          i.vectors_of, coalesce(i.chunks, 0) > 0 as has_chunks, to_ms((
-          select min(e.expires_at) from context e
-          where e.space_id = s.id and e.state = 'live' and e.expires_at > statement_timestamp())) as expires_ms, (
-          select jsonb_agg(jsonb_build_object('head', to_head(c), 'key', b.key, 'score', b.score, 'text', b.text,
-            'ordinal', b.ordinal, 'start', b.start_byte, 'end', b.end_byte,
-            'isBehind', d.version <> c.version or d.written_at is distinct from c.updated_at) order by b.score desc, c.id, b.ordinal)
-          from search_chunks(${asked}::jsonb, ${allowed}) b
-          -- Looked up one by one: they are few, which the planner does not know.
-          cross join lateral (select d.* from search_document d where d.space_id = s.id and d.id = b.context_id offset 0) d
-          cross join lateral (select c.* from context c where c.space_id = s.id and c.id = b.context_id and ${isLiveNow} offset 0) c)::text as found
-        from space s left join search_state i on i.space_id = s.id where s.id = ${space}`,
+    sql`select ${seen(request)}, f.* from space s cross join lateral find_chunks(${asked}::jsonb, ${allowed}) f where s.id = ${space}`,
   );
   const found = (jsonColumn<(Omit<Found, 'head'> & { head: HeadJson })[]>(row, 'found') ?? []).map((one) => ({
     ...one,

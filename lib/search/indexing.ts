@@ -59,7 +59,9 @@ export interface Indexing {
 // Changes of one step, and contexts of one page of a rebuild, which notes its place behind each.
 const changesMax = 10_000;
 const rebuiltMax = 500;
-// Contexts read at once: while one lot is stored the next is cut and embedded, but each takes its time to count its terms.
+// Contexts read at once: while one lot is stored the next is cut and embedded, but each takes its time to count its terms. For
+// the first lot storing waits, so it is small.
+const readFirst = 500;
 const readMax = 2000;
 // Contents read at once, and chunks sent at once, in bytes: both within what one request may hold. In the process there is
 // none, and a term of many chunks is counted once.
@@ -90,23 +92,29 @@ export function createIndexing(deps: {
   async function take(request: RequestContext, ids: readonly string[], within: Budgeted): Promise<Taken> {
     let last: Statement[] = [];
     let rest = ids;
-    while (rest.length > 0) {
-      const some = rest.slice(0, readMax);
-      const { contexts, keys, rest: others } = await readToIndex(database, request, some, readBytesMax);
+    let some = ids.slice(0, readFirst);
+    let read = await readToIndex(database, request, some, readBytesMax);
+    for (;;) {
+      const { contexts, keys, rest: others } = read;
       const live = new Set([...contexts.map(({ id }) => id), ...others]);
       const dead = some.filter((id) => !live.has(id));
-      // While those before are stored, these are cut and embedded.
-      const [storing, taking] = await Promise.allSettled([
+      const ahead = [...others, ...rest.slice(some.length)];
+      some = ahead.slice(0, Math.min(2 * some.length, readMax));
+      // While those before are stored and those ahead are read, these are cut and embedded.
+      const [storing, taking, reading] = await Promise.allSettled([
         last.length > 0 ? database.in(request).run(last) : [],
         takeContexts(request, { contexts, keys }, within),
+        some.length > 0 ? readToIndex(database, request, some, readBytesMax) : undefined,
       ]);
       if (storing.status === 'rejected') throw storing.reason;
       if (taking.status === 'rejected') throw taking.reason;
+      if (reading.status === 'rejected') throw reading.reason;
       const { statements, left } = taking.value;
       last = [...(dead.length > 0 ? [dropDocuments(dead)] : []), ...statements];
       within.tally.contexts += left === undefined ? contexts.length : contexts.findIndex(({ id }) => id === left);
-      rest = left === undefined ? [...others, ...rest.slice(readMax)] : rest.slice(rest.indexOf(left));
-      if (performance.now() >= within.deadline) break;
+      rest = left === undefined ? ahead : rest.slice(rest.indexOf(left));
+      if (left !== undefined || reading.value === undefined || performance.now() >= within.deadline) break;
+      read = reading.value;
     }
     return { last: last.length > 0 ? [...last, orderTerms()] : [], rest };
   }

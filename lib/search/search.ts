@@ -184,12 +184,12 @@ export function createSearch(
   /** Asks again for more where too many of those found are not the heads' any more. */
   async function findEnough(
     request: LoadRequest,
-    wanted: Omit<Wanted, 'limit' | 'found'>,
+    wanted: Omit<Wanted, 'limit' | 'enough' | 'found'>,
     limit: number,
     find: (request: LoadRequest, wanted: Wanted) => Promise<Attempt>,
   ) {
     for (let asked = limit + 20; ; asked *= 4) {
-      const { read, isFull, ...state } = await find(request, { ...wanted, found: null, limit: asked });
+      const { read, isFull, ...state } = await find(request, { ...wanted, found: null, limit: asked, enough: limit });
       const verified = await verify(request, read.value.found, limit);
       const seen = new Set<string>();
       const found = wanted.isByChunk

@@ -246,12 +246,12 @@ end $$;
 
 -- The live chunks that hold any of the lexemes, the best p_count by BM25, best first, at most p_each of a context where that
 -- is not null; expects the lexemes rarest first, and takes as candidates what holds one of the first p_selecting, or all
--- terms of p_needed where there are any. A rank of a single lexeme without weights is H2(tf) / (pi^2 / 6), H2 a generalised
--- harmonic number, so tf is 1 / (pi^2 / 6 - H2) - 1 / 2 within 5 per cent: PostgreSQL counts positions in C there, where
--- unnesting the tsvector would make a row of each word.
+-- terms of p_needed where there are any. A rank of a single lexeme, whose weight is 0.1, is 0.1 * H2(tf) / (pi^2 / 6), H2 a
+-- generalised harmonic number, so tf is 1 / (pi^2 / 6 - H2) - 1 / 2 within 5 per cent: PostgreSQL counts positions in C there,
+-- where unnesting the tsvector would make a row of each word.
 create or replace function match_words(
   p_lexemes text[], p_terms integer[], p_idfs double precision[], p_selecting integer, p_needed integer[], p_average double precision,
-  p_k1 double precision, p_b double precision, p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer
+  p_k1 double precision, p_b double precision, p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer, p_check boolean
 ) returns table (context_id text, key uuid, score double precision)
 language plpgsql stable security definer set search_path = public, pg_temp set enable_seqscan = off as $$
 declare
@@ -261,13 +261,13 @@ declare
   v_depth integer;
 begin
   if coalesce(array_length(p_terms, 1), 0) = 0 then return; end if;
-  select string_agg(format('ts_rank(''{1,1,1,1}'', lexemes, %L::tsquery) as r%s', quote_literal(l), i), ', ') into v_ranks
+  select string_agg(format('ts_rank(lexemes, %L::tsquery) as r%s', quote_literal(l), i), ', ') into v_ranks
     from unnest(p_lexemes) with ordinality as t (l, i);
-  select string_agg(format('case when r%1$s > 0 then %2$s::double precision * (1 - n / (1 / (1.6449341 * (1 - r%1$s)) - 0.5 + n)) else 0 end', i, idf * (p_k1 + 1)), ' + ')
+  select string_agg(format('case when r%1$s > 0 then %2$s::double precision * (1 - n / (1 / (1.6449341 * (1 - 10 * r%1$s)) - 0.5 + n)) else 0 end', i, idf * (p_k1 + 1)), ' + ')
     into v_sum from unnest(p_idfs) with ordinality as t (idf, i);
-  -- Whether a context is alive is asked of the best alone, one after another, until there are enough; all are put in order
+  -- Whether a context is alive is asked of the best alone, one after another, until there are enough; more are put in order
   -- only where too few of the best are alive. A term is of one space, whose primary key would be one index more to look through.
-  foreach v_depth in array array[4 * p_count, null] loop
+  foreach v_depth in array case when p_each is null then array[p_count * 5 / 4, 4 * p_count, null] else array[4 * p_count, null] end loop
     execute format($query$
       with best as materialized (
         select context_id, key, score from (
@@ -290,7 +290,7 @@ begin
       case when p_must_not is not null then 'and not lexemes @@ $7::tsquery' end,
       case when p_each is null then 'best' else
         '(select *, row_number() over (partition by context_id order by score desc, key) as nth from best order by score desc, context_id, key)' end,
-      case when p_each is not null then 'nth <= $9 and' end, readable_condition('ranked.context_id'))
+      case when p_each is not null then 'nth <= $9 and' end, case when p_check then readable_condition('ranked.context_id') else 'true' end)
     into v_found
     using case when p_needed = '{}' then p_terms[1:p_selecting] else p_needed end, p_k1, p_b, p_average, p_ids, p_must, p_must_not, p_count, p_each, v_depth;
     exit when not v_found.is_cut or cardinality(v_found.ids) >= p_count;
@@ -302,7 +302,7 @@ end $$;
 -- where that is not null; of those that none of the embedders in p_before has a vector of. From p_hnsw chunks of the space on
 -- and without any condition, an approximate index finds them, where there is one.
 create or replace function match_vectors(
-  p_embedder text, p_vector text, p_before text[], p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer, p_hnsw bigint
+  p_embedder text, p_vector text, p_before text[], p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer, p_check boolean, p_hnsw bigint
 ) returns table (context_id text, key uuid, score double precision) language plpgsql stable as $$
 declare
   v_type text;
@@ -336,12 +336,12 @@ begin
       return;
     end if;
   end if;
-  foreach v_depth in array array[4 * p_count, null] loop
+  foreach v_depth in array case when p_each is null then array[p_count * 5 / 4, 4 * p_count, null] else array[4 * p_count, null] end loop
     execute format($query$
       with best as materialized (
-        select v.context_id, v.key, v.embedding <#> %1$L::vector as distance from chunk_vector v
+        select v.context_id, v.key, (v.embedding <#> %1$L::vector)::real as distance from chunk_vector v
         where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
-        order by v.embedding <#> %1$L::vector limit $7
+        order by distance limit $7
       )
       select array_agg(context_id), array_agg(key), array_agg(-distance), (select count(*) from best) = $7 from (
         select context_id, key, distance from %6$s ranked where %7$s %8$s limit $5
@@ -355,7 +355,7 @@ begin
         where h.space_id = v.space_id and h.context_id = v.context_id and h.key = v.key)' end,
       case when p_each is null then 'best' else
         '(select *, row_number() over (partition by context_id order by distance) as nth from best order by distance)' end,
-      case when p_each is not null then 'nth <= $6 and' end, readable_condition('ranked.context_id'))
+      case when p_each is not null then 'nth <= $6 and' end, case when p_check then readable_condition('ranked.context_id') else 'true' end)
     into v_ids, v_keys, v_scores, v_is_cut using p_ids, p_before, p_must, p_must_not, p_count, p_each, v_depth;
     exit when not v_is_cut or cardinality(v_ids) >= p_count;
   end loop;
@@ -365,12 +365,15 @@ end $$;
 -- Functions of before; what called them is above.
 drop function if exists is_head(text, integer, bigint);
 drop function if exists is_readable(text);
+drop function if exists match_words(text[], integer[], double precision[], integer, integer[], double precision, double precision, double precision, text, text, text[], integer, integer);
+drop function if exists match_vectors(text, text, text[], text, text, text[], integer, integer, bigint);
 
 -- The best chunks by words and by likeness of vectors, and of those that another engine has found. p_query: {found: [{id,
--- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight, near, far, isByChunk, limit, k1, b, candidates}; p_ids bounds the contexts, null does
+-- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight, near, far, isByChunk, limit, enough, k1, b, candidates}; p_ids bounds the contexts, null does
 -- not. Each leg is cut to a hundred live chunks, or twice the limit, and normalised, words by their best, likeness between
 -- its best and its worst; weighted, they are added. Turns of a transcript take part in the scores of those around them. Of a
--- context that is indexed of an older version three chunks are told, for one of them to be there still. Its plans are kept
+-- context that is indexed of an older version three chunks are told, for one of them to be there still; what comes after
+-- `enough` of others is left out. Its plans are kept
 -- by the session: to make them takes longer than to carry them out.
 create or replace function search_chunks(p_query jsonb, p_ids text[]) returns table (
   context_id text, key uuid, score double precision, version integer, ordinal integer, start_byte integer, end_byte integer, header text, text text
@@ -384,11 +387,15 @@ declare
   v_vectors jsonb := case when to_regclass('chunk_vector') is null then '[]' else p_query -> 'vectors' end;
   v_weight double precision := (p_query ->> 'weight')::double precision;
   v_limit integer := (p_query ->> 'limit')::integer;
+  v_enough integer := coalesce((p_query ->> 'enough')::integer, v_limit);
   v_near double precision := (p_query ->> 'near')::double precision;
   v_far double precision := (p_query ->> 'far')::double precision;
   v_by_chunk boolean := (p_query ->> 'isByChunk')::boolean;
   v_count integer := greatest(100, 2 * v_limit);
   v_each integer;
+  -- Where the index has seen everything and nothing has expired since, nobody has to be asked whether he is alive.
+  v_check boolean := pending_writes() > 0 or exists (select from search_state where space_id = v_space and rebuilt_to is not null)
+    or exists (select from context where space_id = v_space and state = 'live' and expires_at <= statement_timestamp());
   v_asked record;
   v_leg record;
   v_before text[] := '{}';
@@ -399,7 +406,8 @@ begin
   if p_query -> 'found' <> 'null' then
     select coalesce(array_agg(f.id), '{}'), coalesce(array_agg(f.key), '{}'), coalesce(array_agg(f.score), '{}')
     into v_ids, v_keys, v_scores from jsonb_to_recordset(p_query -> 'found') as f (id text, key uuid, score double precision)
-    where p_ids is null or f.id = any (p_ids);
+    where (p_ids is null or f.id = any (p_ids)) and exists (
+      select from context c where c.space_id = v_space and c.id = f.id and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()));
   end if;
 
   if p_query ->> 'terms' is not null then
@@ -422,7 +430,7 @@ begin
       into v_leg from (
         select m.*, max(m.score) over () as best
         from match_words(v_asked.lexemes, v_asked.terms, v_asked.idfs, v_asked.selecting, v_needed, v_asked.average,
-          (p_query ->> 'k1')::double precision, (p_query ->> 'b')::double precision, v_must, v_must_not, p_ids, v_count, v_each) m
+          (p_query ->> 'k1')::double precision, (p_query ->> 'b')::double precision, v_must, v_must_not, p_ids, v_count, v_each, v_check) m
       ) m;
       exit when v_each is not null or not v_leg.is_crowded;
       -- A few contexts have taken all places.
@@ -441,7 +449,7 @@ begin
         count(*) = v_count and count(distinct m.context_id) < v_limit and not v_by_chunk as is_crowded
       into v_leg from (
         select m.*, max(m.score) over () as best, min(m.score) over () as worst
-        from match_vectors(v_asked.embedder, v_asked.vector, v_before, v_must, v_must_not, p_ids, v_count, v_each, (p_query ->> 'hnsw')::bigint) m
+        from match_vectors(v_asked.embedder, v_asked.vector, v_before, v_must, v_must_not, p_ids, v_count, v_each, v_check, (p_query ->> 'hnsw')::bigint) m
       ) m;
       exit when v_each is not null or not v_leg.is_crowded;
       v_each := 3;
@@ -456,32 +464,70 @@ begin
   with fused as materialized (
     select f.context_id, f.key, sum(f.score) as score
     from unnest(v_ids, v_keys, v_scores) as f (context_id, key, score) group by f.context_id, f.key
-  ), located as materialized (
-    select f.context_id, f.score, d.version, d.is_behind, d.is_transcript, array_position(d.keys, f.key) as ordinal, d.keys, d.starts, d.ends
-    from fused f cross join lateral (
-      select d.*, d.version <> c.version or d.written_at is distinct from c.updated_at as is_behind,
-        c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()) as is_readable
-      from search_document d join context c on c.space_id = d.space_id and c.id = d.id
-      where d.space_id = v_space and d.id = f.context_id offset 0) d
-    where d.is_readable
+  ), transcripts as materialized (
+    select d.id, d.keys from search_document d where d.space_id = v_space and d.is_transcript and d.id = any (v_ids)
   ), placed as (
-    select l.context_id, l.version, l.is_behind, l.ordinal + n.distance as ordinal, l.keys[l.ordinal + n.distance] as key,
-      l.starts[l.ordinal + n.distance] as start_byte, l.ends[l.ordinal + n.distance] as end_byte, sum(l.score * n.weight) as score
-    from located l cross join (values (0, 1), (-1, v_near), (1, v_near), (-2, v_far), (2, v_far)) as n (distance, weight)
-    where n.distance = 0 or l.is_transcript group by 1, 2, 3, 4, 5, 6, 7
+    select p.context_id, p.key, sum(p.score) as score, count(*) over (partition by p.context_id) as rivals from (
+      select f.* from fused f
+      union all
+      select t.id, t.keys[a.place + n.distance], f.score * n.weight
+      from transcripts t join fused f on f.context_id = t.id cross join lateral (select array_position(t.keys, f.key) as place) a
+      cross join (values (-1, v_near), (1, v_near), (-2, v_far), (2, v_far)) as n (distance, weight)
+      where a.place + n.distance between 1 and cardinality(t.keys)
+    ) p group by p.context_id, p.key
   ), ranked as (
-    select p.*, row_number() over (partition by p.context_id order by p.score desc, p.ordinal) as nth
-    from placed p where p.key is not null and p.score > 0 and ((v_must is null and v_must_not is null) or (
+    -- One that is alone in its context is looked up only if it gets that far.
+    select p.context_id, p.key, p.score, d.place, row_number() over (partition by p.context_id order by p.score desc, d.place) as nth
+    from placed p left join lateral (
+      select array_position(d.keys, p.key) as place from search_document d
+      where p.rivals > 1 and d.space_id = v_space and d.id = p.context_id offset 0) d on true
+    where p.score > 0 and (p.rivals = 1 or d.place is not null) and ((v_must is null and v_must_not is null) or (
       select (v_must is null or h.lexemes @@ v_must::tsquery) and (v_must_not is null or not h.lexemes @@ v_must_not::tsquery)
       from chunk h where h.space_id = v_space and h.context_id = p.context_id and h.key = p.key))
   ), best as (
-    select r.* from ranked r where v_by_chunk or r.nth = 1 or (r.is_behind and r.nth <= 3)
-    order by r.score desc, r.context_id, r.ordinal limit v_limit
+    -- In order before they are looked up, which goes on only until there are enough.
+    select r.context_id, r.key, r.score, d.*, count(*) filter (where not d.is_behind) over (
+      order by r.score desc, r.context_id, r.place rows between unbounded preceding and 1 preceding) as sure
+    from (select r.* from ranked r where v_by_chunk or r.nth <= 3 order by r.score desc, r.context_id, r.place) r
+    cross join lateral (
+      select d.version, a.place as ordinal, d.starts[a.place] as start_byte, d.ends[a.place] as end_byte,
+        d.version <> c.version or d.written_at is distinct from c.updated_at as is_behind
+      from search_document d join context c on c.space_id = d.space_id and c.id = d.id
+      cross join lateral (select array_position(d.keys, r.key) as place) a
+      where d.space_id = v_space and d.id = r.context_id and a.place is not null
+        and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()) offset 0) d
+    where v_by_chunk or r.nth = 1 or d.is_behind
+    order by r.score desc, r.context_id, r.place limit v_limit
   )
   select b.context_id, b.key, b.score, b.version, b.ordinal - 1, b.start_byte, b.end_byte, h.header, h.text
   from best b cross join lateral (
     select h.header, h.text from chunk h where h.space_id = v_space and h.context_id = b.context_id and h.key = b.key offset 0) h
+  where b.sure < v_enough
   order by b.score desc, b.context_id, b.ordinal;
+end $$;
+
+-- What a search is answered with, see FoundPage in lib/search/find.sql.ts: the best chunks with the heads of their contexts, and
+-- the state of the index in the same snapshot. The plan is kept, as that of search_chunks is.
+create or replace function find_chunks(p_query jsonb, p_ids text[]) returns table (
+  has_vectors boolean, pending bigint, vectors_of text, has_chunks boolean, expires_ms bigint, found text
+) language plpgsql stable rows 1 set plan_cache_mode = force_generic_plan as $$
+declare
+  v_space text := current_setting('lamina.space');
+begin
+  return query
+  select to_regclass('chunk_vector') is not null, pending_writes(), i.vectors_of, coalesce(i.chunks, 0) > 0,
+    to_ms((
+      select min(e.expires_at) from context e
+      where e.space_id = v_space and e.state = 'live' and e.expires_at > statement_timestamp())),
+    (
+      select jsonb_agg(jsonb_build_object('head', to_head(c), 'key', b.key, 'score', b.score, 'text', b.text,
+        'ordinal', b.ordinal, 'start', b.start_byte, 'end', b.end_byte,
+        'isBehind', d.version <> c.version or d.written_at is distinct from c.updated_at) order by b.score desc, c.id, b.ordinal)
+      from search_chunks(p_query, p_ids) b
+      -- Looked up one by one: they are few, which the planner does not know.
+      cross join lateral (select d.* from search_document d where d.space_id = v_space and d.id = b.context_id offset 0) d
+      cross join lateral (select c.* from context c where c.space_id = v_space and c.id = b.context_id offset 0) c)::text
+  from (values (1)) one left join search_state i on i.space_id = v_space;
 end $$;
 
 -- What the search index of the space holds: chunks, writes that it has not seen, and how many chunks each embedder has made
