@@ -33,8 +33,9 @@ export async function readToIndex(
     sql`with wanted as (
         select id, ordinality as position from jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb) with ordinality as w (id, ordinality)
       ), live as (
-        select c as node, position, sum(c.size_bytes) over (order by position) - c.size_bytes as before
-        from wanted join context c on c.space_id = ${request.space} and c.id = wanted.id and ${isLiveNow}
+        select node, position, sum((node).size_bytes) over (order by position) - (node).size_bytes as before
+        from wanted cross join lateral (
+          select c as node from context c where c.space_id = ${request.space} and c.id = wanted.id and ${isLiveNow} offset 0) c
       )
       select (select json_agg(json_build_object('head', to_head(node), 'content', parts) order by position)
           from live left join lateral (
@@ -42,9 +43,9 @@ export async function readToIndex(
             from content k where k.space_id = ${request.space} and k.hash = (node).hash and (node).size_bytes <= ${bytesMax}) k on true
           where before = 0 or before + (node).size_bytes <= ${bytesMax})::text as items,
         (select jsonb_agg((node).id order by position) from live where before > 0 and before + (node).size_bytes > ${bytesMax})::text as rest,
-        (select jsonb_object_agg(h.context_id, h.keys) from (
-          select context_id, jsonb_agg(replace(key::text, '-', '')) as keys from chunk
-          where space_id = ${request.space} and context_id in (select id from wanted) group by context_id) h)::text as keys`,
+        (select jsonb_object_agg(wanted.id, h.keys) from wanted cross join lateral (
+          select jsonb_agg(replace(h.key::text, '-', '')) as keys from chunk h
+          where h.space_id = ${request.space} and h.context_id = wanted.id offset 0) h where h.keys is not null)::text as keys`,
   );
   const items = jsonColumn<{ head: HeadJson; content: PartsJson }[]>(row, 'items') ?? [];
   const held = Object.entries(jsonColumn<Record<string, string[]>>(row, 'keys') ?? {});
@@ -96,27 +97,16 @@ const toArray = (numbers: Int32Array) => `{${numbers}}`;
 
 /** Each term, in order, and how many of the chunks hold it. */
 function countTerms(chunks: readonly NewChunk[]): { terms: Int32Array; counts: Int32Array } {
-  const all = new Int32Array(chunks.reduce((sum, { terms }) => sum + terms.length, 0));
-  let end = 0;
-  for (const { terms } of chunks) {
-    all.set(terms, end);
-    end += terms.length;
-  }
-  all.sort();
-  const counts = new Int32Array(all.length);
-  let count = 0;
-  for (let at = 0; at < all.length; at++) {
-    const term = all[at] as number;
-    if (count === 0 || term !== all[count - 1]) all[count++] = term;
-    counts[count - 1] = (counts[count - 1] as number) + 1;
-  }
-  return { terms: all.subarray(0, count), counts: counts.subarray(0, count) };
+  const held = new Map<number, number>();
+  for (const { terms } of chunks) for (const term of terms) held.set(term, (held.get(term) ?? 0) + 1);
+  const terms = Int32Array.from(held.keys()).sort();
+  return { terms, counts: terms.map((term) => held.get(term) as number) };
 }
 
 export const putDocuments = (documents: readonly NewDocument[]): Statement =>
   toStatement(sql`select put_documents(${JSON.stringify(documents)}::json)`);
 
-/** What is pending in the index over terms is looked through by each query until it is put in order. */
+/** Words of the chunks that were put are found once what is pending is in order. */
 export const orderTerms = (): Statement => toStatement(sql`select order_terms()`);
 
 export const dropDocuments = (ids: readonly string[]): Statement =>

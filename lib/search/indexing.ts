@@ -59,14 +59,11 @@ export interface Indexing {
 // Changes of one step, and contexts of one page of a rebuild, which notes its place behind each.
 const changesMax = 10_000;
 const rebuiltMax = 500;
-// Contexts read at once: while one lot is stored the next is cut and embedded, but each takes its time to count its terms. For
-// the first lot storing waits, so it is small.
-const readFirst = 500;
-const readMax = 2000;
-// Contents read at once, and chunks sent at once, in bytes: both within what one request may hold. In the process there is
-// none, and a term of many chunks is counted once.
+// Contexts read at once: while one lot is stored the next is cut and embedded, and the one after that is read.
+const readMax = 1000;
+// Contents read at once, and chunks sent at once, in bytes: both within what one request may hold.
 const readBytesMax = 4_194_304;
-const sentBytesMax = { embedded: 16_000_000, remote: 5_000_000 };
+const sentBytesMax = 5_000_000;
 
 /** @param deps.delayMs how long writes are gathered before they are indexed together. */
 export function createIndexing(deps: {
@@ -82,7 +79,7 @@ export function createIndexing(deps: {
   const turns = createTurns();
   const again = new Set<string>();
   let isFollowing = false;
-  const bytesMax = database.isEmbedded ? sentBytesMax.embedded : sentBytesMax.remote;
+
   /**
    * Indexes contexts by id until the deadline.
    *
@@ -90,16 +87,17 @@ export function createIndexing(deps: {
    *   did not come to, from the first of them on.
    */
   async function take(request: RequestContext, ids: readonly string[], within: Budgeted): Promise<Taken> {
+    if (ids.length === 0) return { last: [], rest: [] };
     let last: Statement[] = [];
     let rest = ids;
-    let some = ids.slice(0, readFirst);
+    let some = ids.slice(0, readMax);
     let read = await readToIndex(database, request, some, readBytesMax);
     for (;;) {
       const { contexts, keys, rest: others } = read;
       const live = new Set([...contexts.map(({ id }) => id), ...others]);
       const dead = some.filter((id) => !live.has(id));
       const ahead = [...others, ...rest.slice(some.length)];
-      some = ahead.slice(0, Math.min(2 * some.length, readMax));
+      some = ahead.slice(0, readMax);
       // While those before are stored and those ahead are read, these are cut and embedded.
       const [storing, taking, reading] = await Promise.allSettled([
         last.length > 0 ? database.in(request).run(last) : [],
@@ -141,7 +139,7 @@ export function createIndexing(deps: {
         batch.push(made);
         there.add(chunk.key);
         bytes += sentBytes(made);
-        if (bytes < bytesMax) continue;
+        if (bytes < sentBytesMax) continue;
         await flush();
         if (performance.now() < deadline) continue;
         // What no document named would take the places of hits.

@@ -77,20 +77,23 @@ export function createStoredVectors(deps: {
     return isThere;
   }
 
+  /** Undefined where the embedder has failed. */
+  function embed(space: string, chunks: readonly NewChunk[]): Promise<(Float32Array | null)[] | undefined> {
+    const options = { signal: AbortSignal.timeout(embedderMs), runs: chunks.map(({ runs }) => runs) };
+    return embedding.documents(chunks.map(toIndexed), options).catch((error) => {
+      onFailure(error, space);
+      return undefined;
+    });
+  }
+
   return {
     async storing({ space }, chunks) {
-      const words = { statements: [putChunks(chunks, null)], embedded: 0 };
       // A provider takes its time: what is many is found by words first.
-      if (!(await vectorsEnabled()) || (embedder.isRemote && chunks.length > inlineMax)) return words;
-      const texts = chunks.map(toIndexed);
-      const options = { signal: AbortSignal.timeout(embedderMs), runs: chunks.map(({ runs }) => runs) };
-      const vectors = await embedding.documents(texts, options).catch((error) => {
-        onFailure(error, space);
-        return undefined;
-      });
-      if (vectors === undefined) return words;
+      const isLater = !(await vectorsEnabled()) || (embedder.isRemote && chunks.length > inlineMax);
+      const vectors = isLater ? undefined : await embed(space, chunks);
+      if (vectors === undefined) return { statements: [putChunks(chunks, null)], embedded: 0 };
       const statements = [putChunks(chunks, embedder.id), putVectors(toRows(chunks, vectors), embedder.id)];
-      return { statements, embedded: texts.length };
+      return { statements, embedded: chunks.length };
     },
 
     async settle(space, deadline) {

@@ -123,7 +123,7 @@ begin
   if exists (select from space where id = v_space) then return 0; end if;
   foreach v_table in array array[
     'cache_entry', 'cache_report', 'memory_node', 'context_term', 'change', 'content', 'garbage', 'context_version', 'context', 'idempotency', 'upload_part', 'upload',
-    'follower', 'peer_base', 'conflict', 'peer_run', 'peer', 'inbox', 'factory_message', 'factory_transcript', 'factory_session', 'factory_erased', 'audit', 'vector_entry', 'chunk_vector', 'chunk', 'search_document', 'chunk_term', 'search_state'
+    'follower', 'peer_base', 'conflict', 'peer_run', 'peer', 'inbox', 'factory_message', 'factory_transcript', 'factory_session', 'factory_erased', 'audit', 'vector_entry', 'chunk_vector', 'chunk', 'search_document', 'chunk_term', 'chunk_term_pending', 'search_state'
   ] loop
     -- Vectors are kept only where PostgreSQL can.
     continue when to_regclass(v_table) is null;

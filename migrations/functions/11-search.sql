@@ -66,9 +66,43 @@ create or replace function readable_condition(p_id text) returns text language s
     where c.space_id = current_setting(''lamina.space'') and c.id = %s)', p_id)
 $$;
 
--- Puts in order what is pending in the index over terms: each query looks through it, and nothing vacuums an embedded database.
-create or replace function order_terms() returns void language sql security definer set search_path = public, pg_temp as $$
+-- Each query looks through what is pending in the index over terms, and nothing vacuums an embedded database.
+create or replace function clean_terms() returns void language sql security definer set search_path = public, pg_temp as $$
   select gin_clean_pending_list('chunk_terms');
+$$;
+
+-- Adds up what was counted of chunks that came and, below zero, of those that went. A row is looked up for each term: who
+-- joins them leaves it to the planner to read all terms of the space, which it does where it has no statistics.
+create or replace function fold_terms() returns void language plpgsql set work_mem = '64MB' as $$
+declare
+  v_space text := current_setting('lamina.space');
+  v_unheld integer[];
+begin
+  perform lock_search();
+  with pending as (
+    delete from chunk_term_pending p where p.space_id = v_space returning p.terms, p.chunks
+  ), added as (
+    insert into chunk_term as t (space_id, term, chunks)
+    select v_space, h.term, sum(h.chunks) from pending p cross join lateral unnest(p.terms, p.chunks) as h (term, chunks) group by h.term
+    on conflict (space_id, term) do update set chunks = t.chunks + excluded.chunks returning t.term, t.chunks
+  )
+  select array_agg(term) into v_unheld from added where chunks <= 0;
+  delete from chunk_term where space_id = v_space and term = any (v_unheld);
+end $$;
+
+-- Puts in order what is pending: words of chunks are found from then on.
+create or replace function order_terms() returns void language plpgsql as $$
+begin
+  perform fold_terms();
+  perform clean_terms();
+end $$;
+
+-- Whether a context is still as an indexer has read it. Asked of one after another: who joins them to contexts leaves it to the
+-- planner to read all contexts of the space, which it does where it has no statistics.
+create or replace function is_head_still(p_id text, p_version integer, p_updated_ms bigint) returns boolean language sql stable as $$
+  select exists (
+    select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id and c.state = 'live'
+      and c.version = p_version and to_ms(c.updated_at) = p_updated_ms offset 0);
 $$;
 
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
@@ -76,6 +110,7 @@ $$;
 -- may have been replaced, erased or even begun anew by the time it is stored. p_embedder is the one
 -- whose vectors follow in the same transaction, null where they are still to come. Of all p_count of them, p_held chunks have
 -- the p_terms each: whoever sends them has counted already; where not all are new, or nothing was counted, it is done here.
+-- The counts are added by order_terms, after the last lot.
 drop function if exists put_chunks(json, text);
 create or replace function put_chunks(
   p_chunks json, p_embedder text, p_count integer default null, p_terms integer[] default null, p_held integer[] default null
@@ -92,7 +127,7 @@ begin
     select v_space, s.id, s.key, s.header, s.text, s.lexemes, s.terms, s.words
     from json_to_recordset(p_chunks) as s (id text, version integer, "updatedMs" bigint, key uuid, header text, text text,
       lexemes tsvector, terms integer[], words integer)
-    join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
+    where is_head_still(s.id, s.version, s."updatedMs")
     on conflict do nothing returning context_id, key, words
   )
   select count(*) as chunks, coalesce(sum(words), 0) as words, array_agg(context_id) as ids, array_agg(key) as keys into v_made from made;
@@ -101,13 +136,9 @@ begin
       select term, count(*)::integer as chunks from unnest(v_made.ids, v_made.keys) as m (id, key)
       join chunk c on c.space_id = v_space and c.context_id = m.id and c.key = m.key cross join unnest(c.terms) term group by term) h;
   end if;
-  with held as (
-    select h.term, h.chunks from unnest(v_terms, v_held) as h (term, chunks)
-  ), known as (
-    update chunk_term t set chunks = t.chunks + h.chunks from held h where t.space_id = v_space and t.term = h.term returning t.term
-  )
-  insert into chunk_term (space_id, term, chunks)
-  select v_space, h.term, h.chunks from held h where not exists (select from known k where k.term = h.term);
+  if v_made.chunks > 0 then
+    insert into chunk_term_pending (space_id, terms, chunks) values (v_space, v_terms, v_held);
+  end if;
   update search_state s set chunks = s.chunks + v_made.chunks, words = s.words + v_made.words,
     vectors_of = case when s.chunks = 0 or s.vectors_of = p_embedder then p_embedder end
   where s.space_id = v_space;
@@ -121,8 +152,8 @@ begin
   perform lock_search();
   execute format($query$
     insert into chunk_vector (space_id, embedder, context_id, key, embedding)
-    select h.space_id, $2, h.context_id, h.key, %s from json_to_recordset($1) as v (id text, key uuid, vector text)
-    join chunk h on h.space_id = current_setting('lamina.space') and h.context_id = v.id and h.key = v.key
+    select current_setting('lamina.space'), $2, v.id, v.key, %s from json_to_recordset($1) as v (id text, key uuid, vector text)
+    where exists (select from chunk h where h.space_id = current_setting('lamina.space') and h.context_id = v.id and h.key = v.key offset 0)
     on conflict do nothing
   $query$, case when to_regprocedure('l2_normalize(vector)') is not null then 'l2_normalize(v.vector::vector)'
     -- Before pgvector 0.7.
@@ -138,14 +169,14 @@ create or replace function put_documents(p_documents json) returns void language
 declare
   v_space text := current_setting('lamina.space');
   v_taken text[];
-  v_named bigint;
-  v_there bigint;
+  v_missing bigint;
+  v_unnamed bigint;
 begin
   perform lock_search();
   with sent as (
     select s.* from json_to_recordset(p_documents) as s (id text, version integer, "updatedMs" bigint, "isTranscript" boolean,
       keys uuid[], starts integer[], ends integer[])
-    join context c on c.space_id = v_space and c.id = s.id and c.state = 'live' and c.version = s.version and to_ms(c.updated_at) = s."updatedMs"
+    where is_head_still(s.id, s.version, s."updatedMs")
   ), taken as (
     insert into search_document as d (space_id, id, version, written_at, is_transcript, keys, starts, ends)
     select v_space, s.id, s.version, to_timestamp(s."updatedMs"::double precision / 1000), s."isTranscript", s.keys, s.starts, s.ends from sent s
@@ -154,14 +185,14 @@ begin
     returning d.id
   )
   select array_agg(id) into v_taken from taken;
-  select count(*), count(c.key) into v_named, v_there
+  select count(*) filter (where c.key is null), count(*) filter (where n.key is null) into v_missing, v_unnamed
   from (select d.id, unnest(d.keys) as key from search_document d where d.space_id = v_space and d.id = any (v_taken)) n
-  left join chunk c on c.space_id = v_space and c.context_id = n.id and c.key = n.key;
-  if v_there < v_named then
+  full join (select h.context_id, h.key from chunk h where h.space_id = v_space and h.context_id = any (v_taken)) c
+    on c.context_id = n.id and c.key = n.key;
+  if v_missing > 0 then
     raise exception 'a chunk was swept meanwhile' using errcode = 'serialization_failure';
   end if;
-  -- A document names no chunk twice, so there is none to let go of where there are no more than it names.
-  if v_there < (select count(*) from chunk where space_id = v_space and context_id = any (v_taken)) then
+  if v_unnamed > 0 then
     perform sweep_chunks(v_taken);
   end if;
 end $$;
@@ -223,16 +254,17 @@ begin
     where c.space_id = v_space and c.context_id = unnamed.context_id and c.key = unnamed.key
     returning c.terms, c.words
   ), counted as (
-    update chunk_term t set chunks = t.chunks - g.chunks
-    from (select term, count(*) as chunks from gone cross join unnest(terms) term group by term) g
-    where t.space_id = v_space and t.term = g.term
+    insert into chunk_term_pending (space_id, terms, chunks)
+    select v_space, array_agg(g.term), array_agg(-g.chunks) from (
+      select term, count(*)::integer as chunks from gone cross join unnest(terms) term group by term) g
+    having count(*) > 0
   ), total as (
     update search_state s set chunks = s.chunks - g.chunks, words = s.words - g.words
     from (select count(*) as chunks, coalesce(sum(words), 0) as words from gone) g where s.space_id = v_space
   )
   select count(*) into v_count from gone;
   if v_count > 0 then
-    delete from chunk_term where space_id = v_space and chunks <= 0;
+    perform fold_terms();
     update search_state set has_garbage = true where space_id = v_space and not has_garbage and exists (
       select from vector_entry v where v.space_id = v_space and v.context_id = any (p_ids)
         and not exists (select from chunk c where c.space_id = v_space and c.context_id = v.context_id and c.key = v.key));
