@@ -17,7 +17,7 @@ const ask = (
 
 /**
  * The live ones of these contexts with their contents, until together they exceed `bytesMax`, the first in any case,
- * without its content where that alone is more; and which chunks are held of each.
+ * without its content where that alone is more; and which chunks are held of each. Looked up one by one, as by `is_head_still`.
  *
  * @returns `rest`: those that were too much.
  */
@@ -35,7 +35,8 @@ export async function readToIndex(
       ), live as (
         select node, position, sum((node).size_bytes) over (order by position) - (node).size_bytes as before
         from wanted cross join lateral (
-          select c as node from context c where c.space_id = ${request.space} and c.id = wanted.id and ${isLiveNow} offset 0) c
+          select c as node, ${isLiveNow} as is_live from context c where c.space_id = ${request.space} and c.id = wanted.id offset 0) c
+        where is_live
       )
       select (select json_agg(json_build_object('head', to_head(node), 'content', parts) order by position)
           from live left join lateral (

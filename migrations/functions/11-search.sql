@@ -97,12 +97,12 @@ begin
   perform clean_terms();
 end $$;
 
--- Whether a context is still as an indexer has read it. Asked of one after another: who joins them to contexts leaves it to the
--- planner to read all contexts of the space, which it does where it has no statistics.
+-- Whether a context is still as an indexer has read it. Asked of one after another, by the primary key alone: who joins them to
+-- contexts, or names a state, leaves it to the planner to read all contexts of the space, which it does without statistics.
 create or replace function is_head_still(p_id text, p_version integer, p_updated_ms bigint) returns boolean language sql stable as $$
-  select exists (
-    select from context c where c.space_id = current_setting('lamina.space') and c.id = p_id and c.state = 'live'
-      and c.version = p_version and to_ms(c.updated_at) = p_updated_ms offset 0);
+  select coalesce((
+    select c.state = 'live' and c.version = p_version and to_ms(c.updated_at) = p_updated_ms
+    from context c where c.space_id = current_setting('lamina.space') and c.id = p_id), false);
 $$;
 
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
@@ -438,8 +438,9 @@ begin
   if p_query -> 'found' <> 'null' then
     select coalesce(array_agg(f.id), '{}'), coalesce(array_agg(f.key), '{}'), coalesce(array_agg(f.score), '{}')
     into v_ids, v_keys, v_scores from jsonb_to_recordset(p_query -> 'found') as f (id text, key uuid, score double precision)
-    where (p_ids is null or f.id = any (p_ids)) and exists (
-      select from context c where c.space_id = v_space and c.id = f.id and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()));
+    where (p_ids is null or f.id = any (p_ids)) and (
+      select c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp())
+      from context c where c.space_id = v_space and c.id = f.id);
   end if;
 
   if p_query ->> 'terms' is not null then
@@ -523,12 +524,12 @@ begin
     from (select r.* from ranked r where v_by_chunk or r.nth <= 3 order by r.score desc, r.context_id, r.place) r
     cross join lateral (
       select d.version, a.place as ordinal, d.starts[a.place] as start_byte, d.ends[a.place] as end_byte,
-        d.version <> c.version or d.written_at is distinct from c.updated_at as is_behind
+        d.version <> c.version or d.written_at is distinct from c.updated_at as is_behind,
+        c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()) as is_readable
       from search_document d join context c on c.space_id = d.space_id and c.id = d.id
       cross join lateral (select array_position(d.keys, r.key) as place) a
-      where d.space_id = v_space and d.id = r.context_id and a.place is not null
-        and c.state = 'live' and (c.expires_at is null or c.expires_at > statement_timestamp()) offset 0) d
-    where v_by_chunk or r.nth = 1 or d.is_behind
+      where d.space_id = v_space and d.id = r.context_id and a.place is not null offset 0) d
+    where d.is_readable and (v_by_chunk or r.nth = 1 or d.is_behind)
     order by r.score desc, r.context_id, r.place limit v_limit
   )
   select b.context_id, b.key, b.score, b.version, b.ordinal - 1, b.start_byte, b.end_byte, h.header, h.text
