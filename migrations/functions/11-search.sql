@@ -162,6 +162,17 @@ begin
   using p_vectors, p_embedder;
 end $$;
 
+-- The chunks that there are of contexts, and those that their documents name. Looked up one by one, see is_head_still.
+create or replace function held_chunks(p_ids text[]) returns table (id text, key uuid) language sql stable as $$
+  select p.id, h.key from unnest(p_ids) p (id) cross join lateral (
+    select h.key from chunk h where h.space_id = current_setting('lamina.space') and h.context_id = p.id offset 0) h;
+$$;
+
+create or replace function named_chunks(p_ids text[]) returns table (id text, key uuid) language sql stable as $$
+  select p.id, unnest(d.keys) from unnest(p_ids) p (id) cross join lateral (
+    select d.keys from search_document d where d.space_id = current_setting('lamina.space') and d.id = p.id offset 0) d;
+$$;
+
 -- Says of which chunks contexts are made, and lets go of the others: p_documents has {id, version, updatedMs, isTranscript,
 -- keys, starts, ends} each. What is of no head by now is left as it is; the feed tells of what came after it. Fails as a
 -- lost race does where another indexer has swept a chunk meanwhile.
@@ -186,9 +197,7 @@ begin
   )
   select array_agg(id) into v_taken from taken;
   select count(*) filter (where c.key is null), count(*) filter (where n.key is null) into v_missing, v_unnamed
-  from (select d.id, unnest(d.keys) as key from search_document d where d.space_id = v_space and d.id = any (v_taken)) n
-  full join (select h.context_id, h.key from chunk h where h.space_id = v_space and h.context_id = any (v_taken)) c
-    on c.context_id = n.id and c.key = n.key;
+  from named_chunks(v_taken) n full join held_chunks(v_taken) c on c.id = n.id and c.key = n.key;
   if v_missing > 0 then
     raise exception 'a chunk was swept meanwhile' using errcode = 'serialization_failure';
   end if;
@@ -247,11 +256,8 @@ declare
   v_count integer;
 begin
   with gone as (
-    delete from chunk c using (
-      select h.context_id, h.key from chunk h where h.space_id = v_space and h.context_id = any (p_ids)
-      except select d.id, unnest(d.keys) from search_document d where d.space_id = v_space and d.id = any (p_ids)
-    ) unnamed
-    where c.space_id = v_space and c.context_id = unnamed.context_id and c.key = unnamed.key
+    delete from chunk c using (select * from held_chunks(p_ids) except select * from named_chunks(p_ids)) u
+    where c.space_id = v_space and c.context_id = u.id and c.key = u.key
     returning c.terms, c.words
   ), counted as (
     insert into chunk_term_pending (space_id, terms, chunks)
