@@ -12,8 +12,8 @@ create table chunk_term_pending (
   chunks integer[] not null,
   primary key (space_id, id)
 );
-comment on table chunk_term_pending is 'Counts of terms that are still to be added to chunk_term: order_terms does, before the index says that it has seen the writes.';
-comment on column chunk_term_pending.chunks is 'How many of the chunks of a lot hold the term at the same place.';
+comment on table chunk_term_pending is 'Counts of terms that are still to be added to chunk_term: fold_terms does, before the index says that it has seen the writes.';
+comment on column chunk_term_pending.chunks is 'How many chunks that hold the term at the same place have come; below zero, have gone.';
 -- Hashes are not to be compressed.
 alter table chunk_term_pending alter column terms set storage external, alter column chunks set storage external;
 

@@ -17,17 +17,23 @@ const serializers = { ...asText, [types.TEXT]: toBytes, [types.JSON]: toBytes };
 const looksEach = 100;
 // The log may grow by this much before a checkpoint.
 const logBytesMax = 67_108_864;
-// A table whose file has grown by half, and by 64 KiB, since it was last looked through.
-const grown = `select quote_ident(relname) as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace
-  and pg_relation_size(oid) > 8192 * (8 + 1.5 * relpages)`;
+// Tables whose file, or that of their large values, has grown by half, and by 64 KiB, since it was last looked through.
+const grownTables = `select quote_ident(c.relname) as name from pg_class c left join pg_class t on t.oid = c.reltoastrelid
+  where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace and (pg_relation_size(c.oid) > 8192 * (8 + 1.5 * c.relpages)
+    or pg_relation_size(t.oid) > 8192 * (8 + 1.5 * t.relpages))`;
 
 /** The session of a PGlite in this thread. */
 export function createPgliteSession(pglite: PGliteInterface): PgliteSession {
   let transactions = 0;
+  let isMaintaining = false;
 
-  async function keepUp(): Promise<void> {
-    await checkpoint();
-    await vacuum();
+  /** One after another, each again at the next look where it has failed. */
+  async function maintain(): Promise<void> {
+    if (isMaintaining) return;
+    isMaintaining = true;
+    await checkpoint().catch(() => {});
+    await vacuum().catch(() => {});
+    isMaintaining = false;
   }
 
   /** Without, the log would grow until it is closed, and so would a recovery. */
@@ -40,11 +46,11 @@ export function createPgliteSession(pglite: PGliteInterface): PgliteSession {
 
   /** Without, the room of what was replaced would never be used again, and the planner would take each space for a few rows. */
   async function vacuum(): Promise<void> {
-    const { rows } = await pglite.query<{ name: string }>(grown);
+    const { rows } = await pglite.query<{ name: string }>(grownTables);
     if (rows.length === 0) return;
     // A tenth of the usual sample, which takes a tenth of the time, in which nobody is answered.
     await pglite.exec('set default_statistics_target = 10');
-    for (const { name } of rows) await pglite.exec(`vacuum (analyze) ${name}`);
+    for (const { name } of rows) await pglite.exec(`vacuum (analyze) ${name}`).catch(() => {});
   }
 
   return {
@@ -54,8 +60,8 @@ export function createPgliteSession(pglite: PGliteInterface): PgliteSession {
         for (const statement of statements) answers.push(await query(transaction, statement));
         return answers;
       });
-      // Nobody waits for it, and where it fails nothing is lost: the log has it all.
-      if (++transactions % looksEach === 0) answer.then(keepUp).catch(() => {});
+      // Nobody waits for it, and where it fails nothing is lost: the log has it all, and room is only used later.
+      if (++transactions % looksEach === 0) answer.then(maintain, maintain);
       return answer;
     },
     close: () => pglite.close(),

@@ -97,7 +97,7 @@ export function createIndexing(deps: {
       const live = new Set([...contexts.map(({ id }) => id), ...others]);
       const dead = some.filter((id) => !live.has(id));
       const ahead = [...others, ...rest.slice(some.length)];
-      some = ahead.slice(0, readMax);
+      some = performance.now() < within.deadline ? ahead.slice(0, readMax) : [];
       // While those before are stored and those ahead are read, these are cut and embedded.
       const [storing, taking, reading] = await Promise.allSettled([
         last.length > 0 ? database.in(request).run(last) : [],
@@ -105,8 +105,14 @@ export function createIndexing(deps: {
         some.length > 0 ? readToIndex(database, request, some, readBytesMax) : undefined,
       ]);
       if (storing.status === 'rejected') throw storing.reason;
-      if (taking.status === 'rejected') throw taking.reason;
-      if (reading.status === 'rejected') throw reading.reason;
+      if (taking.status === 'rejected' || reading.status === 'rejected') {
+        // What is stored is found by words, however often the next lot fails.
+        await database
+          .in(request)
+          .run([orderTerms()])
+          .catch(() => {});
+        throw [taking, reading].find((one) => one.status === 'rejected')?.reason;
+      }
       const { statements, left } = taking.value;
       last = [...(dead.length > 0 ? [dropDocuments(dead)] : []), ...statements];
       within.tally.contexts += left === undefined ? contexts.length : contexts.findIndex(({ id }) => id === left);

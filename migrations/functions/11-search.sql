@@ -61,12 +61,14 @@ end $$;
 -- Whether a context can be read as its head is, in the snapshot of the statement: asked within a statement, since a function
 -- takes several times as long as what it asks. A row that is selected is asked for, one after another; "exists" could be joined.
 -- What is selected, not what it is found by, says so: else the planner takes an index of live contexts that begins with others.
-create or replace function readable_condition(p_id text) returns text language sql immutable as $$
-  select format('(select c.state = ''live'' and (c.expires_at is null or c.expires_at > statement_timestamp()) from context c
-    where c.space_id = current_setting(''lamina.space'') and c.id = %s)', p_id)
+drop function if exists readable_condition(text);
+create or replace function readable_condition(p_id text, p_is_checked boolean) returns text language sql immutable as $$
+  select case when not p_is_checked then 'true' else
+    format('(select c.state = ''live'' and (c.expires_at is null or c.expires_at > statement_timestamp()) from context c
+      where c.space_id = current_setting(''lamina.space'') and c.id = %s)', p_id) end
 $$;
 
--- Each query looks through what is pending in the index over terms, and nothing vacuums an embedded database.
+-- Each query looks through what is pending in the index over terms.
 create or replace function clean_terms() returns void language sql security definer set search_path = public, pg_temp as $$
   select gin_clean_pending_list('chunk_terms');
 $$;
@@ -106,11 +108,11 @@ create or replace function is_head_still(p_id text, p_version integer, p_updated
 $$;
 
 -- Takes chunks in, those already there as they are: p_chunks has {id, version, updatedMs, key, header, text, lexemes, terms,
--- words} each. They are found once put_documents names them. What is of no head by now is left out: what an indexer has read
+-- words} each. They are found once put_documents names them (by words, see below). What is of no head by now is left out: what an indexer has read
 -- may have been replaced, erased or even begun anew by the time it is stored. p_embedder is the one
 -- whose vectors follow in the same transaction, null where they are still to come. Of all p_count of them, p_held chunks have
 -- the p_terms each: whoever sends them has counted already; where not all are new, or nothing was counted, it is done here.
--- The counts are added by order_terms, after the last lot.
+-- The counts are added by fold_terms, after the last lot: by words the chunks are found from then on.
 drop function if exists put_chunks(json, text);
 create or replace function put_chunks(
   p_chunks json, p_embedder text, p_count integer default null, p_terms integer[] default null, p_held integer[] default null
@@ -136,7 +138,7 @@ begin
       select term, count(*)::integer as chunks from unnest(v_made.ids, v_made.keys) as m (id, key)
       join chunk c on c.space_id = v_space and c.context_id = m.id and c.key = m.key cross join unnest(c.terms) term group by term) h;
   end if;
-  if v_made.chunks > 0 then
+  if v_terms <> '{}' then
     insert into chunk_term_pending (space_id, terms, chunks) values (v_space, v_terms, v_held);
   end if;
   update search_state s set chunks = s.chunks + v_made.chunks, words = s.words + v_made.words,
@@ -282,14 +284,20 @@ begin
   return v_count;
 end $$;
 
--- The live chunks that hold any of the lexemes, the best p_count by BM25, best first, at most p_each of a context where that
+-- How many of a leg's best are put in order, again and again until enough of them count; null is all. To put more in order takes
+-- longer, and it is seldom that some of the best are dead; but of a context only p_each count.
+create or replace function leg_depths(p_count integer, p_each integer) returns integer[] language sql immutable as $$
+  select case when p_each is null then array[p_count * 5 / 4] else '{}' end || array[4 * p_count, null];
+$$;
+
+-- The chunks that hold any of the lexemes, the best p_count by BM25, best first, at most p_each of a context where that
 -- is not null; expects the lexemes rarest first, and takes as candidates what holds one of the first p_selecting, or all
 -- terms of p_needed where there are any. A rank of a single lexeme, whose weight is 0.1, is 0.1 * H2(tf) / (pi^2 / 6), H2 a
 -- generalised harmonic number, so tf is 1 / (pi^2 / 6 - H2) - 1 / 2 within 5 per cent: PostgreSQL counts positions in C there,
--- where unnesting the tsvector would make a row of each word.
+-- where unnesting the tsvector would make a row of each word. Only live ones, where p_is_checked.
 create or replace function match_words(
   p_lexemes text[], p_terms integer[], p_idfs double precision[], p_selecting integer, p_needed integer[], p_average double precision,
-  p_k1 double precision, p_b double precision, p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer, p_check boolean
+  p_k1 double precision, p_b double precision, p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer, p_is_checked boolean
 ) returns table (context_id text, key uuid, score double precision)
 language plpgsql stable security definer set search_path = public, pg_temp set enable_seqscan = off as $$
 declare
@@ -305,7 +313,7 @@ begin
     into v_sum from unnest(p_idfs) with ordinality as t (idf, i);
   -- Whether a context is alive is asked of the best alone, one after another, until there are enough; more are put in order
   -- only where too few of the best are alive. A term is of one space, whose primary key would be one index more to look through.
-  foreach v_depth in array case when p_each is null then array[p_count * 5 / 4, 4 * p_count, null] else array[4 * p_count, null] end loop
+  foreach v_depth in array leg_depths(p_count, p_each) loop
     execute format($query$
       with best as materialized (
         select context_id, key, score from (
@@ -328,7 +336,7 @@ begin
       case when p_must_not is not null then 'and not lexemes @@ $7::tsquery' end,
       case when p_each is null then 'best' else
         '(select *, row_number() over (partition by context_id order by score desc, key) as nth from best order by score desc, context_id, key)' end,
-      case when p_each is not null then 'nth <= $9 and' end, case when p_check then readable_condition('ranked.context_id') else 'true' end)
+      case when p_each is not null then 'nth <= $9 and' end, readable_condition('ranked.context_id', p_is_checked))
     into v_found
     using case when p_needed = '{}' then p_terms[1:p_selecting] else p_needed end, p_k1, p_b, p_average, p_ids, p_must, p_must_not, p_count, p_each, v_depth;
     exit when not v_found.is_cut or cardinality(v_found.ids) >= p_count;
@@ -336,11 +344,11 @@ begin
   return query select * from unnest(v_found.ids, v_found.keys, v_found.scores);
 end $$;
 
--- The live chunks whose vectors of an embedder are most like one, the best p_count, best first, at most p_each of a context
+-- The chunks whose vectors of an embedder are most like one, the best p_count, best first, at most p_each of a context
 -- where that is not null; of those that none of the embedders in p_before has a vector of. From p_hnsw chunks of the space on
--- and without any condition, an approximate index finds them, where there is one.
+-- and without any condition, an approximate index finds them, where there is one. Only live ones, where p_is_checked.
 create or replace function match_vectors(
-  p_embedder text, p_vector text, p_before text[], p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer, p_check boolean, p_hnsw bigint
+  p_embedder text, p_vector text, p_before text[], p_must text, p_must_not text, p_ids text[], p_count integer, p_each integer, p_is_checked boolean, p_hnsw bigint
 ) returns table (context_id text, key uuid, score double precision) language plpgsql stable as $$
 declare
   v_type text;
@@ -367,16 +375,17 @@ begin
           order by v.embedding::%3$s <#> %1$L::%3$s offset 0
         ) nearest where %4$s limit 3 * $1
       ) living
-    $query$, p_vector, p_embedder, v_type, readable_condition('nearest.context_id')) into v_ids, v_keys, v_scores using p_count;
+    $query$, p_vector, p_embedder, v_type, readable_condition('nearest.context_id', p_is_checked)) into v_ids, v_keys, v_scores using p_count;
     perform set_config('enable_sort', 'on', true);
     if array_length(v_ids, 1) >= p_count then
       return query select * from unnest(v_ids[1:p_count], v_keys[1:p_count], v_scores[1:p_count]);
       return;
     end if;
   end if;
-  foreach v_depth in array case when p_each is null then array[p_count * 5 / 4, 4 * p_count, null] else array[4 * p_count, null] end loop
+  foreach v_depth in array leg_depths(p_count, p_each) loop
     execute format($query$
       with best as materialized (
+        -- What is passed by value is put in order sooner, and it is computed with no more digits.
         select v.context_id, v.key, (v.embedding <#> %1$L::vector)::real as distance from chunk_vector v
         where v.space_id = current_setting('lamina.space') and v.embedder = %2$L and v.embedding is not null %3$s %4$s %5$s
         order by distance limit $7
@@ -393,7 +402,7 @@ begin
         where h.space_id = v.space_id and h.context_id = v.context_id and h.key = v.key)' end,
       case when p_each is null then 'best' else
         '(select *, row_number() over (partition by context_id order by distance) as nth from best order by distance)' end,
-      case when p_each is not null then 'nth <= $6 and' end, case when p_check then readable_condition('ranked.context_id') else 'true' end)
+      case when p_each is not null then 'nth <= $6 and' end, readable_condition('ranked.context_id', p_is_checked))
     into v_ids, v_keys, v_scores, v_is_cut using p_ids, p_before, p_must, p_must_not, p_count, p_each, v_depth;
     exit when not v_is_cut or cardinality(v_ids) >= p_count;
   end loop;
@@ -407,12 +416,11 @@ drop function if exists match_words(text[], integer[], double precision[], integ
 drop function if exists match_vectors(text, text, text[], text, text, text[], integer, integer, bigint);
 
 -- The best chunks by words and by likeness of vectors, and of those that another engine has found. p_query: {found: [{id,
--- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight, near, far, isByChunk, limit, enough, k1, b, candidates}; p_ids bounds the contexts, null does
--- not. Each leg is cut to a hundred live chunks, or twice the limit, and normalised, words by their best, likeness between
+-- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight,
+-- near, far, isByChunk, limit, enough, k1, b, candidates}; p_ids bounds the contexts, null does not. Each leg is cut to a hundred live chunks, or twice the limit, and normalised, words by their best, likeness between
 -- its best and its worst; weighted, they are added. Turns of a transcript take part in the scores of those around them. Of a
 -- context that is indexed of an older version three chunks are told, for one of them to be there still; what comes after
--- `enough` of others is left out. Its plans are kept
--- by the session: to make them takes longer than to carry them out.
+-- `enough` of others is left out. Its plans are kept by the session: to make them takes longer than to carry them out.
 create or replace function search_chunks(p_query jsonb, p_ids text[]) returns table (
   context_id text, key uuid, score double precision, version integer, ordinal integer, start_byte integer, end_byte integer, header text, text text
 ) language plpgsql stable rows 30 set plan_cache_mode = force_generic_plan as $$
@@ -431,8 +439,11 @@ declare
   v_by_chunk boolean := (p_query ->> 'isByChunk')::boolean;
   v_count integer := greatest(100, 2 * v_limit);
   v_each integer;
-  -- Where the index has seen everything and nothing has expired since, nobody has to be asked whether he is alive.
-  v_check boolean := pending_writes() > 0 or exists (select from search_state where space_id = v_space and rebuilt_to is not null)
+  v_cursor bigint := coalesce((select cursor from follower where space_id = v_space and name = 'search'), 0);
+  -- Whether the index may hold what is dead: it has not seen all, nor can it have, or something has expired since.
+  v_is_checked boolean := v_cursor < (select feed_floor from space where id = v_space)
+    or exists (select from change where space_id = v_space and kind = 'context' and tick > v_cursor)
+    or exists (select from search_state where space_id = v_space and rebuilt_to is not null)
     or exists (select from context where space_id = v_space and state = 'live' and expires_at <= statement_timestamp());
   v_asked record;
   v_leg record;
@@ -469,7 +480,7 @@ begin
       into v_leg from (
         select m.*, max(m.score) over () as best
         from match_words(v_asked.lexemes, v_asked.terms, v_asked.idfs, v_asked.selecting, v_needed, v_asked.average,
-          (p_query ->> 'k1')::double precision, (p_query ->> 'b')::double precision, v_must, v_must_not, p_ids, v_count, v_each, v_check) m
+          (p_query ->> 'k1')::double precision, (p_query ->> 'b')::double precision, v_must, v_must_not, p_ids, v_count, v_each, v_is_checked) m
       ) m;
       exit when v_each is not null or not v_leg.is_crowded;
       -- A few contexts have taken all places.
@@ -488,7 +499,7 @@ begin
         count(*) = v_count and count(distinct m.context_id) < v_limit and not v_by_chunk as is_crowded
       into v_leg from (
         select m.*, max(m.score) over () as best, min(m.score) over () as worst
-        from match_vectors(v_asked.embedder, v_asked.vector, v_before, v_must, v_must_not, p_ids, v_count, v_each, v_check, (p_query ->> 'hnsw')::bigint) m
+        from match_vectors(v_asked.embedder, v_asked.vector, v_before, v_must, v_must_not, p_ids, v_count, v_each, v_is_checked, (p_query ->> 'hnsw')::bigint) m
       ) m;
       exit when v_each is not null or not v_leg.is_crowded;
       v_each := 3;

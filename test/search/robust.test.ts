@@ -203,9 +203,11 @@ describe('an index', () => {
 
   test('counts all that came in before it was broken off, whether that stays or goes', async () => {
     const own = await openStore(pgliteEngine, { database: store.database });
+    let isKilled = false;
     const breaking = intercept(store.database, async (run, statements) => {
+      if (isKilled) throw new Error('killed after');
       const answer = await run();
-      if (statements.some(({ text }) => text.includes('put_chunks'))) throw new Error('killed after');
+      isKilled = statements.some(({ text }) => text.includes('put_chunks'));
       return answer;
     });
     const other = await openStore(pgliteEngine, { database: breaking, isBare: true });
@@ -216,16 +218,85 @@ describe('an index', () => {
     ) h full join chunk_term t using (term) where h.chunks is distinct from t.chunks`;
     const text = Array.from({ length: 450_000 }, (_, n) => String.fromCharCode(0x4e00 + ((n * n * 7 + n) % 20_000)));
     for (const id of ['stays', 'goes']) {
+      isKilled = false;
       const body = { content: `${id} ${text.join('')}`, contentType: 'text/plain' };
       expect((await own.send('PUT', `/v1/contexts/${id}`, { body })).status).toBe(201);
       await expect(other.manager.search.indexing.index(own.ref, 60_000)).rejects.toThrow('killed after');
       expect(Number(await ask('select count(*) as n from chunk_term_pending'))).toBeGreaterThan(0);
       expect(Number(await ask(miscounted))).toBeGreaterThan(0);
-      if (id === 'goes') expect((await own.send('DELETE', `/v1/contexts/${id}`)).status).toBe(200);
-      await own.manager.search.indexing.index(own.ref, 60_000);
+      // An erase counts it at once.
+      if (id === 'goes') expect((await own.send('DELETE', `/v1/contexts/${id}?erase=true`)).status).toBe(200);
+      else await own.manager.search.indexing.index(own.ref, 60_000);
       expect(await ask('select count(*) as n from chunk_term_pending')).toBe('0');
       expect(await ask(miscounted)).toBe('0');
     }
+  });
+
+  test('takes in what has no words, also where another indexer was first with what has', async () => {
+    const own = await openStore(pgliteEngine, { database: store.database });
+    await own.send('PUT', '/v1/contexts/smile', { body: { content: '🙂', contentType: 'text/plain' } });
+    await own.send('PUT', '/v1/contexts/words', { body: { content: 'A numbat', contentType: 'text/plain' } });
+    let isFirst = true;
+    const racing = intercept(store.database, async (run, statements) => {
+      if (isFirst && statements.some(({ text }) => text.includes('put_chunks'))) {
+        isFirst = false;
+        await own.send('PUT', '/v1/contexts/words', { body: { content: 'Another numbat', contentType: 'text/plain' } });
+      }
+      return run();
+    });
+    const other = await openStore(pgliteEngine, { database: racing, isBare: true });
+    await other.manager.search.indexing.index(own.ref, 60_000);
+    const body = { query: 'another numbat', consistency: 'indexed' };
+    expect((await own.send('POST', '/v1/search', { body })).json.hits).toMatchObject([{ id: 'words', version: 2 }]);
+  });
+
+  test('finds by words what is stored, though a later lot fails', async () => {
+    const own = await openStore(pgliteEngine, { database: store.database });
+    const put = (n: number) => ({ op: 'put', id: `lot-${n}`, content: `Numbat ${n}`, contentType: 'text/plain' });
+    await writeMany(
+      Array.from({ length: 2100 }, (_, n) => put(n)),
+      own,
+    );
+    let reads = 0;
+    const failing = intercept(store.database, async (run, statements) => {
+      if (statements.some(({ text }) => text.startsWith('with wanted as')) && ++reads === 3)
+        throw new Error('no third');
+      return run();
+    });
+    const other = await openStore(pgliteEngine, { database: failing, isBare: true });
+    await expect(other.manager.search.indexing.index(own.ref, 60_000)).rejects.toThrow('no third');
+    const body = { query: 'numbat 7', mode: 'keyword', limit: 3 };
+    const found = (await own.send('POST', '/v1/search', { body })).json;
+    expect(idsOf(found)[0]).toBe('lot-7');
+    expect(found.pending).toBe(2100);
+  });
+
+  test('finds what lives among many that were deleted, also where the feed has forgotten that they were', async () => {
+    const own = await openStore(pgliteEngine, { database: store.database });
+    const put = (id: string, content: string) => ({ op: 'put', id, content, contentType: 'text/plain' });
+    const strong = Array.from({ length: 300 }, (_, n) => `strong-${n}`);
+    await writeMany(
+      [...strong.map((id) => put(id, `Elephant elephant elephant ${id}`)), put('alive', 'An elephant is here')],
+      own,
+    );
+    await own.manager.search.indexing.index(own.ref, 60_000);
+    await writeMany(
+      strong.map((id) => ({ op: 'delete', id })),
+      own,
+    );
+    const alive = async () => {
+      for (const mode of ['keyword', 'semantic', 'hybrid']) {
+        const { json } = await own.send('POST', '/v1/search', {
+          body: { query: 'elephant', mode },
+          headers: { 'cache-control': 'no-cache' },
+        });
+        expect([mode, idsOf(json)]).toEqual([mode, ['alive']]);
+      }
+    };
+    await alive();
+    const forget = ['delete from change', 'update space set feed_floor = clock'].map((text) => ({ text, params: [] }));
+    await store.database.in({ space: own.space }).run(forget);
+    await alive();
   });
 
   test('to index one write reads a few rows where there are many contexts, before PostgreSQL has statistics', async () => {
