@@ -194,6 +194,19 @@ for (const { engine, isBeside } of [...engines.map((one) => ({ engine: one, isBe
       expect(idsOf(await searching(other)('axolotls'))).toEqual(['own']);
     });
 
+    test('a turn of a transcript is found by what stands beside it, and a paragraph is not', async () => {
+      const turns = ['An okapi?', 'At the zoo.', 'Really?', 'Yes.', 'Nice.', 'Indeed.'];
+      const content = turns.map((text, at) => `${at % 2 ? 'Ben' : 'Ann'}: ${text}`).join('\n');
+      await put('talk', { content, contentType: 'text/plain', kind: 'transcript' });
+      await put('page', markdown('# An okapi\n\nHere.\n\n# The zoo\n\nThere.'));
+      const { hits } = await search('okapi', { mode: 'keyword', groupBy: 'chunk' });
+      const of = (id: string) => hits.filter((hit) => hit.id === id).map(({ chunk }) => chunk.ordinal);
+      expect([of('talk'), of('page')]).toEqual([[0, 1, 2], [0]]);
+      const [first, second, third] = hits.filter((hit) => hit.id === 'talk').map(({ score }) => score);
+      expect(Number(second) / Number(first)).toBeCloseTo(0.4, 3);
+      expect(Number(third) / Number(first)).toBeCloseTo(0.15, 3);
+    });
+
     test('a space that is deleted leaves nothing in the index', async () => {
       const other = await openStore(engine, { ...beside, database: store.database });
       await other.send('PUT', '/v1/contexts/gone', { body: markdown('A dugong.') });
