@@ -44,9 +44,8 @@ export async function readToIndex(
             from content k where k.space_id = ${request.space} and k.hash = (node).hash and (node).size_bytes <= ${bytesMax}) k on true
           where before = 0 or before + (node).size_bytes <= ${bytesMax})::text as items,
         (select jsonb_agg((node).id order by position) from live where before > 0 and before + (node).size_bytes > ${bytesMax})::text as rest,
-        (select jsonb_object_agg(wanted.id, h.keys) from wanted cross join lateral (
-          select jsonb_agg(replace(h.key::text, '-', '')) as keys from chunk h
-          where h.space_id = ${request.space} and h.context_id = wanted.id offset 0) h where h.keys is not null)::text as keys`,
+        (select jsonb_object_agg(h.id, h.keys) from (
+          select id, jsonb_agg(replace(key::text, '-', '')) as keys from held_chunks(array(select id from wanted)) group by id) h)::text as keys`,
   );
   const items = jsonColumn<{ head: HeadJson; content: PartsJson }[]>(row, 'items') ?? [];
   const held = Object.entries(jsonColumn<Record<string, string[]>>(row, 'keys') ?? {});

@@ -417,8 +417,9 @@ drop function if exists match_vectors(text, text, text[], text, text, text[], in
 
 -- The best chunks by words and by likeness of vectors, and of those that another engine has found. p_query: {found: [{id,
 -- key, score}] | null, terms: [{lexeme, term}] | null, needed: [term], must, mustNot, vectors: [{embedder, vector}], weight,
--- near, far, isByChunk, limit, enough, k1, b, candidates}; p_ids bounds the contexts, null does not. Each leg is cut to a hundred live chunks, or twice the limit, and normalised, words by their best, likeness between
--- its best and its worst; weighted, they are added. Turns of a transcript take part in the scores of those around them. Of a
+-- near, far, isByChunk, limit, enough, k1, b, candidates}; p_ids bounds the contexts, null does not. Each leg is cut to a
+-- hundred live chunks, or twice the limit, and normalised, words by their best, likeness between its best and its worst;
+-- weighted, they are added. Turns of a transcript take part in the scores of those around them. Of a
 -- context that is indexed of an older version three chunks are told, for one of them to be there still; what comes after
 -- `enough` of others is left out. Its plans are kept by the session: to make them takes longer than to carry them out.
 create or replace function search_chunks(p_query jsonb, p_ids text[]) returns table (
